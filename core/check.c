@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The whole-zone check: verifies the invariants that the head comments of frame.c, pageblock.c,
+ * buddy.c, pcp.c, zone.c, isolate.c and cma.c number. Read-only; at a quiescent point.
+ *
+ * Complexity: O(frames + blocks).
+ */
+#include "core/internal.h"
+
+struct checker {
+	const struct berth_zone *zone;
+	struct berth_violation *violation;
+	uint64_t free, used, claimed, pcp, unmanaged, pinned;
+};
+
+static bool violated(struct checker *checker, const char *what, uint64_t where, uint64_t value,
+		     uint64_t expected)
+{
+	*checker->violation = (struct berth_violation){ what, where, value, expected };
+	return false;
+}
+
+#define EXPECT(what, where, value, expected)                                          \
+	do {                                                                          \
+		uint64_t value_ = (value), expected_ = (expected);                    \
+		if (value_ != expected_)                                              \
+			return violated(checker, (what), (where), value_, expected_); \
+	} while (0)
+
+/* One block: what its head says, and that its inside is all tails. */
+static bool check_block(struct checker *checker, berth_idx_t head)
+{
+	const struct berth_zone *zone = checker->zone;
+	const struct berth_frame *frame = &zone->frames[head];
+	uint32_t tag = berth__tag(frame),
+		 refs = atomic_load(&((struct berth_frame *)frame)->refcount);
+	unsigned order = berth__tag_order(tag);
+	berth_pfn_t pfn = berth__pfn(zone, head);
+
+	EXPECT("frame.I1 order of pfn is beyond max_order", pfn, order <= zone->max_order, true);
+	EXPECT("frame.I1 block at pfn isn't aligned", pfn, head & (berth__pages(order) - 1), 0);
+	EXPECT("frame.I1 block at pfn leaves the zone", pfn,
+	       head >= zone->first && zone->end - head >= berth__pages(order), true);
+	for (berth_idx_t i = 1; i < berth__pages(order); i++)
+		EXPECT("frame.I1 tail has a tag", pfn + i, berth__tag(&zone->frames[head + i]), 0);
+	switch (berth__tag_kind(tag)) {
+	case BERTH_FRAME_FREE:
+		checker->free += berth__pages(order);
+		EXPECT("frame.I2 refcount of a free block", pfn, refs, 0);
+		break;
+	case BERTH_FRAME_PCP:
+		checker->pcp++;
+		EXPECT("frame.I2 refcount of a cached frame", pfn, refs, 0);
+		EXPECT("pcp.I1 order of a cached frame", pfn, order, 0);
+		break;
+	case BERTH_FRAME_USED:
+		checker->used += berth__pages(order);
+		EXPECT("frame.I2 refcount of a used block", pfn,
+		       refs % BERTH_PIN_BIAS == (tag & BERTH_TAG_ORPHAN ? 0u : 1u) && refs, true);
+		checker->pinned += refs >= BERTH_PIN_BIAS;
+		EXPECT("frame flags of a used block", pfn, tag & BERTH_TAG_ARRIVING, 0);
+		EXPECT("zone.I2 unmovable block in an area", pfn,
+		       berth__pageblock(zone, head)->home_set >= BERTH_CMA &&
+			       !(tag & BERTH_TAG_MOVABLE),
+		       false);
+		EXPECT("owner of a used block", pfn, berth__tag_owner(tag) < zone->nr_owners, true);
+		break;
+	case BERTH_FRAME_CLAIMED:
+		checker->claimed += berth__pages(order);
+		EXPECT("frame.I2 refcount of a claimed block", pfn, refs, 0);
+		EXPECT("isolate.I2 taken, but no claim runs", pfn, tag & BERTH_TAG_TAKING, 0);
+		break;
+	default:
+		return violated(checker, "unknown kind of frame", pfn, tag, 0);
+	}
+	return true;
+}
+
+/* Pageblock counters against a walk of its frames. */
+static bool check_pageblock(struct checker *checker, berth_idx_t first)
+{
+	const struct berth_zone *zone = checker->zone;
+	struct berth_pageblock *pageblock = berth__pageblock(zone, first);
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+	uint32_t free = 0, claimed = 0, managed = 0, pinned = 0;
+
+	for (berth_idx_t idx = first; idx < first + size;) {
+		berth_idx_t head = berth__head(zone, idx), next;
+		const struct berth_frame *frame;
+
+		if (head == BERTH_IDX_NONE) {
+			idx++;
+			continue;
+		}
+		frame = &zone->frames[head];
+		next = head + berth__pages(berth__tag_order(berth__tag(frame)));
+		if (next > first + size)
+			next = first + size;
+		managed += next - idx;
+		switch (berth__tag_kind(berth__tag(frame))) {
+		case BERTH_FRAME_FREE:
+			free += next - idx;
+			break;
+		case BERTH_FRAME_CLAIMED:
+			claimed += next - idx;
+			break;
+		case BERTH_FRAME_USED:
+			pinned += atomic_load(&((struct berth_frame *)frame)->refcount) >=
+				  BERTH_PIN_BIAS;
+			break;
+		default:
+			break;
+		}
+		idx = next;
+	}
+	EXPECT("pageblock.I1 nr_free", berth__pfn(zone, first), berth__nr_free(pageblock), free);
+	EXPECT("pageblock.I2 nr_claimed", berth__pfn(zone, first), berth__nr_claimed(pageblock),
+	       claimed);
+	EXPECT("frame.I3 nr_pinned", berth__pfn(zone, first), atomic_load(&pageblock->nr_pinned),
+	       pinned);
+	EXPECT("nr_managed", berth__pfn(zone, first), pageblock->nr_managed, managed);
+	EXPECT("isolate.I1 isolated, but no claim runs", berth__pfn(zone, first),
+	       berth__pageblock_set(pageblock), pageblock->home_set);
+	return true;
+}
+
+static bool check_frames(struct checker *checker)
+{
+	const struct berth_zone *zone = checker->zone;
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+
+	for (berth_idx_t idx = zone->first; idx < zone->end;) {
+		uint32_t tag = berth__tag(&zone->frames[idx]);
+
+		if (!tag) {
+			checker->unmanaged++;
+			idx++;
+			continue;
+		}
+		if (!check_block(checker, idx))
+			return false;
+		idx += berth__pages(berth__tag_order(tag));
+	}
+	for (berth_idx_t idx = zone->first & ~(size - 1); idx < zone->end; idx += size)
+		if (!check_pageblock(checker, idx))
+			return false;
+	return true;
+}
+
+static bool check_list(struct checker *checker, unsigned set, unsigned order, uint64_t *frames)
+{
+	const struct berth_zone *zone = checker->zone;
+	const struct berth_free_list *list = &zone->lists[set * (zone->max_order + 1) + order];
+	berth_idx_t previous = BERTH_IDX_NONE;
+	uint32_t blocks = 0;
+
+	EXPECT("buddy.I4 nonempty bit of order", order, zone->sets[set].nonempty >> order & 1,
+	       list->head != BERTH_IDX_NONE);
+	for (berth_idx_t idx = list->head; idx != BERTH_IDX_NONE; idx = zone->frames[idx].next) {
+		berth_pfn_t pfn = berth__pfn(zone, idx);
+		berth_idx_t buddy = idx ^ berth__pages(order);
+
+		EXPECT("buddy.I1 index in a list", idx, idx < zone->end, true);
+		EXPECT("buddy.I1 list longer than its count", order, blocks++ < list->nr_blocks,
+		       true);
+		EXPECT("buddy.I1 tag in the list", pfn, berth__tag(&zone->frames[idx]),
+		       BERTH_TAG(BERTH_FRAME_FREE, order));
+		EXPECT("buddy.I1 backward link", pfn, zone->frames[idx].prev, previous);
+		for (berth_idx_t i = 0; i < berth__pages(order);
+		     i += berth__pages(zone->pageblock_order))
+			EXPECT("buddy.I3 set of a free block's pageblock", pfn,
+			       berth__pageblock_set(berth__pageblock(zone, idx + i)), set);
+		if (order < zone->max_order && buddy < zone->end &&
+		    berth__tag(&zone->frames[buddy]) == BERTH_TAG(BERTH_FRAME_FREE, order) &&
+		    berth__pageblock_set(berth__pageblock(zone, buddy)) == set)
+			return violated(checker, "buddy.I2 unmerged buddies", pfn, order,
+					order + 1);
+		previous = idx;
+	}
+	EXPECT("buddy.I1 count of the list of order", order, blocks, list->nr_blocks);
+	*frames += (uint64_t)blocks << order;
+	return true;
+}
+
+static bool check_lists(struct checker *checker)
+{
+	const struct berth_zone *zone = checker->zone;
+	uint64_t listed = 0;
+
+	for (unsigned set = 0; set < BERTH_CMA + zone->max_areas; set++) {
+		uint64_t frames = 0;
+
+		for (unsigned order = 0; order <= zone->max_order; order++)
+			if (!check_list(checker, set, order, &frames))
+				return false;
+		EXPECT("pageblock.I1 nr_free of set", set, zone->sets[set].nr_free, frames);
+		listed += frames;
+	}
+	EXPECT("buddy.I1 free blocks that are in no list", 0, checker->free, listed);
+	return true;
+}
+
+static bool check_pcps(struct checker *checker)
+{
+	const struct berth_zone *zone = checker->zone;
+	uint64_t cached = 0;
+
+	for (unsigned cpu = 0; cpu < zone->nr_cpus; cpu++) {
+		struct berth_pcp *pcp = berth__pcp(zone, cpu);
+		const berth_idx_t *stack = (const berth_idx_t *)(const void *)(pcp + 1);
+
+		for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
+			uint32_t count = atomic_load(&pcp->count[list]);
+
+			EXPECT("pcp.I1 count beyond high, cpu", cpu, count <= zone->pcp_high, true);
+			for (uint32_t i = 0; i < count; i++) {
+				berth_idx_t idx = stack[((size_t)list << zone->pcp_shift) + i];
+
+				EXPECT("pcp.I1 index in a list, cpu", cpu, idx < zone->end, true);
+				EXPECT("pcp.I1 tag of a cached frame, cpu", cpu,
+				       berth__tag(&zone->frames[idx]),
+				       BERTH_TAG(BERTH_FRAME_PCP, 0));
+			}
+			cached += count;
+		}
+	}
+	EXPECT("pcp.I1 cached frames that are in no list", 0, checker->pcp, cached);
+	return true;
+}
+
+/* The bits of frames [start, end) are all `value`, but those that frames outside share. */
+static bool check_bits(struct checker *checker, const struct berth_cma *area, berth_idx_t start,
+		       berth_idx_t end, bool value)
+{
+	berth_idx_t bit_pages = berth__pages(area->order_per_bit);
+	berth_idx_t from = start - area->start, to = end - area->start;
+
+	if (!value) { /* a claim before or after may share the outer bits */
+		from = (from + bit_pages - 1) & ~(bit_pages - 1);
+		to &= ~(bit_pages - 1);
+	}
+	for (; from < to; from += bit_pages) {
+		uint64_t bit = from >> area->order_per_bit;
+
+		EXPECT("cma.I1 bit of pfn", berth__pfn(checker->zone, area->start + from),
+		       area->bitmap[bit / 64] >> (bit & 63) & 1, value);
+	}
+	return true;
+}
+
+static bool check_area(struct checker *checker, struct berth_cma *area)
+{
+	const struct berth_zone *zone = checker->zone;
+	berth_idx_t unclaimed = area->start; /* since the end of the last claim */
+	uint64_t claimed = 0;
+
+	for (berth_idx_t idx = area->start; idx < area->end;) {
+		berth_idx_t head = berth__head(zone, idx);
+		uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
+		EXPECT("cma range of the set", berth__pfn(zone, idx),
+		       berth__pageblock(zone, idx)->home_set, area->set);
+		if (tag & BERTH_TAG_AREA) {
+			uint64_t nr = zone->frames[head].cookie;
+
+			EXPECT("cma claim leaves its area", berth__pfn(zone, idx),
+			       nr && nr <= area->end - head, true);
+			if (!check_bits(checker, area, unclaimed, head, false) ||
+			    !check_bits(checker, area, head, head + (berth_idx_t)nr, true))
+				return false;
+			claimed += nr;
+			idx = unclaimed = head + (berth_idx_t)nr;
+			continue;
+		}
+		idx = head == BERTH_IDX_NONE ? idx + 1 : head + berth__pages(berth__tag_order(tag));
+	}
+	if (!check_bits(checker, area, unclaimed, area->end, false))
+		return false;
+	EXPECT("cma.I2 claimed_pages", berth__pfn(zone, area->start),
+	       atomic_load(&area->claimed_pages), claimed);
+	return true;
+}
+
+bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation)
+{
+	struct berth_violation ignored;
+	struct checker state = { .zone = zone, .violation = violation ? violation : &ignored };
+	struct checker *checker = &state;
+
+	if (!check_frames(checker) || !check_lists(checker) || !check_pcps(checker))
+		return false;
+	for (unsigned i = 0; i < zone->nr_areas; i++)
+		if (!check_area(checker, &zone->areas[i]))
+			return false;
+	EXPECT("pageblock.I2 nr_claimed of the zone", 0, zone->nr_claimed, checker->claimed);
+	EXPECT("frame.I3 pinned blocks of the zone", 0, atomic_load(&zone->pinned_blocks),
+	       checker->pinned);
+	EXPECT("zone.I1 free + pcp + used + claimed", 0,
+	       checker->free + checker->pcp + checker->used + checker->claimed, zone->nr_managed);
+	return true;
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pageblocks: the counters that range choice and isolation live on.
+ *
+ * I1  nr_free of a pageblock = its frames in buddy lists; of a set = all frames in its lists.
+ * I2  nr_claimed of a pageblock = its frames in CLAIMED blocks, and the zone's is their sum.
+ * I3  A free block lies in pageblocks of one set, and in that set's list.
+ *
+ * Each counter changes in exactly one function here. Complexity: O(1), or O(pageblocks touched) for
+ * blocks larger than one.
+ */
+#include "core/internal.h"
+
+enum berth_migratetype berth_pageblock_migratetype(struct berth_zone *zone, berth_pfn_t pfn)
+{
+	berth_idx_t idx;
+	unsigned set;
+
+	if (!berth__idx(zone, pfn, 1, &idx))
+		return BERTH_UNMOVABLE;
+	set = berth__pageblock_set(berth__pageblock(zone, idx));
+	return set < BERTH_CMA ? (enum berth_migratetype)set : BERTH_CMA;
+}
+
+bool berth_frame_in_area(struct berth_zone *zone, berth_pfn_t pfn)
+{
+	berth_idx_t idx;
+	bool in_area = false;
+
+	if (berth__idx_one(zone, pfn, &idx)) {
+		berth_lock(&zone->lock);
+		in_area = berth__pageblock(zone, idx)->home_set >= BERTH_CMA;
+		berth_unlock(&zone->lock);
+	}
+	return in_area;
+}
+
+void berth__pageblock_set_locked(struct berth_pageblock *pageblock, unsigned set)
+{
+	atomic_store_explicit(&pageblock->set, (uint16_t)set, memory_order_relaxed);
+}
+
+/* Frames of [idx, idx + nr) in the pageblock that holds idx. */
+static berth_idx_t in_pageblock(const struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr)
+{
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+	berth_idx_t left = size - (idx & (size - 1));
+
+	return nr < left ? nr : left;
+}
+
+void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr, int sign)
+{
+	struct berth_list_set *set = &zone->sets[berth__pageblock_set(berth__pageblock(zone, idx))];
+
+	BERTH_ASSERT(zone, sign > 0 || set->nr_free >= nr, set->nr_free, nr);
+	set->nr_free += sign > 0 ? nr : -(uint64_t)nr;
+	while (nr) {
+		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+		berth_idx_t part = in_pageblock(zone, idx, nr);
+
+		uint32_t free = berth__nr_free(pageblock) + (sign > 0 ? part : -part);
+
+		BERTH_ASSERT(zone, free <= pageblock->nr_managed, free, pageblock->nr_managed);
+		atomic_store_explicit(&pageblock->nr_free, free, memory_order_relaxed);
+		idx += part;
+		nr -= part;
+	}
+}
+
+void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr,
+				   int sign)
+{
+	zone->nr_claimed += sign > 0 ? nr : -(uint64_t)nr;
+	while (nr) {
+		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+		berth_idx_t part = in_pageblock(zone, idx, nr);
+
+		uint32_t claimed = berth__nr_claimed(pageblock) + (sign > 0 ? part : -part);
+
+		BERTH_ASSERT(zone, claimed <= pageblock->nr_managed, claimed,
+			     pageblock->nr_managed);
+		atomic_store_explicit(&pageblock->nr_claimed, claimed, memory_order_relaxed);
+		idx += part;
+		nr -= part;
+	}
+}
+
+void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign)
+{
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+	berth_idx_t end = head + berth__pages(order);
+
+	atomic_fetch_add_explicit(&zone->pinned_blocks, sign > 0 ? 1 : UINT64_MAX,
+				  memory_order_relaxed);
+	for (berth_idx_t idx = head; idx < end; idx += size)
+		atomic_fetch_add_explicit(&berth__pageblock(zone, idx)->nr_pinned,
+					  sign > 0 ? 1 : UINT32_MAX, memory_order_relaxed);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The hot half of the per-CPU lists, inline in its two callers: one pop and one push. Whatever is out
+ * of the ordinary (no slot, a drainer at work, an empty or full list) is left to pcp.c, whose head
+ * comment explains the protocol.
+ */
+#ifndef BERTH_CORE_PCP_FAST_H
+#define BERTH_CORE_PCP_FAST_H
+
+#include "core/internal.h"
+
+#ifndef BERTH_HAVE_CPU_FAST
+#define berth_cpu_fast berth_cpu
+#endif
+
+static inline uint32_t berth__pcp_count(const struct berth_pcp *pcp, unsigned list)
+{
+	return atomic_load_explicit(&pcp->count[list], memory_order_relaxed);
+}
+
+static inline void berth__pcp_set_count(struct berth_pcp *pcp, unsigned list, uint32_t count)
+{
+	atomic_store_explicit(&pcp->count[list], count, memory_order_relaxed);
+}
+
+static inline berth_idx_t *berth__pcp_stack(const struct berth_zone *zone, struct berth_pcp *pcp,
+					    unsigned list)
+{
+	return (berth_idx_t *)(void *)(pcp + 1) + ((size_t)list << zone->pcp_shift);
+}
+
+static inline void berth__pcp_leave(struct berth_pcp *pcp)
+{
+	atomic_store_explicit(&pcp->in_section, 0, memory_order_release);
+	berth_preempt_enable();
+}
+
+/* Enters the section of the caller's slot if that takes nothing special; NULL otherwise. */
+static inline struct berth_pcp *berth__pcp_enter(struct berth_zone *zone)
+{
+	struct berth_pcp *pcp;
+	unsigned cpu;
+
+	berth_preempt_disable();
+	cpu = berth_cpu_fast();
+	if (BERTH_UNLIKELY(cpu >= zone->nr_cpus)) {
+		berth_preempt_enable();
+		return NULL;
+	}
+	pcp = berth__pcp(zone, cpu);
+	atomic_store_explicit(&pcp->in_section, 1, memory_order_relaxed);
+	atomic_signal_fence(memory_order_seq_cst); /* the drainer's barrier does the rest */
+	if (BERTH_UNLIKELY(atomic_load_explicit(&pcp->gate, memory_order_acquire) !=
+			   BERTH_PCP_OPEN)) {
+		berth__pcp_leave(pcp);
+		return NULL;
+	}
+	return pcp;
+}
+
+/* The list a request is served from while it lasts. */
+static inline unsigned berth__pcp_list(const struct berth_pcp *pcp, unsigned gfp)
+{
+	if ((gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_NO_CMA | BERTH_GFP_CMA_LAST)) ==
+		    BERTH_GFP_MOVABLE &&
+	    berth__pcp_count(pcp, BERTH_PCP_CMA))
+		return BERTH_PCP_CMA;
+	return gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE); /* = the list's number */
+}
+
+/* In the section: takes the top of a list that isn't empty. */
+static inline berth_idx_t berth__pcp_pop(const struct berth_zone *zone, struct berth_pcp *pcp,
+					 unsigned list, uint32_t tag, uint64_t cookie)
+{
+	uint32_t count = berth__pcp_count(pcp, list) - 1;
+	berth_idx_t idx = berth__pcp_stack(zone, pcp, list)[count];
+
+	berth__pcp_set_count(pcp, list, count);
+	berth__mark_used(&zone->frames[idx], tag, cookie);
+	return idx;
+}
+
+/* In the section: caches a frame whose references are gone, in a list that isn't full. */
+static inline void berth__pcp_push(const struct berth_zone *zone, struct berth_pcp *pcp,
+				   unsigned list, berth_idx_t idx)
+{
+	uint32_t count = berth__pcp_count(pcp, list);
+
+	berth__set_tag(&zone->frames[idx], BERTH_TAG(BERTH_FRAME_PCP, 0));
+	berth__pcp_stack(zone, pcp, list)[count] = idx;
+	berth__pcp_set_count(pcp, list, count + 1);
+}
+
+/* In the section (or an isolation that has just drained would miss the frame): the list for a freed
+ * frame; BERTH_PCP_NONE when its pageblock is isolated or its type isn't cached. */
+static inline unsigned berth__pcp_list_of(const struct berth_zone *zone, berth_idx_t idx)
+{
+	return zone->pcp_list_of_set[berth__pageblock_set(berth__pageblock(zone, idx))];
+}
+
+#endif

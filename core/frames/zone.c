@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Zones: laying out the metadata the caller supplies, taking memory over, the policy of which
+ * migratetype serves a request, and statistics.
+ *
+ * I1  free + pcp + claimed + used = managed, where free is the sum of the sets' nr_free.
+ * I2  Only movable blocks lie in CMA areas.
+ *
+ * Complexity: init O(pageblocks) with zeroed metadata; rmqueue O(areas + max_order).
+ */
+#include "core/internal.h"
+
+/* The places of the parts in the metadata. */
+struct layout {
+	size_t frames, pageblocks, sets, lists, areas, owners, pcps, total;
+	size_t pcp_stride;
+	berth_pfn_t base_pfn;
+	uint64_t nr_frames;
+	unsigned max_order, pageblock_order, max_owners, nr_sets;
+	unsigned pcp_high, pcp_shift, pcp_batch_order;
+};
+
+static size_t place(size_t *at, size_t align, uint64_t count, size_t size)
+{
+	size_t where = (*at + align - 1) & ~(align - 1);
+
+	*at = where + (size_t)count * size;
+	return where;
+}
+
+static unsigned log2_floor(uint64_t value)
+{
+	return 63 - (unsigned)__builtin_clzll(value);
+}
+
+/*
+ * Frames a list may hold by default: all slots together at most an eighth of the zone, and the
+ * stacks at most 2 bytes a frame; between 2 and 512, a power of two.
+ */
+static unsigned default_pcp_high(uint64_t nr_pages, unsigned nr_cpus)
+{
+	uint64_t high = nr_pages / 8 / (nr_cpus ? nr_cpus : 1);
+	uint64_t by_bytes = nr_pages * 2 / (nr_cpus ? nr_cpus : 1) /
+			    (BERTH_NR_PCP_LISTS * sizeof(berth_idx_t));
+
+	if (high > by_bytes)
+		high = by_bytes;
+	if (high > 512)
+		high = 512;
+	return high < 2 ? 2 : 1u << log2_floor(high);
+}
+
+static bool lay_out(const struct berth_zone_params *params, struct layout *l)
+{
+	uint64_t largest;
+	size_t at = sizeof(struct berth_zone);
+
+	if (!params || !params->port || !params->port->now_ns || !params->port->wait ||
+	    !params->port->panic)
+		return false;
+	l->max_order = params->max_order ? params->max_order : 10;
+	l->pageblock_order = params->pageblock_order ? params->pageblock_order : 9;
+	l->max_owners = params->max_owners ? params->max_owners : 8;
+	if (l->max_order > BERTH_MAX_ORDER_LIMIT || l->pageblock_order > l->max_order ||
+	    params->max_areas > BERTH_MAX_AREAS || l->max_owners > BERTH_MAX_OWNERS ||
+	    params->nr_cpus > 4096 || params->pcp_high > 1u << 16 || !params->nr_pages ||
+	    params->start_pfn + params->nr_pages < params->start_pfn)
+		return false;
+	largest = 1ull << l->max_order;
+	l->base_pfn = params->start_pfn & ~(largest - 1);
+	if (params->nr_pages > UINT32_MAX - largest + 1)
+		return false;
+	/* Whole pageblocks, so that a pageblock's frames always exist. */
+	l->nr_frames = params->start_pfn - l->base_pfn + params->nr_pages;
+	l->nr_frames = ((l->nr_frames - 1) >> l->pageblock_order) + 1;
+	l->nr_frames <<= l->pageblock_order;
+	if (l->nr_frames > UINT32_MAX - largest + 1)
+		return false;
+	l->nr_sets = BERTH_CMA + params->max_areas;
+	l->pcp_high = params->pcp_high ? params->pcp_high :
+					 default_pcp_high(params->nr_pages, params->nr_cpus);
+	if (l->pcp_high < 2)
+		l->pcp_high = 2;
+	/* A quarter of a list at a time, at most 128 frames. */
+	l->pcp_batch_order = l->pcp_high >= 8 ? log2_floor(l->pcp_high / 4) : 0;
+	if (l->pcp_batch_order > 7)
+		l->pcp_batch_order = 7;
+	if (l->pcp_batch_order > l->pageblock_order)
+		l->pcp_batch_order = l->pageblock_order;
+	l->pcp_shift = log2_floor(2 * l->pcp_high - 1);
+	l->pcp_stride = berth__pcp_stride(l->pcp_shift);
+
+	l->frames = place(&at, 64, l->nr_frames, sizeof(struct berth_frame));
+	l->pageblocks = place(&at, 64, l->nr_frames >> l->pageblock_order,
+			      sizeof(struct berth_pageblock));
+	l->sets = place(&at, 64, l->nr_sets, sizeof(struct berth_list_set));
+	l->lists = place(&at, 64, (uint64_t)l->nr_sets * (l->max_order + 1),
+			 sizeof(struct berth_free_list));
+	l->areas = place(&at, 64, params->max_areas, sizeof(struct berth_cma));
+	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
+	l->pcps = place(&at, 64, params->nr_cpus, l->pcp_stride);
+	l->total = place(&at, 64, 0, 0);
+	return true;
+}
+
+size_t berth_zone_metadata_size(const struct berth_zone_params *params)
+{
+	struct layout l;
+
+	return lay_out(params, &l) ? l.total : 0;
+}
+
+static void clear(void *at, size_t bytes)
+{
+	__builtin_memset(at, 0, bytes);
+}
+
+int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *params, void *metadata,
+		    size_t metadata_bytes)
+{
+	struct layout l;
+	struct berth_zone *zone = metadata;
+	char *base = metadata;
+
+	if (!out || !metadata || ((uintptr_t)metadata & 63) || !lay_out(params, &l) ||
+	    metadata_bytes < l.total)
+		return -BERTH_EINVAL;
+	if (!params->metadata_is_zeroed)
+		clear(metadata, l.total);
+	zone->name = params->name ? params->name : "zone";
+	zone->port = params->port;
+	zone->port_ctx = params->port_ctx;
+	zone->base_pfn = l.base_pfn;
+	zone->first = (berth_idx_t)(params->start_pfn - l.base_pfn);
+	zone->end = (berth_idx_t)(zone->first + params->nr_pages);
+	zone->max_order = l.max_order;
+	zone->pageblock_order = l.pageblock_order;
+	zone->nr_cpus = params->nr_cpus;
+	zone->pcp_high = l.pcp_high;
+	zone->pcp_shift = l.pcp_shift;
+	zone->fence_sections = !params->port->barrier_all;
+	zone->start_pfn = params->start_pfn;
+	for (unsigned set = 0; set < BERTH_CMA + BERTH_MAX_AREAS; set++)
+		zone->pcp_list_of_set[set] = set < BERTH_HIGHATOMIC ? (uint8_t)set : BERTH_PCP_NONE;
+	zone->pcp_batch_order = l.pcp_batch_order;
+	zone->pcp_batch = 1u << l.pcp_batch_order;
+	zone->pcp_stride = l.pcp_stride;
+	zone->max_areas = params->max_areas;
+	zone->max_owners = l.max_owners;
+	zone->metadata_bytes = l.total;
+	zone->frames = (void *)(base + l.frames);
+	zone->pageblocks = (void *)(base + l.pageblocks);
+	zone->sets = (void *)(base + l.sets);
+	zone->lists = (void *)(base + l.lists);
+	zone->areas = (void *)(base + l.areas);
+	zone->owners = (void *)(base + l.owners);
+	zone->pcps = base + l.pcps;
+	zone->nr_owners = 1; /* BERTH_OWNER_NONE */
+	for (unsigned i = 0; i < l.nr_sets * (l.max_order + 1); i++)
+		zone->lists[i].head = BERTH_IDX_NONE;
+	for (uint64_t i = 0; i < l.nr_frames >> l.pageblock_order; i++) {
+		zone->pageblocks[i].home_set = BERTH_MOVABLE;
+		berth__pageblock_set_locked(&zone->pageblocks[i], BERTH_MOVABLE);
+	}
+	*out = zone;
+	return 0;
+}
+
+int berth_zone_add_memory(struct berth_zone *zone, berth_pfn_t start_pfn, uint64_t nr_pages)
+{
+	berth_idx_t start, end, size = berth__pages(zone->pageblock_order);
+	int error = 0;
+
+	if (!nr_pages || !berth__idx(zone, start_pfn, nr_pages, &start))
+		return -BERTH_EINVAL;
+	end = start + (berth_idx_t)nr_pages;
+	berth_lock(&zone->lock);
+	/* Only a pageblock that is partly managed can overlap frame by frame. */
+	for (berth_idx_t idx = start & ~(size - 1); idx < end; idx += size) {
+		berth_idx_t from = idx < start ? start : idx;
+		berth_idx_t to = idx + size > end ? end : idx + size;
+		const struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+
+		if (to - from > size - pageblock->nr_managed)
+			error = -BERTH_EINVAL;
+		for (; pageblock->nr_managed && from < to && !error; from++)
+			if (berth__head(zone, from) != BERTH_IDX_NONE)
+				error = -BERTH_EINVAL;
+	}
+	if (!error) {
+		for (berth_idx_t idx = start & ~(size - 1); idx < end; idx += size) {
+			berth_idx_t from = idx < start ? start : idx;
+			berth_idx_t to = idx + size > end ? end : idx + size;
+
+			berth__pageblock(zone, idx)->nr_managed += to - from;
+		}
+		zone->nr_managed += nr_pages;
+		berth__buddy_free_range_locked(zone, start, end);
+	}
+	berth_unlock(&zone->lock);
+	return error;
+}
+
+berth_pfn_t berth_zone_start_pfn(const struct berth_zone *zone)
+{
+	return berth__pfn(zone, zone->first);
+}
+
+int berth_owner_register(struct berth_zone *zone, const struct berth_owner_ops *ops, void *ctx,
+			 unsigned *id)
+{
+	int error = 0;
+
+	if (!ops || !ops->name || !ops->migrate || !id)
+		return -BERTH_EINVAL;
+	berth_lock(&zone->lock);
+	if (zone->nr_owners > zone->max_owners) {
+		error = -BERTH_ENOSPC;
+	} else {
+		zone->owners[zone->nr_owners] = (struct berth_owner){ .ops = ops, .ctx = ctx };
+		*id = zone->nr_owners++;
+	}
+	berth_unlock(&zone->lock);
+	return error;
+}
+
+/* ---- Which set serves a request ------------------------------------------------------------------ */
+
+static bool has(const struct berth_zone *zone, unsigned set, unsigned order)
+{
+	return zone->sets[set].nonempty >> order != 0;
+}
+
+/* A CMA area whose policy is at most `last` and that has a block; its set, or BERTH_SET_NONE. */
+static unsigned choose_lent(const struct berth_zone *zone, unsigned order,
+			    enum berth_lend_policy last)
+{
+	for (unsigned i = 0; i < zone->nr_areas; i++)
+		if (zone->areas[i].lend <= last && has(zone, zone->areas[i].set, order))
+			return zone->areas[i].set;
+	return BERTH_SET_NONE;
+}
+
+static unsigned wanted_type(unsigned gfp)
+{
+	return gfp & BERTH_GFP_MOVABLE     ? BERTH_MOVABLE :
+	       gfp & BERTH_GFP_RECLAIMABLE ? BERTH_RECLAIMABLE :
+					     BERTH_UNMOVABLE;
+}
+
+unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp)
+{
+	unsigned want = wanted_type(gfp), set = BERTH_SET_NONE;
+	bool lent = want == BERTH_MOVABLE && !(gfp & BERTH_GFP_NO_CMA);
+
+	if (lent && !(gfp & BERTH_GFP_CMA_LAST))
+		set = choose_lent(zone, order, BERTH_LEND_FIRST);
+	if (set == BERTH_SET_NONE && has(zone, want, order))
+		set = want;
+	if (set == BERTH_SET_NONE && lent)
+		set = choose_lent(zone, order, BERTH_LEND_LAST);
+	return set;
+}
+
+/*
+ * Takes a block from a foreign migratetype. Whole pageblocks change their type with it, so that
+ * what can't move doesn't spread over movable memory frame by frame.
+ */
+static berth_idx_t steal(struct berth_zone *zone, unsigned want, unsigned victim, unsigned order,
+			 unsigned *from)
+{
+	uint32_t orders = zone->sets[victim].nonempty >> order << order;
+	unsigned largest;
+	berth_idx_t idx;
+
+	if (!orders)
+		return BERTH_IDX_NONE;
+	*from = victim;
+	largest = 31 - (unsigned)__builtin_clz(orders);
+	if (largest < zone->pageblock_order)
+		return berth__buddy_alloc_locked(zone, victim, order);
+	idx = berth__buddy_alloc_locked(
+		zone, victim, order > zone->pageblock_order ? order : zone->pageblock_order);
+	for (berth_idx_t i = 0; i < berth__pages(order) || i == 0;
+	     i += berth__pages(zone->pageblock_order)) {
+		berth__pageblock(zone, idx + i)->home_set = (uint16_t)want;
+		berth__pageblock_set_locked(berth__pageblock(zone, idx + i), want);
+	}
+	*from = want;
+	if (order < zone->pageblock_order)
+		berth__buddy_expand_locked(zone, idx, zone->pageblock_order, order);
+	return idx;
+}
+
+berth_idx_t berth__rmqueue_locked(struct berth_zone *zone, unsigned order, unsigned gfp,
+				  unsigned *from)
+{
+	static const uint8_t fallbacks[][2] = {
+		[BERTH_UNMOVABLE] = { BERTH_RECLAIMABLE, BERTH_MOVABLE },
+		[BERTH_MOVABLE] = { BERTH_RECLAIMABLE, BERTH_UNMOVABLE },
+		[BERTH_RECLAIMABLE] = { BERTH_UNMOVABLE, BERTH_MOVABLE },
+	};
+	unsigned want = wanted_type(gfp);
+	berth_idx_t idx = BERTH_IDX_NONE;
+
+	*from = berth__choose_set_locked(zone, order, gfp);
+	if (*from != BERTH_SET_NONE)
+		return berth__buddy_alloc_locked(zone, *from, order);
+	for (unsigned i = 0; i < 2 && idx == BERTH_IDX_NONE; i++)
+		idx = steal(zone, want, fallbacks[want][i], order, from);
+	return idx;
+}
+
+/* ---- Statistics ----------------------------------------------------------------------------------- */
+
+static uint64_t pcp_pages(struct berth_zone *zone)
+{
+	uint32_t used = atomic_load(&zone->nr_pcps_used);
+	uint64_t pages = 0;
+
+	for (uint32_t cpu = 0; cpu < used; cpu++)
+		for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
+			pages += atomic_load_explicit(&berth__pcp(zone, cpu)->count[list],
+						      memory_order_relaxed);
+	return pages;
+}
+
+void berth_zone_stats(struct berth_zone *zone, struct berth_zone_stats *stats)
+{
+	clear(stats, sizeof(*stats));
+	stats->spanned_pages = zone->end - zone->first;
+	stats->metadata_bytes = zone->metadata_bytes;
+	stats->moved_pages = atomic_load_explicit(&zone->moved_pages, memory_order_relaxed);
+	stats->failed_moves = atomic_load_explicit(&zone->failed_moves, memory_order_relaxed);
+	stats->drains = atomic_load_explicit(&zone->drains, memory_order_relaxed);
+	stats->pinned_blocks = atomic_load_explicit(&zone->pinned_blocks, memory_order_relaxed);
+	berth_lock(&zone->lock);
+	stats->managed_pages = zone->nr_managed;
+	stats->claimed_pages = zone->nr_claimed;
+	for (unsigned set = 0; set < BERTH_CMA + zone->max_areas; set++)
+		stats->free_pages += zone->sets[set].nr_free;
+	stats->pcp_pages = pcp_pages(zone);
+	berth_unlock(&zone->lock);
+	stats->used_pages = stats->managed_pages - stats->free_pages - stats->claimed_pages -
+			    stats->pcp_pages;
+}

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The core's one private header: the frame, pageblock, list and zone structures, and the functions
+ * shared between its files (prefix berth__).
+ *
+ * Frames are addressed by index: idx = pfn - zone->base_pfn, where base_pfn is start_pfn rounded
+ * down to the largest block, so that a block's buddy is idx ^ size.
+ *
+ * Who protects what (the letter stands beside each field):
+ *	c	constant after init (areas, owners: after their declaration)
+ *	Z	zone->lock
+ *	P	the per-CPU section of the slot's owner, or the drainer once it has excluded the owner
+ *	A	area->lock
+ *	a	atomic; the comment says by whom it is written
+ * Lock order: area->lock, then an owner's own locks, then pcp->drain_lock, then zone->lock.
+ */
+#ifndef BERTH_CORE_INTERNAL_H
+#define BERTH_CORE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include <berth/core.h>
+#include <berth_port.h>
+
+#define BERTH_LIKELY(x) __builtin_expect(!!(x), 1)
+#define BERTH_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define BERTH_COLD __attribute__((noinline, cold)) /* kept out of hot functions */
+
+typedef uint32_t berth_idx_t; /* a frame's index in its zone; never a pfn */
+#define BERTH_IDX_NONE UINT32_MAX
+
+/* ---- A frame ---------------------------------------------------------------------------------- */
+
+/*
+ * Every managed frame belongs to exactly one block of 2^order frames, aligned to its size. The
+ * block's first frame is its head and carries everything; the others are all zero. So zero
+ * metadata is valid for the inside of any block, and a zone initialises by touching heads only.
+ */
+enum berth_frame_kind {
+	BERTH_FRAME_TAIL = 0, /* inside a block, or not managed */
+	BERTH_FRAME_FREE,     /* head in a buddy list */
+	BERTH_FRAME_PCP,      /* one frame in a per-CPU list */
+	BERTH_FRAME_USED,     /* allocated */
+	BERTH_FRAME_CLAIMED,  /* taken by a claim */
+};
+
+/*
+ * tag, one word so that it changes at once and a scanner reads it whole:
+ *	bits 0-2 kind, 3-7 order, 8-15 flags, 16-31 owner
+ */
+#define BERTH_TAG(kind, order) ((uint32_t)(kind) | (uint32_t)(order) << 3)
+#define BERTH_TAG_MOVABLE (1u << 8)   /* USED: the owner can move it */
+#define BERTH_TAG_ORPHAN (1u << 9)    /* USED: freed by its owner, pins remain */
+#define BERTH_TAG_ARRIVING (1u << 10) /* USED: destination of a move in flight */
+#define BERTH_TAG_START (1u << 11)    /* CLAIMED: first frame of a claim; cookie = its pages */
+#define BERTH_TAG_TAKING (1u << 12)   /* CLAIMED: by a claim that isn't complete */
+#define BERTH_TAG_RECLAIMABLE (1u << 13)
+#define BERTH_TAG_AREA (1u << 14) /* CLAIMED start: the claim was made through its area */
+#define BERTH_TAG_OWNER_SHIFT 16
+
+struct berth_frame {
+	uint32_t next, prev;       /* Z: neighbours in the buddy list */
+	_Atomic uint32_t refcount; /* a: USED: 1 by the owner + BERTH_PIN_BIAS a pin; 0 frozen */
+	_Atomic uint32_t tag;      /* a: written under Z, or in P while the frame is in a list */
+	uint64_t cookie;           /* USED: the owner's; CLAIMED start: pages. Written with tag */
+};
+
+static inline uint32_t berth__tag(const struct berth_frame *frame)
+{
+	return atomic_load_explicit(&frame->tag, memory_order_relaxed);
+}
+
+static inline void berth__set_tag(struct berth_frame *frame, uint32_t tag)
+{
+	atomic_store_explicit(&frame->tag, tag, memory_order_relaxed);
+}
+
+static inline enum berth_frame_kind berth__tag_kind(uint32_t tag)
+{
+	return (enum berth_frame_kind)(tag & 7u);
+}
+
+static inline unsigned berth__tag_order(uint32_t tag)
+{
+	return tag >> 3 & 31u;
+}
+
+static inline unsigned berth__tag_owner(uint32_t tag)
+{
+	return tag >> BERTH_TAG_OWNER_SHIFT;
+}
+
+/* ---- Lists, pageblocks, per-CPU lists ---------------------------------------------------------- */
+
+/*
+ * A set is one array of buddy lists by order. Each migratetype has one, and each CMA area has its
+ * own: set = BERTH_CMA + area number. So lending from an area is choosing its set.
+ */
+struct berth_free_list {
+	uint32_t head;      /* Z */
+	uint32_t nr_blocks; /* Z */
+};
+
+struct berth_list_set {
+	uint64_t nr_free;  /* Z: frames in the set's lists */
+	uint32_t nonempty; /* Z: bit k: the list of order k has a block */
+};
+
+struct berth_pageblock {
+	_Atomic uint16_t set;     /* a: written under Z; read in P to route a freed frame */
+	uint16_t home_set;        /* Z: the set it returns to when it isn't isolated */
+	uint32_t nr_managed;      /* c */
+	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
+	_Atomic uint32_t nr_claimed; /* a: likewise */
+	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */
+};
+
+/* Per-CPU lists: one for each type that order-0 frames are cached under. */
+enum berth_pcp_list {
+	BERTH_PCP_UNMOVABLE,
+	BERTH_PCP_MOVABLE,
+	BERTH_PCP_RECLAIMABLE,
+	BERTH_PCP_CMA,
+	BERTH_NR_PCP_LISTS
+};
+
+struct berth_pcp {
+	_Alignas(64) _Atomic uint32_t in_section;   /* a: by the slot's owner */
+	_Atomic uint32_t gate;                      /* a: see below */
+	_Atomic uint32_t count[BERTH_NR_PCP_LISTS]; /* P: frames in each list */
+	berth_lock_t drain_lock;                    /* one drainer at a time */
+	/* followed by BERTH_NR_PCP_LISTS stacks of 2^zone->pcp_shift indices (P) */
+};
+/* gate: OPEN for the hot path alone. USED is set by the owner, once; DRAIN by a drainer: keep out;
+ * FENCE with USED where each section needs a fence. */
+#define BERTH_PCP_USED 1u
+#define BERTH_PCP_DRAIN 2u
+#define BERTH_PCP_FENCE 4u
+#define BERTH_PCP_OPEN BERTH_PCP_USED
+#define BERTH_PCP_NONE 255u
+
+/* ---- Areas, owners, the zone ------------------------------------------------------------------- */
+
+struct berth_cma {
+	struct berth_zone *zone;     /* c */
+	const char *name;            /* c */
+	berth_idx_t start, end;      /* c */
+	unsigned order_per_bit;      /* c */
+	unsigned set;                /* c */
+	enum berth_lend_policy lend; /* c */
+	uint64_t *bitmap;            /* A */
+	berth_lock_t lock;           /* a claim holds it from search to finish */
+	_Atomic uint64_t claimed_pages, claims_ok, claims_failed, releases; /* a: under A */
+};
+
+struct berth_owner {
+	const struct berth_owner_ops *ops; /* c */
+	void *ctx;                         /* c */
+};
+
+struct berth_zone {
+	const char *name;                                                  /* c */
+	const struct berth_port_ops *port;                                 /* c */
+	void *port_ctx;                                                    /* c */
+	berth_pfn_t base_pfn;                                              /* c: pfn of index 0 */
+	berth_idx_t first, end;                                            /* c: spanned indices */
+	unsigned max_order, pageblock_order;                               /* c */
+	unsigned nr_cpus, pcp_high, pcp_shift, pcp_batch, pcp_batch_order; /* c */
+	bool fence_sections;               /* c: the port has no barrier for all CPUs */
+	unsigned max_areas, max_owners;    /* c */
+	size_t pcp_stride, metadata_bytes; /* c */
+	berth_pfn_t start_pfn;             /* c: pfn of index `first` */
+	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* c: list of a freed frame, or NONE */
+	struct berth_frame *frames;                           /* c */
+	struct berth_pageblock *pageblocks;                   /* c */
+	struct berth_list_set *sets;                          /* c */
+	struct berth_free_list *lists; /* c: [set * (max_order + 1) + order] */
+	char *pcps;                    /* c: see berth__pcp() */
+	struct berth_cma *areas;       /* c */
+	struct berth_owner *owners;    /* c */
+
+	_Alignas(64) berth_lock_t lock;
+	unsigned nr_areas, nr_owners;  /* Z; owners[0] is nobody */
+	uint64_t nr_managed;           /* Z */
+	uint64_t nr_claimed;           /* Z */
+	_Atomic uint32_t nr_pcps_used; /* a: slots below this may hold frames */
+	_Atomic uint64_t moved_pages, failed_moves, drains, pinned_blocks; /* a */
+};
+
+/* A broken invariant: stops. Always on; `value` and `expected` say what was found. */
+#define BERTH_ASSERT(zone, cond, value, expected)                                    \
+	do {                                                                         \
+		if (BERTH_UNLIKELY(!(cond)))                                         \
+			berth__panic((zone), __FILE__ ": " #cond, (uint64_t)(value), \
+				     (uint64_t)(expected));                          \
+	} while (0)
+_Noreturn void berth__panic(const struct berth_zone *zone, const char *what, uint64_t value,
+			    uint64_t expected);
+
+static inline berth_idx_t berth__pages(unsigned order)
+{
+	return (berth_idx_t)1 << order;
+}
+
+static inline berth_pfn_t berth__pfn(const struct berth_zone *zone, berth_idx_t idx)
+{
+	return zone->base_pfn + idx;
+}
+
+/* True when [pfn, pfn + nr) is spanned by the zone; *idx is its first index. */
+static inline bool berth__idx(const struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr,
+			      berth_idx_t *idx)
+{
+	uint64_t offset = pfn - zone->start_pfn, spanned = zone->end - zone->first;
+
+	*idx = (berth_idx_t)(zone->first + offset);
+	return offset < spanned && nr <= spanned - offset;
+}
+
+/* The same for one frame. */
+static inline bool berth__idx_one(const struct berth_zone *zone, berth_pfn_t pfn, berth_idx_t *idx)
+{
+	uint64_t offset = pfn - zone->start_pfn;
+
+	*idx = (berth_idx_t)(zone->first + offset);
+	return offset < zone->end - zone->first;
+}
+
+static inline struct berth_pageblock *berth__pageblock(const struct berth_zone *zone,
+						       berth_idx_t idx)
+{
+	return &zone->pageblocks[idx >> zone->pageblock_order];
+}
+
+static inline unsigned berth__pageblock_set(const struct berth_pageblock *pageblock)
+{
+	return atomic_load_explicit(&pageblock->set, memory_order_relaxed);
+}
+
+static inline uint32_t berth__nr_free(const struct berth_pageblock *pageblock)
+{
+	return atomic_load_explicit(&pageblock->nr_free, memory_order_relaxed);
+}
+
+static inline uint32_t berth__nr_claimed(const struct berth_pageblock *pageblock)
+{
+	return atomic_load_explicit(&pageblock->nr_claimed, memory_order_relaxed);
+}
+
+static inline struct berth_pcp *berth__pcp(const struct berth_zone *zone, unsigned cpu)
+{
+	return (struct berth_pcp *)(void *)(zone->pcps + cpu * zone->pcp_stride);
+}
+
+static inline uint64_t berth__now(const struct berth_zone *zone)
+{
+	return zone->port->now_ns(zone->port_ctx);
+}
+
+/* The largest block that starts at idx, ends by `end` and has at most 2^limit frames. */
+static inline unsigned berth__largest_order(berth_idx_t idx, berth_idx_t end, unsigned limit)
+{
+	unsigned order = idx ? (unsigned)__builtin_ctz(idx) : 31;
+
+	if (order > limit)
+		order = limit;
+	while (berth__pages(order) > end - idx)
+		order--;
+	return order;
+}
+
+/* ---- frames/frame.c: blocks and references ----------------------------------------------------- */
+
+/* Head of the block that holds idx, or BERTH_IDX_NONE when it isn't managed. O(max_order). Z, or
+ * the caller knows that the block can't change. */
+berth_idx_t berth__head(const struct berth_zone *zone, berth_idx_t idx);
+/* Takes the count of a USED head from 1 to 0 / back. */
+bool berth__freeze(struct berth_frame *head);
+void berth__unfreeze(struct berth_zone *zone, struct berth_frame *head);
+/*
+ * Cuts the USED block at `head` so that a block boundary falls on `at` (inside the block); false
+ * when it is held by somebody else. Z.
+ */
+bool berth__split_used_at_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t at);
+
+/* ---- frames/pageblock.c: counters that must add up ---------------------------------------------- */
+
+/* The only places that change nr_free / nr_claimed. [idx, idx + nr) lies in one block. Z. */
+void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr, int sign);
+void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr,
+				   int sign);
+void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
+/* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists. Z. */
+void berth__pageblock_set_locked(struct berth_pageblock *pageblock, unsigned set);
+
+/* ---- frames/buddy.c ------------------------------------------------------------------------------ */
+
+/* Frees one block to the set of its pageblock and merges. The frames' tags need not be clear at the
+ * head. Z. O(max_order). */
+void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order);
+/* Frees any range of untagged frames as the largest blocks. Z. O(pageblocks). */
+void berth__buddy_free_range_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
+/* The lowest sufficient block of a set, split to order; BERTH_IDX_NONE: none. Its tag is zero. Z. */
+berth_idx_t berth__buddy_alloc_locked(struct berth_zone *zone, unsigned set, unsigned order);
+/* Frees all but the first 2^order frames of the untagged block at idx, which has 2^from. Z. */
+void berth__buddy_expand_locked(struct berth_zone *zone, berth_idx_t idx, unsigned from,
+				unsigned order);
+/* Takes the free block `head` out of its list; the part outside [start, end) returns to the lists
+ * of the same set. Tags inside are zero after. Returns the frames taken. Z. */
+berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t start,
+				      berth_idx_t end);
+
+/* ---- frames/zone.c ------------------------------------------------------------------------------- */
+
+#define BERTH_SET_NONE UINT32_MAX
+
+/* The set that the migratetype policy picks first for a block of 2^order, without stealing from a
+ * foreign type; BERTH_SET_NONE: none has one. Z. */
+unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp);
+
+/* A block by that policy, and from a foreign type when nothing else is left. BERTH_IDX_NONE: nothing
+ * at all. *from is the set it came from. The block is untagged. Z. */
+berth_idx_t berth__rmqueue_locked(struct berth_zone *zone, unsigned order, unsigned gfp,
+				  unsigned *from);
+
+/* ---- frames/pcp.c -------------------------------------------------------------------------------- */
+
+/* Order 0 whatever the slot's state. alloc: the frame is tagged USED; BERTH_IDX_NONE: take the zone
+ * lock. free: the frame's references are gone; false: take the zone lock. */
+berth_idx_t berth__pcp_alloc(struct berth_zone *zone, unsigned gfp, uint32_t tag, uint64_t cookie);
+bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx);
+/*
+ * Returns to the buddy lists the frames of [start, end) that are cached; afterwards no per-CPU
+ * section that began before the call is running. Without locks.
+ */
+void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
+/* True when some slot caches frames. Inexact while CPUs allocate. */
+bool berth__pcp_any(struct berth_zone *zone);
+size_t berth__pcp_stride(unsigned pcp_shift);
+
+/* Writes everything that makes an untagged block an allocated one. In P or under Z. */
+static inline void berth__mark_used(struct berth_frame *frame, uint32_t tag, uint64_t cookie)
+{
+	frame->cookie = cookie;
+	atomic_store_explicit(&frame->refcount, 1, memory_order_relaxed);
+	berth__set_tag(frame, tag);
+}
+
+/* ---- motion/isolate.c ---------------------------------------------------------------------------- */
+
+/*
+ * Fences off the pageblocks of [start, end) and takes what is free in it (tag CLAIMED | TAKING);
+ * nothing is allocated from them after. *taken: frames taken. 0; -EBUSY: a pageblock is isolated, or
+ * somebody's claim is in the range; -EINVAL: a frame isn't managed; then nothing has changed. *blocker: who.
+ */
+int berth__isolate_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+			 uint64_t *taken, berth_idx_t *blocker);
+/* Takes blocks of the range that became free meanwhile. Z. Returns frames taken. */
+berth_idx_t berth__take_free_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t start,
+				    berth_idx_t end);
+/* Ends the isolation. keep: [start, end) is all taken and becomes a claim whose first frame has
+ * `flags`; otherwise what was taken is freed. All else in the pageblocks returns to its set. */
+void berth__unisolate_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, bool keep,
+			    uint32_t flags);
+
+/* ---- motion/migrate.c ---------------------------------------------------------------------------- */
+
+#define BERTH_MOVE_BATCH 64u /* 2.5 KiB of the claimer's stack */
+
+/*
+ * Moves blocks of one batch (src, order, cookie, owner filled in) to frames outside any isolated
+ * pageblock. Sources that moved are taken (CLAIMED | TAKING). A block for which there is no
+ * destination of its order is split and moved in pieces. Returns 0, or -ENOMEM when some had no
+ * destination, or -EBUSY when some were busy; *busy points at the first such.
+ */
+int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsigned nr_moves,
+			 struct berth_claim_report *report, const struct berth_move **busy);
+
+/* ---- alloc/contig.c ------------------------------------------------------------------------------- */
+
+/* berth_alloc_contig_range() after its arguments are checked; adds to the report. `flags`: tag flags
+ * of the claim's first frame, which berth__release_range() must repeat. */
+int berth__claim_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, uint32_t flags,
+		       const struct berth_claim_params *params, struct berth_claim_report *report);
+int berth__release_range(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
+			 uint32_t flags);
+/* Names who holds the block at `head`, in the report. Returns -EBUSY. Z or a stable block. */
+int berth__blocked_by(struct berth_zone *zone, berth_idx_t head, struct berth_claim_report *report);
+/* Completes the blocker's holder by asking its owner. Without locks. */
+void berth__ask_holder(struct berth_zone *zone, struct berth_claim_report *report);
+
+#endif

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libberth: a pool of contiguous memory for a Linux program.
+ *
+ * A pool is one memfd. Its areas are for devices: berth_claim() gives a buffer that is contiguous in
+ * the pool, whole and on time. While nobody claims, the same memory is lent: berth_map() gives
+ * ordinary memory out of the pool, which moves out of the way, beneath its address, when a claim
+ * needs the place. Contiguous in the pool means contiguous for a device that has mapped or
+ * registered the pool once: device address = base + offset.
+ *
+ * Functions return 0 or a negative error (enum berth_error, the values of errno), and change nothing
+ * when they fail, unless they say otherwise. berth_strerror() explains a code. Every function may be
+ * called by any thread; none from a signal handler, nor from a stack that lies in berth_map()ped
+ * memory. After fork() a child keeps copies of its mapped memory at the same addresses, but its pool
+ * handles answer -ESTALE.
+ */
+#ifndef BERTH_BERTH_H
+#define BERTH_BERTH_H
+
+#include <berth/core.h>
+#include <berth/types.h>
+#include <berth/version.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct berth_pool;
+
+/* ---- Opening --------------------------------------------------------------------------------------- */
+
+struct berth_area_params {
+	const char *name; /* 1 .. 31 bytes, unique; copied */
+	size_t bytes;     /* > 0; rounded up to 2 MiB */
+	enum berth_lend_policy lend;
+};
+
+enum berth_pool_flags {
+	/* Debugging aid: frames that memory moved away from are overwritten, so that a stale use shows. */
+	BERTH_POOL_POISON = 1u << 0,
+	/* Make memory outside areas resident at opening too, so that no move waits for it. */
+	BERTH_POOL_RESIDENT = 1u << 1,
+};
+
+struct berth_pool_params {
+	size_t bytes; /* the whole pool; rounded up to 2 MiB; at least the areas. 0: the areas plus
+			     * as much again, so that all that is lent can move out */
+	const struct berth_area_params *areas;
+	unsigned nr_areas; /* 0 .. 16 */
+	unsigned flags;    /* enum berth_pool_flags */
+	const char *mover; /* NULL: the best there is; "userfaultfd", "/dev/userfaultfd",
+			     * "userfaultfd-user" or "mprotect" */
+};
+
+/*
+ * Opens a pool and makes its areas resident. -EINVAL: bad sizes, names or flags; -ENOMEM: the system
+ * has not that much memory; -EPERM, -ENOSYS: the system refuses memory files of that size or the
+ * wanted mover, or this kernel lacks them; -ENOSPC: too many pools (64, or 16 that move by mprotect).
+ * On error nothing is left behind.
+ */
+int berth_pool_open(const struct berth_pool_params *params,
+		    struct berth_pool **pool) BERTH_MUST_CHECK;
+
+/*
+ * Closes it. -EBUSY: claims, mapped memory or pins are still in use (berth_pool_stats() counts
+ * them). -ESTALE: closed already, or opened before a fork. A closed handle stays safe to pass:
+ * every function answers -ESTALE.
+ */
+int berth_pool_close(struct berth_pool *pool) BERTH_MUST_CHECK;
+
+/* What a user should be told about how this pool moves memory, or NULL: e.g. that full userfaultfd is
+ * refused and system calls can see EFAULT. */
+const char *berth_pool_notice(struct berth_pool *pool);
+
+/* ---- Claims: contiguous buffers ----------------------------------------------------------------------- */
+
+enum berth_buffer_flags {
+	BERTH_ZERO = 1u << 8, /* the buffer is zeroed */
+			      /* and enum berth_claim_flags */
+};
+
+struct berth_claim_options {
+	size_t align_bytes;  /* a power of two, 0: a page; at most 4 MiB */
+	unsigned flags;      /* berth_buffer_flags | berth_claim_flags */
+	uint64_t timeout_ns; /* what the claim may take, waiting and moving included; 0: as long as
+			      * the moves take, without waiting for holders */
+};
+
+/* A claimed buffer. Filled by berth_claim(); hand it back unchanged. */
+struct berth_buffer {
+	void *address; /* in this process; doesn't change */
+	size_t bytes;  /* as asked, rounded up to pages */
+	size_t offset; /* in the pool: the device's address less its base */
+	const char *area;
+};
+
+/*
+ * Takes a contiguous buffer out of an area (NULL: the first). `options` and `report` may be NULL; the
+ * report is filled either way and berth_report_text() words it.
+ * -EINVAL: zero bytes, bad alignment or flags; -ENOENT: no such area; -E2BIG: can never fit; -ENOSPC:
+ * claims in place leave no room; -EBUSY: pins are in the way (report: whose); -ENOMEM: nowhere to
+ * move what is lent; -EAGAIN: timeout, or BERTH_CLAIM_FREE_ONLY and not free now; -ESTALE.
+ */
+int berth_claim(struct berth_pool *pool, const char *area, size_t bytes,
+		const struct berth_claim_options *options, struct berth_buffer *buffer,
+		struct berth_claim_report *report) BERTH_MUST_CHECK;
+
+/* Gives a buffer back. -EINVAL: not a buffer in use: released already, or changed; -ESTALE. */
+int berth_release(struct berth_pool *pool, const struct berth_buffer *buffer) BERTH_MUST_CHECK;
+
+/* Words a report in one or more lines, e.g. for a log. Returns the length without the final zero, as
+ * snprintf does. */
+size_t berth_report_text(const struct berth_claim_report *report, char *text, size_t text_bytes);
+
+/* ---- Movable memory ------------------------------------------------------------------------------------ */
+
+enum berth_memory_flags {
+	BERTH_MEMORY_NO_AREA = 1u
+			       << 0, /* not out of an area's idle memory; a move may still bring it
+					 * there when nothing else is left */
+};
+
+/*
+ * Zeroed memory out of the pool. It stays at its address for the program, wherever it moves. Not for
+ * buffers that a device or io_uring, O_DIRECT or a process-shared futex uses by address, unless
+ * pinned.
+ * -EINVAL: zero or overflowing size, bad flags; -ENOMEM: the pool is full or out of addresses; -ESTALE.
+ */
+int berth_map(struct berth_pool *pool, size_t bytes, unsigned flags,
+	      void **address) BERTH_MUST_CHECK;
+/*
+ * Likewise, in blocks of at most run_bytes (a power of two, a page .. 2 MiB) instead of as large as
+ * there are: for benchmarks and tests. Blocks that follow each other in the pool are one run all the
+ * same; growing two regions in turn scatters them.
+ */
+int berth_map_runs(struct berth_pool *pool, size_t bytes, size_t run_bytes, unsigned flags,
+		   void **address) BERTH_MUST_CHECK;
+/*
+ * Grows memory in place. -ENOMEM: no frames, or the addresses behind it are taken (map anew and
+ * copy). -EINVAL: not the address and size of a mapping, or not larger; -ESTALE.
+ */
+int berth_grow(struct berth_pool *pool, void *address, size_t old_bytes,
+	       size_t new_bytes) BERTH_MUST_CHECK;
+/* Unmaps what berth_map() returned, whole. -EBUSY: pinned. -EINVAL: not a mapping; -ESTALE. */
+int berth_unmap(struct berth_pool *pool, void *address, size_t bytes) BERTH_MUST_CHECK;
+
+enum berth_pin_flags {
+	BERTH_PIN_LONG_TERM =
+		1u << 0, /* moves the memory out of areas first, so it's in nobody's way */
+};
+
+/*
+ * Pins mapped memory for a device or a direct transfer: it doesn't move until berth_unpin(). `name`
+ * (copied, up to 31 bytes) is what failed claims report. -EINVAL: not mapped movable memory; -ENOSPC:
+ * too many pins; -ENOMEM, -EBUSY: a long-term pin can't move it out; -ESTALE.
+ */
+int berth_pin(struct berth_pool *pool, const void *address, size_t bytes, const char *name,
+	      unsigned flags, uint64_t *pin) BERTH_MUST_CHECK;
+int berth_unpin(struct berth_pool *pool, uint64_t pin) BERTH_MUST_CHECK;
+
+/* The place of mapped memory in the pool now, for tests and tools; (size_t)-1: not in the pool. */
+size_t berth_offset_of(struct berth_pool *pool, const void *address);
+
+/* ---- Statistics ----------------------------------------------------------------------------------------- */
+
+struct berth_pool_stats {
+	size_t pool_bytes, free_bytes, claimed_bytes, used_bytes; /* used: mapped, or cached */
+	size_t mapped_bytes;           /* movable memory that is in the pool */
+	size_t area_bytes, lent_bytes; /* all areas; what of them is lent now */
+	size_t metadata_bytes;
+	uint64_t claims_ok, claims_failed, claims_held;
+	uint64_t moved_bytes, moved_runs, stalled_runs, moves_skipped;
+	uint64_t longest_stall_ns; /* upper bound of a writer's wait for a move */
+	uint64_t pins;
+	const char *mover; /* how memory is moved: "userfaultfd", ... */
+};
+int berth_pool_stats(struct berth_pool *pool, struct berth_pool_stats *stats) BERTH_MUST_CHECK;
+/* One area's, by name (NULL: the first). -ENOENT; -ESTALE. */
+int berth_area_stats(struct berth_pool *pool, const char *area,
+		     struct berth_cma_stats *stats) BERTH_MUST_CHECK;
+
+/*
+ * Verifies every invariant of the pool, zone, areas and mapped memory; only while no other thread
+ * uses it. True when all hold.
+ */
+bool berth_pool_check(struct berth_pool *pool, struct berth_violation *violation) BERTH_MUST_CHECK;
+
+/*
+ * Debugging aid: moves the borrowers of the pool's next pageblock elsewhere and leaves the pageblock
+ * free again; *cursor counts the pageblocks, round and round. Returns the bytes moved, or an error.
+ */
+int64_t berth_shuffle(struct berth_pool *pool, uint64_t *cursor) BERTH_MUST_CHECK;
+
+/* ---- Words ------------------------------------------------------------------------------------------------ */
+
+/* A sentence for 0 or an error code, of either sign. Never NULL. */
+const char *berth_strerror(int error);
+/* The name of a code, "EBUSY"; "OK" for 0. Never NULL. */
+const char *berth_errname(int error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The core: frames, who is free, and how a contiguous range is emptied. Freestanding C11; it calls
+ * no libc but memcpy, memmove, memset and memcmp, allocates nothing, and has no globals.
+ *
+ * An instance is a zone: a run of frames with buddy lists by order and migratetype, per-CPU lists
+ * and CMA areas. The caller supplies the memory for its metadata. The core never touches the
+ * frames' contents and knows no addresses.
+ *
+ * Thread safety: every function may be called from any CPU or thread at the same time, except
+ * init, add_memory, owner_register, area declaration (before use) and the checks (at a quiescent
+ * point). None may be called from a signal or interrupt handler.
+ */
+#ifndef BERTH_CORE_H
+#define BERTH_CORE_H
+
+#include <berth/port.h>
+#include <berth/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct berth_zone;
+
+/* ---- Migratetypes ---------------------------------------------------------------------------- */
+
+enum berth_migratetype {
+	BERTH_UNMOVABLE,
+	BERTH_MOVABLE,
+	BERTH_RECLAIMABLE,
+	BERTH_HIGHATOMIC,
+	BERTH_ISOLATE, /* being emptied: nothing is allocated from it */
+	BERTH_CMA,     /* belongs to a CMA area: lent to movable allocations only */
+	BERTH_NR_MIGRATETYPES
+};
+
+/* ---- Owners: who holds allocated frames, and can move them ----------------------------------- */
+
+enum berth_move_result {
+	BERTH_MOVE_PENDING, /* not tried; the core treats it as busy */
+	BERTH_MOVE_MOVED,   /* contents and mapping are at dst now; the owner lets go of src */
+	BERTH_MOVE_BUSY,    /* still at src; `holder` names who is in the way */
+	BERTH_MOVE_GONE,    /* src isn't the owner's any more: look again */
+};
+
+/* One block to move: 2^order frames from src to dst. */
+struct berth_move {
+	berth_pfn_t src;
+	berth_pfn_t dst;
+	uint64_t cookie;    /* the block's cookie, see berth_alloc_pages() */
+	const char *holder; /* out, for BUSY: a string that outlives the call, or NULL */
+	uint8_t order;
+	uint8_t result; /* out: enum berth_move_result */
+	uint16_t owner;
+	bool arrived; /* set by berth_move_arrived() */
+};
+
+/*
+ * An owner's answers to the core. `migrate` gets a batch of blocks that all belong to this owner,
+ * in ascending order of cookie, and fills in a result for each. It is called without core locks, may
+ * sleep, and must freeze each block (berth_page_freeze()) before the move so that a pin taken
+ * meanwhile is seen; a moved block's src stays frozen, a busy one's must be unfrozen. Before anybody
+ * can find a moved block at dst, to free or pin it, the owner calls berth_move_arrived() for it; an
+ * owner that keeps everybody out until migrate returns needn't. It may call nothing else of the core.
+ */
+struct berth_owner_ops {
+	const char *name; /* lives as long as the zone */
+	void (*migrate)(void *ctx, struct berth_move *moves, unsigned nr_moves);
+	/* Names the holder of a pinned block; may be NULL or return NULL. Same context as migrate. */
+	const char *(*holder)(void *ctx, berth_pfn_t pfn, uint64_t cookie);
+};
+
+/* For an owner's migrate: the block is at move->dst now, and dst is an ordinary block of its owner. */
+void berth_move_arrived(struct berth_zone *zone, struct berth_move *move);
+
+#define BERTH_OWNER_NONE 0u
+
+/* ---- A zone ---------------------------------------------------------------------------------- */
+
+/* Bounds of the parameters below. */
+#define BERTH_MAX_ORDER_LIMIT 30u
+#define BERTH_MAX_AREAS 64u
+#define BERTH_MAX_OWNERS 1024u
+
+struct berth_zone_params {
+	const char *name;         /* lives as long as the zone */
+	berth_pfn_t start_pfn;    /* first frame spanned */
+	uint64_t nr_pages;        /* frames spanned, 1 .. 2^32 - 2^max_order */
+	unsigned max_order;       /* largest buddy order; 0 means 10; >= pageblock_order */
+	unsigned pageblock_order; /* log2 of a pageblock in frames; 0 means 9 */
+	unsigned nr_cpus;    /* CPU slots with their own lists; slots beyond take the zone lock */
+	unsigned pcp_high;   /* frames a CPU's list may hold per type; 0 picks by zone size */
+	unsigned max_areas;  /* CMA areas that can be declared, <= BERTH_MAX_AREAS */
+	unsigned max_owners; /* owners that can be registered; 0 means 8 */
+	bool metadata_is_zeroed; /* the metadata memory is all zero already (fresh from mmap) */
+	const struct berth_port_ops *port;
+	void *port_ctx;
+};
+
+/*
+ * Bytes of metadata a zone with these parameters needs: at most 32 a frame, everything included,
+ * for zones of 4096 frames and more that start at a multiple of 2^max_order, with default lists. 0 for parameters that berth_zone_init()
+ * would refuse.
+ */
+size_t berth_zone_metadata_size(const struct berth_zone_params *params);
+
+/*
+ * Builds a zone in `metadata` (aligned to 64 bytes, at least berth_zone_metadata_size() bytes).
+ * It spans its frames but manages none until berth_zone_add_memory(). Cost: O(pageblocks) when the
+ * metadata is zeroed already. Returns 0 or -EINVAL (nothing written through *zone).
+ */
+int berth_zone_init(struct berth_zone **zone, const struct berth_zone_params *params,
+		    void *metadata, size_t metadata_bytes) BERTH_MUST_CHECK;
+
+/*
+ * Hands [start, start + nr_pages) to the buddy lists as free MOVABLE memory. The frames must be
+ * spanned and not managed yet. Cost: O(largest blocks). -EINVAL: outside, empty or overlapping.
+ */
+int berth_zone_add_memory(struct berth_zone *zone, berth_pfn_t start_pfn,
+			  uint64_t nr_pages) BERTH_MUST_CHECK;
+
+/* The first pfn that the zone spans. */
+berth_pfn_t berth_zone_start_pfn(const struct berth_zone *zone);
+
+/*
+ * Registers an owner; *id (1 ..) goes into berth_alloc_pages(). -EINVAL: no ops, name or migrate.
+ * -ENOSPC: max_owners are registered.
+ */
+int berth_owner_register(struct berth_zone *zone, const struct berth_owner_ops *ops, void *ctx,
+			 unsigned *id) BERTH_MUST_CHECK;
+
+/* ---- Allocating frames ------------------------------------------------------------------------ */
+
+enum berth_gfp {
+	BERTH_GFP_UNMOVABLE = 0,
+	BERTH_GFP_MOVABLE = 1u << 0,     /* the owner can move it; needs a registered owner */
+	BERTH_GFP_RECLAIMABLE = 1u << 1, /* the owner can drop it */
+	BERTH_GFP_NO_CMA = 1u << 2,      /* not from CMA areas (a long-term pin will follow); a move
+					  * of the unpinned block may still bring it there */
+	BERTH_GFP_CMA_LAST = 1u << 3,    /* from CMA areas only when no other movable memory is */
+};
+
+/*
+ * Allocates 2^order frames, aligned to their size. The block belongs to `owner` with `cookie`; the
+ * owner chooses the cookie's meaning with one rule: the frame i pages into the block has cookie + i,
+ * so that the core may split a block. Without an owner the block never moves. A claim may split a
+ * movable block at any time, to move a part of it: free movable blocks of order > 0 with
+ * berth_free_range().
+ *
+ * Movable blocks come from CMA areas as far as each area's lending policy says. Order 0 costs no
+ * lock and no atomic read-modify-write while the CPU's list lasts.
+ *
+ * Returns 0, -EINVAL (bad order, flags or owner), -ENOMEM (no block of that order; nothing changed).
+ */
+int berth_alloc_pages(struct berth_zone *zone, unsigned order, unsigned gfp, unsigned owner,
+		      uint64_t cookie, berth_pfn_t *pfn) BERTH_MUST_CHECK;
+
+/*
+ * Frees the whole block that starts at pfn: drops the owner's reference. The owner must have
+ * removed every path by which a new reference could be taken. If pins remain, the frames return
+ * when the last one is put.
+ * Returns 0 or -EINVAL (not the start of an allocated block, so also a double free; unchanged).
+ */
+int berth_free_pages(struct berth_zone *zone, berth_pfn_t pfn) BERTH_MUST_CHECK;
+
+/*
+ * Frees [pfn, pfn + nr_pages), which may begin and end inside blocks; what stays allocated becomes
+ * smaller blocks. A block that is pinned and only partly inside can't be split: -EBUSY, and nothing
+ * is changed. -EINVAL: some frame isn't allocated to `owner`; unchanged. Cost: O(blocks).
+ */
+int berth_free_range(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages,
+		     unsigned owner) BERTH_MUST_CHECK;
+
+/* ---- References, pins, freezing --------------------------------------------------------------- */
+
+/* What a pin adds to a block's reference count. */
+#define BERTH_PIN_BIAS 1024u
+
+/*
+ * Pins the block that holds pfn: it can't be moved or split until unpinned. The caller makes sure
+ * (by its own lock) that the block stays its owner's during the call.
+ * 0; -EAGAIN: frozen by a mover, wait and look the frame up again; -EINVAL: not allocated.
+ */
+int berth_page_pin(struct berth_zone *zone, berth_pfn_t pfn) BERTH_MUST_CHECK;
+
+/* Undoes one berth_page_pin(). Frees the block when its owner has freed it meanwhile. -EINVAL: not
+ * pinned; unchanged. */
+int berth_page_unpin(struct berth_zone *zone, berth_pfn_t pfn) BERTH_MUST_CHECK;
+
+/*
+ * For movers. Freezes the block that starts at pfn: takes its reference count from exactly 1 to 0.
+ * False when somebody else holds it. A frozen block can't be pinned.
+ */
+bool berth_page_freeze(struct berth_zone *zone, berth_pfn_t pfn) BERTH_MUST_CHECK;
+void berth_page_unfreeze(struct berth_zone *zone, berth_pfn_t pfn);
+/* True when the block holding pfn has a pin. Inexact while pins come and go. */
+bool berth_page_pinned(struct berth_zone *zone, berth_pfn_t pfn);
+
+/* ---- Claims ----------------------------------------------------------------------------------- */
+
+enum berth_claim_phase {
+	BERTH_PHASE_SEARCH,  /* choosing the range */
+	BERTH_PHASE_ISOLATE, /* taking free blocks, fencing off the rest */
+	BERTH_PHASE_DRAIN,   /* emptying per-CPU lists */
+	BERTH_PHASE_MIGRATE, /* moving borrowers */
+	BERTH_PHASE_FINISH,  /* verifying, or undoing */
+	BERTH_NR_PHASES
+};
+
+/* What a claim did, and for a failed one why. Filled for success and failure alike. */
+struct berth_claim_report {
+	int error;                 /* 0 or the negative code that was returned */
+	const char *area;          /* name */
+	uint64_t nr_pages;         /* asked for */
+	unsigned tries;            /* ranges tried */
+	uint64_t moved_pages;      /* moved, also by tries that failed */
+	uint64_t free_pages_taken; /* taken while free */
+	uint64_t busy_blocks;      /* answered busy */
+	uint64_t phase_ns[BERTH_NR_PHASES];
+	/* Failure: the first blocker of the last range tried; BERTH_PFN_NONE when there is none. */
+	berth_pfn_t blocker_pfn;
+	uint64_t blocker_pages;
+	const char *blocker_owner;  /* the owner's name */
+	const char *blocker_holder; /* who pins or holds it, as far as the owner can say */
+	/* Failure: the area's state at that time. Claimable ignores what can't be known without
+	 * trying (a pin taken this instant). */
+	uint64_t largest_free_pages;
+	uint64_t largest_claimable_pages;
+};
+
+struct berth_claim_params {
+	uint64_t nr_pages;    /* > 0 */
+	unsigned align_order; /* start pfn is a multiple of 2^align_order; <= max_order */
+	unsigned flags;       /* enum berth_claim_flags */
+	uint64_t deadline_ns; /* port time after which no wait or new try begins; 0: holders are not
+				 * waited for (a block in flight by another move is, up to 1.3 s) */
+};
+
+enum berth_claim_flags {
+	BERTH_CLAIM_FIRST_FIT = 1u << 0, /* the first range that fits instead of the cheapest */
+	BERTH_CLAIM_FREE_ONLY = 1u << 1, /* only what is free now: move nothing (non-blocking) */
+};
+
+/*
+ * Empties [start, start + nr_pages) and takes it: the kernel's alloc_contig_range. Free parts cost
+ * O(pageblocks); allocated blocks are moved by their owners. The range needn't be in a CMA area.
+ * Success: the range is claimed until berth_free_contig_range(). Failure: everything is as it was,
+ * but that some blocks may have moved.
+ * -EINVAL: bad range. -EBUSY: somebody holds a part (see report), or another claim isolates it.
+ * -EAGAIN: deadline passed, or parts are lent and BERTH_CLAIM_FREE_ONLY is set. -ENOMEM: nowhere to
+ * move to. `report` may be NULL. May sleep.
+ */
+int berth_alloc_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uint64_t nr_pages,
+			     const struct berth_claim_params *params,
+			     struct berth_claim_report *report) BERTH_MUST_CHECK;
+
+/* Gives a claimed range back; it must be exactly what was claimed. -EINVAL: it isn't; unchanged. */
+int berth_free_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn,
+			    uint64_t nr_pages) BERTH_MUST_CHECK;
+
+/* ---- CMA areas -------------------------------------------------------------------------------- */
+
+struct berth_cma;
+
+/* When movable allocations borrow from an area. */
+enum berth_lend_policy {
+	BERTH_LEND_FIRST, /* before other memory: the rest stays free for what can't move */
+	BERTH_LEND_LAST,  /* only when other movable memory is used up */
+	BERTH_LEND_OFF,   /* never: a plain reservation */
+};
+
+struct berth_cma_params {
+	const char *name;       /* unique in the zone; lives as long as the zone */
+	berth_pfn_t start_pfn;  /* multiple of a pageblock */
+	uint64_t nr_pages;      /* > 0, multiple of a pageblock */
+	unsigned order_per_bit; /* the bitmap holds one bit for 2^order_per_bit frames */
+	enum berth_lend_policy lend;
+	uint64_t *bitmap; /* berth_cma_bitmap_bytes() of zeroes, owned by the caller */
+};
+
+/* Bytes of the bitmap for an area of this size. */
+size_t berth_cma_bitmap_bytes(uint64_t nr_pages, unsigned order_per_bit);
+
+/*
+ * Declares an area. Its frames must be managed and free. -EINVAL: bad range, alignment or name.
+ * -EEXIST: the name or part of the range belongs to an area. -EBUSY: part of it is allocated.
+ * -ENOSPC: max_areas are declared. Unchanged on error.
+ */
+int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *params,
+		      struct berth_cma **area) BERTH_MUST_CHECK;
+
+/* The bitmap that was declared, for the caller to free in the end. */
+uint64_t *berth_cma_bitmap(const struct berth_cma *area);
+
+/* The area with this name, or NULL. */
+struct berth_cma *berth_cma_find(struct berth_zone *zone, const char *name);
+
+/*
+ * Claims params->nr_pages contiguous frames of the area. Chooses the range that is cheapest to
+ * empty by the per-pageblock counters, tries the next when somebody is in the way, and says who.
+ * 0; -EINVAL; -E2BIG: larger than the area, or no aligned run of that size exists in it; -ENOSPC:
+ * claims in place leave no run; -EBUSY: pins are in the way; -ENOMEM: nowhere to move borrowers to;
+ * -EAGAIN: deadline passed or FREE_ONLY. Failure leaves nothing isolated or claimed. May sleep.
+ */
+int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *params,
+		    berth_pfn_t *pfn, struct berth_claim_report *report) BERTH_MUST_CHECK;
+
+/*
+ * Releases a claim: [pfn, pfn + nr_pages) as it was claimed. -EINVAL: not a claim of this area, or
+ * only part of one, or released already; unchanged.
+ */
+int berth_cma_release(struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_pages) BERTH_MUST_CHECK;
+
+/* ---- Statistics and checks -------------------------------------------------------------------- */
+
+struct berth_zone_stats {
+	uint64_t spanned_pages, managed_pages;
+	uint64_t free_pages; /* in buddy lists, areas included */
+	uint64_t pcp_pages;  /* in per-CPU lists; inexact while CPUs allocate */
+	uint64_t claimed_pages;
+	uint64_t used_pages; /* managed - free - pcp - claimed */
+	uint64_t pinned_blocks;
+	uint64_t moved_pages, failed_moves; /* since init */
+	uint64_t drains;                    /* times a CPU's list was drained for a claim */
+	uint64_t metadata_bytes;
+};
+void berth_zone_stats(struct berth_zone *zone, struct berth_zone_stats *stats);
+
+struct berth_cma_stats {
+	const char *name;
+	berth_pfn_t start_pfn;
+	uint64_t nr_pages;
+	uint64_t claimed_pages;
+	uint64_t free_pages; /* in the area's buddy lists */
+	uint64_t lent_pages; /* nr - claimed - free: borrowed, cached for borrowing, or taken by
+				   * berth_alloc_contig_range() past the area */
+	uint64_t largest_free_pages;
+	uint64_t largest_claimable_pages;
+	uint64_t claims_ok, claims_failed, releases; /* since declaration */
+};
+/* Costs O(pageblocks), and O(blocks) in pageblocks that are partly free. */
+void berth_cma_stats(struct berth_cma *area, struct berth_cma_stats *stats);
+/* The same without the two largest runs: O(1), takes the zone lock briefly. */
+void berth_cma_stats_brief(struct berth_cma *area, struct berth_cma_stats *stats);
+
+/* The first violated invariant. */
+struct berth_violation {
+	const char *what;
+	uint64_t where; /* pfn, pageblock or order, as `what` says */
+	uint64_t value, expected;
+};
+/*
+ * Verifies every invariant of the zone, its lists, counters, pageblocks, per-CPU lists and areas;
+ * read-only; only at a quiescent point. True when all hold. Cost: O(frames).
+ */
+bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation) BERTH_MUST_CHECK;
+
+/* The state of one frame, for tests and tools: 'f' free, 'p' in a per-CPU list, 'u' used, 'c'
+ * claimed, '-' not managed; *head and *order describe its block. O(max_order). Takes the zone lock. */
+char berth_frame_state(struct berth_zone *zone, berth_pfn_t pfn, berth_pfn_t *head,
+		       unsigned *order);
+/* The owner of an allocated frame and the frame's cookie; false when it isn't allocated. Likewise. */
+bool berth_frame_owner(struct berth_zone *zone, berth_pfn_t pfn, unsigned *owner, uint64_t *cookie);
+/* True when the frame belongs to a CMA area, also while a claim isolates its pageblock. */
+bool berth_frame_in_area(struct berth_zone *zone, berth_pfn_t pfn);
+/* The type of the frame's pageblock now: BERTH_ISOLATE while a claim empties it. */
+enum berth_migratetype berth_pageblock_migratetype(struct berth_zone *zone, berth_pfn_t pfn);
+
+/* Returns every frame in the per-CPU lists to the buddy lists. */
+void berth_pcp_drain_all(struct berth_zone *zone);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the core asks of the machine below it.
+ *
+ * Hot things are a compile-time seam: the port supplies a header <berth_port.h> (found through the
+ * include path) with
+ *
+ *	berth_lock_t, BERTH_LOCK_INIT                 a lock that serialises CPUs or threads
+ *	berth_lock(l), berth_unlock(l)                acquire / release semantics
+ *	unsigned berth_cpu(void)                      slot of the calling CPU or thread, or
+ *	                                              BERTH_CPU_NONE when it has none
+ *	unsigned berth_cpu_fast(void)                 optional, with BERTH_HAVE_CPU_FAST defined: the
+ *	                                              same without any slow step; may answer a number
+ *	                                              that is no slot
+ *	berth_preempt_disable(), berth_preempt_enable()   around a per-CPU section: nothing else may run
+ *	                                              with the same slot in between. Empty where a slot
+ *	                                              belongs to one thread.
+ *	berth_relax()                                 a spin-wait hint
+ *
+ * Cold things are the operations below. A port supplies mechanisms, never policy.
+ *
+ * Contract: no operation may call back into the core, allocate from it, or touch memory that the
+ * core can move. Every operation may be called with core locks held; wait() never with a zone's lock.
+ */
+#ifndef BERTH_PORT_H
+#define BERTH_PORT_H
+
+#include <berth/types.h>
+
+#define BERTH_CPU_NONE UINT32_MAX
+
+struct berth_port_ops {
+	/* Monotonic time in nanoseconds. Required. */
+	uint64_t (*now_ns)(void *ctx);
+	/*
+	 * Makes every other CPU pass a full memory barrier before it returns (membarrier(2), an IPI).
+	 * NULL where there is none: the per-CPU lists then pay a fence for each operation. A port
+	 * with a single CPU may supply an empty function.
+	 */
+	void (*barrier_all)(void *ctx);
+	/* Gives the processor away for about `ns`. Required. */
+	void (*wait)(void *ctx, uint64_t ns);
+	/* A broken invariant: print and stop. Must not return. Required. */
+	void (*panic)(void *ctx, const char *what, uint64_t value, uint64_t expected);
+	/*
+	 * Overwrites frames that were just moved away, as a detector of stale users (a debugging
+	 * aid). NULL: off.
+	 */
+	void (*poison)(void *ctx, berth_pfn_t pfn, uint64_t nr_pages);
+};
+
+#endif

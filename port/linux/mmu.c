@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Mapping pool frames at a space's addresses, and moving them there.
+ *
+ * Two ways to stall a writer between protect() and remap():
+ *  - userfaultfd: the run is registered for the move only; mmap(MAP_FIXED) over it replaces the
+ *    registered mapping, so nothing has to be unregistered on success, and UFFDIO_WAKE lets the
+ *    writers go on. No handler thread: a writer sleeps in the kernel, also inside a system call.
+ *  - mprotect: the writer takes SIGSEGV, and our handler waits on `gate` until the run has moved.
+ *
+ * I1  While any page is protected by mprotect, the gate is odd.
+ * I2  A run outside a move isn't registered, so neighbours can merge to one mapping.
+ */
+#define _GNU_SOURCE
+#include "port/linux/mmu.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static char *address(const struct berth_mmu *mmu, uint64_t page)
+{
+	return mmu->base + (page << BERTH_PAGE_SHIFT);
+}
+
+static size_t bytes_of(uint64_t nr_pages)
+{
+	return (size_t)nr_pages << BERTH_PAGE_SHIFT;
+}
+
+/* ---- Mapping --------------------------------------------------------------------------------------- */
+
+static int map_frames(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
+	int saved = errno;
+
+	if (mmap(address(mmu, page), bytes_of(nr_pages), PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_FIXED | MAP_POPULATE, mmu->memory->fd,
+		 (off_t)bytes_of(pfn)) == MAP_FAILED) {
+		errno = saved;
+		return -BERTH_ENOMEM;
+	}
+	return 0;
+}
+
+static int map_private(void *ctx, uint64_t page, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
+	int saved = errno;
+
+	if (mmap(address(mmu, page), bytes_of(nr_pages), PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
+		errno = saved;
+		return -BERTH_ENOMEM;
+	}
+	return 0;
+}
+
+static int copy_private(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
+	int error = map_private(mmu, page, nr_pages);
+
+	if (error)
+		return error;
+	(void)madvise(address(mmu, page), bytes_of(nr_pages), MADV_HUGEPAGE);
+	memcpy(address(mmu, page), berth_memory_at(mmu->memory, pfn), bytes_of(nr_pages));
+	return 0;
+}
+
+static int unmap(void *ctx, uint64_t page, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
+	int saved = errno;
+
+	if (mmap(address(mmu, page), bytes_of(nr_pages), PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
+		errno = saved;
+		return -BERTH_ENOMEM;
+	}
+	return 0;
+}
+
+/* ---- Moving: userfaultfd ---------------------------------------------------------------------------- */
+
+static int uffd_write_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages, bool on)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) },
+		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+	int result;
+
+	do { /* EAGAIN: the address space is changing; try again */
+		result = ioctl(mmu->uffd, UFFDIO_WRITEPROTECT, &wp);
+	} while (result != 0 && errno == EAGAIN);
+	return result;
+}
+
+static int uffd_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
+{
+	struct uffdio_register range = {
+		.range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+
+	if (ioctl(mmu->uffd, UFFDIO_REGISTER, &range) != 0)
+		return -BERTH_ENOMEM;
+	if (uffd_write_protect(mmu, page, nr_pages, true) != 0) {
+		ioctl(mmu->uffd, UFFDIO_UNREGISTER, &range.range);
+		return -BERTH_ENOMEM;
+	}
+	return 0;
+}
+
+static void uffd_unprotect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
+{
+	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
+
+	(void)uffd_write_protect(mmu, page, nr_pages, false);
+	/* Takes the protection away too, and wakes whoever waits. */
+	(void)ioctl(mmu->uffd, UFFDIO_UNREGISTER, &range);
+}
+
+static void uffd_wake(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
+{
+	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
+
+	(void)ioctl(mmu->uffd, UFFDIO_WAKE, &range);
+}
+
+/* ---- Moving: mprotect -------------------------------------------------------------------------------- */
+
+/* The C library's, past anybody who interposes sigaction(). */
+#ifdef __GLIBC__
+extern int __sigaction(int number, const struct sigaction *action, struct sigaction *old);
+#define real_sigaction __sigaction
+#else
+#define real_sigaction sigaction
+#endif
+
+/* The instances that the SIGSEGV handler serves. */
+#define MAX_GATED 16
+static _Atomic(struct berth_mmu *) gated[MAX_GATED];
+static struct sigaction program_action; /* what the program wants for SIGSEGV */
+static pthread_mutex_t gate_mutex = PTHREAD_MUTEX_INITIALIZER;
+static bool handler_installed;
+
+/* The last fault of this thread that came when nothing was in motion. */
+static _Thread_local struct {
+	const char *address;
+	uint32_t gate;
+} quiet_fault __attribute__((tls_model("initial-exec")));
+
+/*
+ * Waits until the run has moved. False: nothing was in motion, neither now nor when the same address
+ * faulted before; so the fault isn't ours (a page that the program itself has protected, say).
+ */
+static bool gate_wait(struct berth_mmu *mmu, const char *address)
+{
+	uint32_t gate = atomic_load(&mmu->gate);
+
+	if (!(gate & 1)) { /* the move may have ended just now: one more try */
+		bool again = quiet_fault.address == address && quiet_fault.gate == gate;
+
+		quiet_fault.address = again ? NULL : address;
+		quiet_fault.gate = gate;
+		return !again;
+	}
+	atomic_fetch_add(&mmu->waiting, 1);
+	do {
+		syscall(SYS_futex, &mmu->gate, FUTEX_WAIT_PRIVATE, gate, NULL, NULL, 0);
+		gate = atomic_load(&mmu->gate);
+	} while (gate & 1);
+	return true;
+}
+
+static void gate_open(struct berth_mmu *mmu)
+{
+	atomic_fetch_add(&mmu->gate, 1);
+	syscall(SYS_futex, &mmu->gate, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+/* A fault that isn't ours, as if we weren't there. */
+static void pass_on(int number, siginfo_t *info, void *context)
+{
+	struct sigaction action = program_action;
+
+	if (action.sa_flags & SA_SIGINFO) {
+		action.sa_sigaction(number, info, context);
+	} else if (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN) {
+		action.sa_handler(number);
+	} else { /* returning repeats the fault, now with the default action */
+		action = (struct sigaction){ .sa_handler = SIG_DFL };
+		(void)real_sigaction(number, &action, NULL);
+	}
+}
+
+static void on_sigsegv(int number, siginfo_t *info, void *context)
+{
+	int saved = errno;
+	char *at = info->si_addr;
+
+	for (int i = 0; i < MAX_GATED; i++) {
+		struct berth_mmu *mmu = atomic_load(&gated[i]);
+		uint64_t page;
+
+		if (!mmu || at < mmu->base || at >= mmu->base + mmu->bytes)
+			continue;
+		page = (uint64_t)(at - mmu->base) >> BERTH_PAGE_SHIFT;
+		if (berth_space_lookup(mmu->space, page) == BERTH_PFN_NONE)
+			break; /* nothing is mapped there: the program's own fault */
+		if (!gate_wait(mmu, at))
+			break;
+		errno = saved;
+		return; /* try the write again */
+	}
+	errno = saved;
+	pass_on(number, info, context);
+}
+
+/* Ours is in front: installs it, or again when the program has put its own over it. */
+static int own_sigsegv(void)
+{
+	struct sigaction now, ours = { .sa_sigaction = on_sigsegv,
+				       .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK };
+
+	if (real_sigaction(SIGSEGV, NULL, &now) != 0)
+		return -BERTH_EPERM;
+	if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_sigsegv)
+		return 0;
+	sigemptyset(&ours.sa_mask);
+	program_action = now;
+	handler_installed = true;
+	return real_sigaction(SIGSEGV, &ours, NULL) == 0 ? 0 : -BERTH_EPERM;
+}
+
+static int gate_register(struct berth_mmu *mmu)
+{
+	int error = -BERTH_ENOSPC;
+
+	pthread_mutex_lock(&gate_mutex);
+	for (int i = 0; i < MAX_GATED && error; i++) {
+		if (atomic_load(&gated[i]))
+			continue;
+		atomic_store(&gated[i], mmu);
+		error = own_sigsegv();
+	}
+	pthread_mutex_unlock(&gate_mutex);
+	return error;
+}
+
+static void gate_unregister(struct berth_mmu *mmu)
+{
+	pthread_mutex_lock(&gate_mutex);
+	for (int i = 0; i < MAX_GATED; i++)
+		if (atomic_load(&gated[i]) == mmu)
+			atomic_store(&gated[i], NULL);
+	pthread_mutex_unlock(&gate_mutex);
+}
+
+bool berth_mmu_owns_sigsegv(void)
+{
+	return handler_installed;
+}
+
+int berth_mmu_sigsegv_action(const struct sigaction *action, struct sigaction *old)
+{
+	if (old)
+		*old = program_action;
+	if (action)
+		program_action = *action;
+	return 0;
+}
+
+/* nr_pages are writable again; with the last ones the gate opens. */
+static void gate_reopened(struct berth_mmu *mmu, uint64_t nr_pages)
+{
+	mmu->gated_pages -= nr_pages;
+	if (mmu->gated_pages == 0)
+		gate_open(mmu);
+}
+
+static int gate_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
+{
+	if (mmu->gated_pages == 0)
+		atomic_fetch_add(&mmu->gate, 1);
+	mmu->gated_pages += nr_pages;
+	if (mprotect(address(mmu, page), bytes_of(nr_pages), PROT_READ) == 0)
+		return 0;
+	gate_reopened(mmu, nr_pages);
+	return -BERTH_ENOMEM;
+}
+
+static void gate_unprotect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
+{
+	if (mprotect(address(mmu, page), bytes_of(nr_pages), PROT_READ | PROT_WRITE) != 0)
+		abort(); /* a writer could never go on: better to stop than to hang */
+	gate_reopened(mmu, nr_pages);
+}
+
+/* ---- Moving: the operations --------------------------------------------------------------------------- */
+
+static int protect(void *ctx, uint64_t page, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
+	int saved = errno, error;
+
+	error = mmu->mover == BERTH_MOVER_MPROTECT ? gate_protect(mmu, page, nr_pages) :
+						     uffd_protect(mmu, page, nr_pages);
+	errno = saved;
+	return error;
+}
+
+static void unprotect(void *ctx, uint64_t page, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
+	int saved = errno;
+
+	if (mmu->mover == BERTH_MOVER_MPROTECT)
+		gate_unprotect(mmu, page, nr_pages);
+	else
+		uffd_unprotect(mmu, page, nr_pages);
+	errno = saved;
+}
+
+static int remap(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
+	int saved = errno, error;
+
+	error = map_frames(mmu, page, pfn, nr_pages);
+	if (error)
+		return error;
+	if (mmu->mover == BERTH_MOVER_MPROTECT)
+		gate_reopened(mmu, nr_pages);
+	else
+		uffd_wake(mmu, page, nr_pages);
+	errno = saved;
+	return 0;
+}
+
+static bool writer_waits(void *ctx)
+{
+	struct berth_mmu *mmu = ctx;
+	struct uffd_msg messages[16];
+	bool any = false;
+	int saved = errno;
+
+	if (mmu->mover == BERTH_MOVER_MPROTECT)
+		return atomic_exchange(&mmu->waiting, 0) != 0;
+	while (read(mmu->uffd, messages, sizeof(messages)) > 0)
+		any = true;
+	errno = saved;
+	return any;
+}
+
+static int prepare(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
+
+	return berth_memory_populate(mmu->memory, bytes_of(pfn), bytes_of(nr_pages));
+}
+
+static void copy(void *ctx, berth_pfn_t dst, berth_pfn_t src, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
+
+	memcpy(berth_memory_at(mmu->memory, dst), berth_memory_at(mmu->memory, src),
+	       bytes_of(nr_pages));
+}
+
+static void zero(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
+
+	memset(berth_memory_at(mmu->memory, pfn), 0, bytes_of(nr_pages));
+}
+
+static void forget_protection(void *ctx)
+{
+	struct berth_mmu *mmu = ctx;
+
+	/* The userfaultfd is the parent's: it would act on the parent's memory. */
+	if (mmu->uffd >= 0)
+		close(mmu->uffd);
+	mmu->uffd = -1;
+	mmu->gated_pages = 0;
+	if (atomic_load(&mmu->gate) & 1)
+		gate_open(mmu);
+}
+
+static void begin(void *ctx)
+{
+	struct berth_mmu *mmu = ctx;
+	sigset_t all;
+
+	if (mmu->mover == BERTH_MOVER_MPROTECT)
+		(void)own_sigsegv(); /* the program may have taken it since */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &mmu->old_mask);
+}
+
+static void end(void *ctx)
+{
+	struct berth_mmu *mmu = ctx;
+
+	pthread_sigmask(SIG_SETMASK, &mmu->old_mask, NULL);
+}
+
+const struct berth_mmu_ops berth_mmu_linux_ops = {
+	.map = map_frames,
+	.map_private = map_private,
+	.copy_private = copy_private,
+	.unmap = unmap,
+	.protect = protect,
+	.unprotect = unprotect,
+	.remap = remap,
+	.writer_waits = writer_waits,
+	.prepare = prepare,
+	.copy = copy,
+	.zero = zero,
+	.forget_protection = forget_protection,
+	.begin = begin,
+	.end = end,
+};
+
+/* ---- Opening ------------------------------------------------------------------------------------------ */
+
+int berth_mmu_open(struct berth_mmu *mmu, struct berth_memory *memory, size_t bytes,
+		   enum berth_mover mover)
+{
+	int error;
+
+	*mmu = (struct berth_mmu){ .memory = memory, .mover = mover, .uffd = -1 };
+	bytes = (bytes + BERTH_HUGE_BYTES - 1) & ~(size_t)(BERTH_HUGE_BYTES - 1);
+	error = berth_uffd_open(&mmu->mover, &mmu->uffd);
+	if (error)
+		return error;
+	mmu->base = berth_reserve_aligned(bytes);
+	if (!mmu->base) {
+		if (mmu->uffd >= 0)
+			close(mmu->uffd);
+		return -BERTH_ENOMEM;
+	}
+	mmu->bytes = bytes;
+	if (mmu->mover == BERTH_MOVER_MPROTECT)
+		error = gate_register(mmu);
+	if (error)
+		berth_mmu_close(mmu);
+	return error;
+}
+
+void berth_mmu_close(struct berth_mmu *mmu)
+{
+	if (mmu->mover == BERTH_MOVER_MPROTECT)
+		gate_unregister(mmu);
+	if (mmu->base)
+		munmap(mmu->base, mmu->bytes);
+	if (mmu->uffd >= 0)
+		close(mmu->uffd);
+	mmu->base = NULL;
+	mmu->uffd = -1;
+}
+
+/* Reads a small file without stdio, which may allocate. */
+static long read_number(const char *path, long fallback)
+{
+	char text[32];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length;
+
+	if (fd < 0)
+		return fallback;
+	length = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (length <= 0)
+		return fallback;
+	text[length] = 0;
+	return strtol(text, NULL, 10);
+}
+
+static long count_mappings(void)
+{
+	char buffer[4096];
+	long lines = 0;
+	ssize_t length;
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return 1000;
+	while ((length = read(fd, buffer, sizeof(buffer))) > 0)
+		for (ssize_t i = 0; i < length; i++)
+			lines += buffer[i] == '\n';
+	close(fd);
+	return lines;
+}
+
+uint32_t berth_mmu_budget(void)
+{
+	long limit = read_number("/proc/sys/vm/max_map_count", 65530) / 4 * 3 - count_mappings();
+
+	return limit < 256 ? 256 : (uint32_t)limit;
+}

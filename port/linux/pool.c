@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pool's memory. Populating touches one page of a huge page and has the kernel collapse it:
+ * half the cost of touching all 512, and tenants get huge mappings of it (MADV_COLLAPSE works
+ * whatever shmem_enabled says). Where the kernel can't, the pages are touched.
+ */
+#define _GNU_SOURCE
+#include "port/linux/pool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+static int as_error(int error)
+{
+	return error == ENOSYS                   ? -BERTH_ENOSYS :
+	       error == EPERM || error == EACCES ? -BERTH_EPERM :
+	       error == EINVAL                   ? -BERTH_EINVAL :
+						   -BERTH_ENOMEM;
+}
+
+char *berth_reserve_aligned(size_t bytes)
+{
+	char *start = mmap(NULL, bytes + BERTH_HUGE_BYTES, PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t before;
+
+	if (start == MAP_FAILED)
+		return NULL;
+	before = -(uintptr_t)start & (BERTH_HUGE_BYTES - 1);
+	if (before)
+		munmap(start, before);
+	munmap(start + before + bytes, BERTH_HUGE_BYTES - before);
+	return start + before;
+}
+
+int berth_fd_move_up(int fd)
+{
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, 900);
+
+	if (high < 0)
+		return fd; /* the limit of descriptors is low: any number will do */
+	close(fd);
+	return high;
+}
+
+/* Growing a file past the limit is a deadly signal, not an error: look first. */
+static bool file_may_have(size_t bytes)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+	       limit.rlim_cur >= bytes;
+}
+
+int berth_memory_open(struct berth_memory *memory, size_t bytes)
+{
+	size_t nr_huge = bytes / BERTH_HUGE_BYTES;
+	int error, fd;
+
+	if (!bytes || bytes % BERTH_HUGE_BYTES)
+		return -BERTH_EINVAL;
+	*memory = (struct berth_memory){ .fd = -1, .bytes = bytes, .huge = true };
+	if (!file_may_have(bytes))
+		return -BERTH_EPERM;
+	fd = memfd_create("berth-pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return as_error(errno);
+	fd = berth_fd_move_up(fd);
+	memory->fd = fd;
+	memory->linear = berth_reserve_aligned(bytes);
+	memory->resident = mmap(NULL, nr_huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+				-1, 0);
+	if (!memory->linear || memory->resident == MAP_FAILED || ftruncate(fd, (off_t)bytes) != 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
+	    mmap(memory->linear, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+		    MAP_FAILED) {
+		error = as_error(errno);
+		berth_memory_close(memory);
+		return error;
+	}
+	return 0;
+}
+
+void berth_memory_close(struct berth_memory *memory)
+{
+	if (memory->linear)
+		munmap(memory->linear, memory->bytes);
+	if (memory->resident && memory->resident != MAP_FAILED)
+		munmap((void *)memory->resident, memory->bytes / BERTH_HUGE_BYTES);
+	if (memory->fd >= 0)
+		close(memory->fd);
+	*memory = (struct berth_memory){ .fd = -1 };
+}
+
+static int populate_one(struct berth_memory *memory, size_t index)
+{
+	char *at = memory->linear + index * BERTH_HUGE_BYTES;
+
+	/* A write, by a system call, so that a lack of memory is an error and no signal. */
+	if (madvise(at, BERTH_PAGE_SIZE, MADV_POPULATE_WRITE) != 0)
+		return errno == EINVAL ? -BERTH_ENOSYS : -BERTH_ENOMEM;
+	if (memory->huge) {
+		if (madvise(at, BERTH_HUGE_BYTES, MADV_COLLAPSE) == 0)
+			return 0;
+		if (errno == EINVAL)
+			memory->huge = false; /* not this kernel: don't ask again */
+	}
+	return madvise(at, BERTH_HUGE_BYTES, MADV_POPULATE_WRITE) == 0 ? 0 : -BERTH_ENOMEM;
+}
+
+int berth_memory_populate(struct berth_memory *memory, size_t offset, size_t bytes)
+{
+	size_t last = (offset + bytes - 1) / BERTH_HUGE_BYTES;
+	int saved = errno, error = 0;
+
+	for (size_t index = offset / BERTH_HUGE_BYTES; index <= last && !error; index++) {
+		if (atomic_load_explicit(&memory->resident[index], memory_order_acquire))
+			continue;
+		error = populate_one(memory, index);
+		if (!error)
+			atomic_store_explicit(&memory->resident[index], 1, memory_order_release);
+	}
+	errno = saved;
+	return error;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pool's memory: one memfd, mapped once for good (the linear mapping). pfn = page offset in it.
+ */
+#ifndef BERTH_PORT_LINUX_POOL_H
+#define BERTH_PORT_LINUX_POOL_H
+
+#include <stdatomic.h>
+
+#include <berth/types.h>
+
+#define BERTH_HUGE_BYTES (2u << 20)
+
+struct berth_memory {
+	int fd;
+	char *linear;              /* aligned to BERTH_HUGE_BYTES */
+	size_t bytes;              /* a multiple of BERTH_HUGE_BYTES */
+	_Atomic bool huge;         /* the kernel collapses it to huge pages */
+	_Atomic uint8_t *resident; /* one for each huge page: memory is behind it */
+};
+
+/* Inaccessible addresses for `bytes`, at a multiple of a huge page; NULL: there are none. */
+char *berth_reserve_aligned(size_t bytes);
+/* The same file under a number away from those that programs expect to be theirs, if there is one. */
+int berth_fd_move_up(int fd);
+
+/* Reserves; nothing is resident yet. `bytes` is a multiple of BERTH_HUGE_BYTES. -ENOMEM, -EPERM,
+ * -EINVAL; then nothing is left behind. The descriptor is sealed: its size can't change. */
+int berth_memory_open(struct berth_memory *memory, size_t bytes);
+void berth_memory_close(struct berth_memory *memory);
+/*
+ * Makes the range resident, as huge pages where the kernel does that. Idempotent, any thread.
+ * -ENOMEM: the system has no memory left.
+ */
+int berth_memory_populate(struct berth_memory *memory, size_t offset, size_t bytes);
+
+static inline char *berth_memory_at(const struct berth_memory *memory, berth_pfn_t pfn)
+{
+	return memory->linear + (pfn << BERTH_PAGE_SHIFT);
+}
+
+#endif

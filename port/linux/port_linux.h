@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The cold half of the Linux port: clock, membarrier, waiting, the stop on a broken invariant.
+ */
+#ifndef BERTH_PORT_LINUX_H
+#define BERTH_PORT_LINUX_H
+
+#include <berth/port.h>
+
+/*
+ * The operations with barrier_all when membarrier(PRIVATE_EXPEDITED) is available in this process
+ * and without it otherwise. The first call registers the process. They need no context.
+ */
+const struct berth_port_ops *berth_port_linux_ops(void);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Opening a userfaultfd, in the order of what it can do.
+ */
+#define _GNU_SOURCE
+#include "port/linux/uffd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdbool.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "port/linux/pool.h"
+
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
+#ifndef UFFD_FEATURE_WP_HUGETLBFS_SHMEM
+#define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1 << 12)
+#endif
+
+#define FEATURES (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
+
+static int open_as(enum berth_mover mover)
+{
+	int flags = O_CLOEXEC | O_NONBLOCK, device, fd;
+
+	switch (mover) {
+	case BERTH_MOVER_UFFD:
+		return (int)syscall(SYS_userfaultfd, flags);
+	case BERTH_MOVER_UFFD_USER:
+		return (int)syscall(SYS_userfaultfd, flags | UFFD_USER_MODE_ONLY);
+	case BERTH_MOVER_UFFD_DEV:
+		device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+		if (device < 0)
+			return -1;
+		fd = ioctl(device, USERFAULTFD_IOC_NEW, flags);
+		close(device);
+		return fd;
+	default:
+		errno = EINVAL;
+		return -1;
+	}
+}
+
+static int try_mover(enum berth_mover mover, int *out)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
+	int fd = open_as(mover);
+
+	if (fd < 0)
+		return errno == EPERM || errno == EACCES || errno == ENOENT ? -BERTH_EPERM :
+									      -BERTH_ENOSYS;
+	if (ioctl(fd, UFFDIO_API, &api) != 0) {
+		close(fd);
+		return -BERTH_ENOSYS;
+	}
+	*out = berth_fd_move_up(fd);
+	return 0;
+}
+
+int berth_uffd_open(enum berth_mover *mover, int *fd)
+{
+	int saved = errno, error = -BERTH_ENOSYS;
+
+	*fd = -1;
+	if (*mover == BERTH_MOVER_MPROTECT)
+		return 0;
+	if (*mover != BERTH_MOVER_AUTO) {
+		error = try_mover(*mover, fd);
+	} else {
+		for (enum berth_mover m = BERTH_MOVER_UFFD; m < BERTH_MOVER_MPROTECT && error;
+		     m++) {
+			error = try_mover(m, fd);
+			*mover = m;
+		}
+		if (error) { /* there is always mprotect */
+			*mover = BERTH_MOVER_MPROTECT;
+			error = 0;
+		}
+	}
+	errno = saved;
+	return error;
+}
+
+const char *berth_mover_name(enum berth_mover mover)
+{
+	static const char *const names[] = {
+		[BERTH_MOVER_AUTO] = "auto",
+		[BERTH_MOVER_UFFD] = "userfaultfd",
+		[BERTH_MOVER_UFFD_DEV] = "/dev/userfaultfd",
+		[BERTH_MOVER_UFFD_USER] = "userfaultfd (user mode)",
+		[BERTH_MOVER_MPROTECT] = "mprotect",
+	};
+
+	return mover <= BERTH_MOVER_MPROTECT ? names[mover] : "unknown";
+}
+
+const char *berth_mover_notice(enum berth_mover mover)
+{
+	switch (mover) {
+	case BERTH_MOVER_UFFD_USER:
+		return "full userfaultfd isn't allowed here: a system call that writes into a page "
+		       "while it moves can fail with EFAULT. Run as root, set "
+		       "vm.unprivileged_userfaultfd=1, or give access to /dev/userfaultfd";
+	case BERTH_MOVER_MPROTECT:
+		return "userfaultfd isn't available here: memory is moved by mprotect, a system call "
+		       "that writes into a page while it moves can fail with EFAULT, and SIGSEGV is "
+		       "used. Run as root, set vm.unprivileged_userfaultfd=1, or use Linux 5.19 or "
+		       "newer";
+	default:
+		return NULL;
+	}
+}

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The public functions of libberth: handles, and the checks at the border.
+ *
+ * A handle is 24 bytes that are never freed, so that a stale one can be recognised for ever. They
+ * hang in one list, so that a leak checker finds them. `users` counts the calls inside.
+ */
+#define _GNU_SOURCE
+#include "runtime/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define HANDLE_CLOSED (1u << 31)
+#define HANDLE_CLOSING (1u << 30) /* being decided: wait */
+
+struct berth_pool {
+	struct berth_pool_impl *impl;
+	struct berth_pool *next; /* in all_handles */
+	_Atomic uint32_t users;  /* | HANDLE_CLOSED | HANDLE_CLOSING */
+	uint32_t generation;     /* berth__fork_generation at opening */
+};
+
+static _Atomic(struct berth_pool *) all_handles;
+
+static void keep_for_ever(struct berth_pool *handle)
+{
+	handle->next = atomic_load(&all_handles);
+	while (!atomic_compare_exchange_weak(&all_handles, &handle->next, handle))
+		;
+}
+
+/* The pool behind a handle for the time until leave(), or NULL: -ESTALE. */
+static struct berth_pool_impl *enter(struct berth_pool *handle)
+{
+	if (!handle || handle->generation != atomic_load(&berth__fork_generation))
+		return NULL;
+	for (;;) {
+		uint32_t users = atomic_fetch_add(&handle->users, 1);
+
+		if (!(users & (HANDLE_CLOSED | HANDLE_CLOSING)))
+			return handle->impl;
+		atomic_fetch_sub(&handle->users, 1);
+		if (users & HANDLE_CLOSED)
+			return NULL;
+		berth_relax(); /* somebody is about to decide */
+	}
+}
+
+static void leave(struct berth_pool *handle)
+{
+	atomic_fetch_sub(&handle->users, 1);
+}
+
+int berth_pool_open(const struct berth_pool_params *params, struct berth_pool **out)
+{
+	struct berth_pool *handle;
+	int error;
+
+	if (!out)
+		return -BERTH_EINVAL;
+	berth__fork_register();
+	handle = calloc(1, sizeof(*handle));
+	if (!handle)
+		return -BERTH_ENOMEM;
+	handle->generation = atomic_load(&berth__fork_generation);
+	error = berth__pool_open(params, 0, &handle->impl);
+	if (error) {
+		free(handle);
+		return error;
+	}
+	keep_for_ever(handle);
+	*out = handle;
+	return 0;
+}
+
+/* Nobody uses anything of it. */
+static bool is_idle(struct berth_pool_impl *pool)
+{
+	struct berth_space_stats stats;
+	bool idle;
+
+	berth_space_stats(pool->space, &stats);
+	berth_lock(&pool->regions.lock);
+	idle = pool->regions.nr == 0 && !stats.pins && !stats.mapped_pages &&
+	       !atomic_load(&pool->claims_held);
+	berth_unlock(&pool->regions.lock);
+	return idle;
+}
+
+int berth_pool_close(struct berth_pool *handle)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	uint32_t alone = 1;
+
+	if (!pool)
+		return -BERTH_ESTALE;
+	/* Others inside mean that it is in use. Alone, keep everybody out and look. */
+	if (!atomic_compare_exchange_strong(&handle->users, &alone, 1 | HANDLE_CLOSING)) {
+		leave(handle);
+		return -BERTH_EBUSY;
+	}
+	if (!is_idle(pool)) {
+		atomic_fetch_and(&handle->users, ~HANDLE_CLOSING);
+		leave(handle);
+		return -BERTH_EBUSY;
+	}
+	handle->impl = NULL;
+	atomic_fetch_or(&handle->users, HANDLE_CLOSED);
+	leave(handle);
+	berth__pool_close(pool);
+	return 0;
+}
+
+const char *berth_pool_notice(struct berth_pool *handle)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	const char *notice = NULL;
+
+	if (pool) {
+		notice = berth_mover_notice(pool->mmu.mover);
+		leave(handle);
+	}
+	return notice;
+}
+
+/* ---- Claims --------------------------------------------------------------------------------------------- */
+
+int berth_claim(struct berth_pool *handle, const char *area, size_t bytes,
+		const struct berth_claim_options *options, struct berth_buffer *buffer,
+		struct berth_claim_report *report)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	int error;
+
+	if (!pool) {
+		if (report)
+			*report = (struct berth_claim_report){ .error = -BERTH_ESTALE,
+							       .blocker_pfn = BERTH_PFN_NONE };
+		return -BERTH_ESTALE;
+	}
+	error = berth__pool_claim(pool, area, bytes, options, buffer, report);
+	leave(handle);
+	return error;
+}
+
+int berth_release(struct berth_pool *handle, const struct berth_buffer *buffer)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	int error;
+
+	if (!pool)
+		return -BERTH_ESTALE;
+	error = berth__pool_release(pool, buffer);
+	leave(handle);
+	return error;
+}
+
+/* ---- Movable memory --------------------------------------------------------------------------------------- */
+
+/* Pages for a size, or 0 when it is zero or overflows. */
+static uint64_t pages_for(size_t bytes)
+{
+	return ((uint64_t)bytes >> BERTH_PAGE_SHIFT) + (bytes % BERTH_PAGE_SIZE != 0);
+}
+
+static int map_region(struct berth_pool_impl *pool, uint64_t nr_pages, unsigned order,
+		      unsigned flags, void **address)
+{
+	struct berth_region region = {
+		.nr_pages = nr_pages,
+		.max_order = order,
+		.map_flags = flags & BERTH_MEMORY_NO_AREA ? BERTH_MAP_NO_CMA : 0,
+	};
+	uint64_t huge = BERTH_HUGE_BYTES >> BERTH_PAGE_SHIFT;
+	int error;
+
+	berth_lock(&pool->regions.lock);
+	error = berth__region_add_locked(&pool->regions, nr_pages >= huge ? huge : 1, &region);
+	if (!error) {
+		error = berth_space_map(pool->space, region.page, nr_pages, order,
+					region.map_flags);
+		if (error &&
+		    berth__region_remove_locked(&pool->regions, region.page, nr_pages) != 0)
+			abort(); /* it was added a line above */
+	}
+	berth_unlock(&pool->regions.lock);
+	if (!error)
+		*address = pool->mmu.base + (region.page << BERTH_PAGE_SHIFT);
+	return error;
+}
+
+int berth_map_runs(struct berth_pool *handle, size_t bytes, size_t run_bytes, unsigned flags,
+		   void **address)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	uint64_t nr_pages = pages_for(bytes);
+	int error = -BERTH_EINVAL;
+
+	if (!pool)
+		return -BERTH_ESTALE;
+	if (address && nr_pages && run_bytes >= BERTH_PAGE_SIZE && run_bytes <= BERTH_HUGE_BYTES &&
+	    !(run_bytes & (run_bytes - 1)) && !(flags & ~(unsigned)BERTH_MEMORY_NO_AREA))
+		error = map_region(pool, nr_pages,
+				   (unsigned)__builtin_ctzll(run_bytes) - BERTH_PAGE_SHIFT, flags,
+				   address);
+	leave(handle);
+	return error;
+}
+
+int berth_map(struct berth_pool *handle, size_t bytes, unsigned flags, void **address)
+{
+	return berth_map_runs(handle, bytes, BERTH_HUGE_BYTES, flags, address);
+}
+
+/* The space's page of an address that begins one; false when it isn't the space's. */
+static bool page_of(const struct berth_pool_impl *pool, const void *address, uint64_t *page)
+{
+	const char *at = address;
+
+	if (at < pool->mmu.base || at >= pool->mmu.base + pool->mmu.bytes)
+		return false;
+	*page = (uint64_t)(at - pool->mmu.base) >> BERTH_PAGE_SHIFT;
+	return true;
+}
+
+/* Grows the region at `page` and maps what is new of it. Lock held. */
+static int grow_locked(struct berth_pool_impl *pool, uint64_t page, uint64_t old_pages,
+		       uint64_t new_pages)
+{
+	const struct berth_region *region = berth__region_find_locked(&pool->regions, page,
+								      old_pages);
+	int error;
+
+	if (!region)
+		return -BERTH_EINVAL;
+	error = berth__region_grow_locked(&pool->regions, page, old_pages, new_pages);
+	if (error)
+		return error;
+	error = berth_space_map(pool->space, page + old_pages, new_pages - old_pages,
+				region->max_order, region->map_flags);
+	if (error && berth__region_grow_locked(&pool->regions, page, new_pages, old_pages) != 0)
+		abort(); /* it was grown a line above */
+	return error;
+}
+
+int berth_grow(struct berth_pool *handle, void *address, size_t old_bytes, size_t new_bytes)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	uint64_t old_pages = pages_for(old_bytes), new_pages = pages_for(new_bytes), page;
+	int error = -BERTH_EINVAL;
+
+	if (!pool)
+		return -BERTH_ESTALE;
+	if (page_of(pool, address, &page) && old_pages && new_bytes > old_bytes &&
+	    (uintptr_t)address % BERTH_PAGE_SIZE == 0) {
+		berth_lock(&pool->regions.lock);
+		if (new_pages > old_pages)
+			error = grow_locked(pool, page, old_pages, new_pages);
+		else if (berth__region_find_locked(&pool->regions, page, old_pages))
+			error = 0; /* its last page has room */
+		berth_unlock(&pool->regions.lock);
+	}
+	leave(handle);
+	return error;
+}
+
+int berth_unmap(struct berth_pool *handle, void *address, size_t bytes)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	uint64_t nr_pages = pages_for(bytes), page;
+	int error = -BERTH_EINVAL;
+
+	if (!pool)
+		return -BERTH_ESTALE;
+	if (page_of(pool, address, &page) && nr_pages &&
+	    (uintptr_t)address % BERTH_PAGE_SIZE == 0) {
+		berth_lock(&pool->regions.lock);
+		if (berth__region_find_locked(&pool->regions, page, nr_pages)) {
+			error = berth_space_unmap(pool->space, page, nr_pages);
+			if (!error &&
+			    berth__region_remove_locked(&pool->regions, page, nr_pages) != 0)
+				abort(); /* it was there a line above */
+		}
+		berth_unlock(&pool->regions.lock);
+	}
+	leave(handle);
+	return error;
+}
+
+/* ---- Pins --------------------------------------------------------------------------------------------------- */
+
+int berth_pin(struct berth_pool *handle, const void *address, size_t bytes, const char *name,
+	      unsigned flags, uint64_t *pin)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	int error = -BERTH_EINVAL;
+	uint64_t page, last;
+
+	if (!pool)
+		return -BERTH_ESTALE;
+	if (name && pin && bytes && !(flags & ~(unsigned)BERTH_PIN_LONG_TERM) &&
+	    page_of(pool, address, &page) && bytes - 1 <= UINTPTR_MAX - (uintptr_t)address &&
+	    page_of(pool, (const char *)address + (bytes - 1), &last))
+		error = berth_space_pin(pool->space, page, last - page + 1, name,
+					flags & BERTH_PIN_LONG_TERM, pin);
+	leave(handle);
+	return error;
+}
+
+int berth_unpin(struct berth_pool *handle, uint64_t pin)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	int error;
+
+	if (!pool)
+		return -BERTH_ESTALE;
+	error = berth_space_unpin(pool->space, pin);
+	leave(handle);
+	return error;
+}
+
+size_t berth_offset_of(struct berth_pool *handle, const void *address)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	size_t offset = (size_t)-1;
+	uint64_t page;
+
+	if (!pool)
+		return offset;
+	if (page_of(pool, address, &page)) {
+		berth_pfn_t pfn = berth_space_lookup(pool->space, page);
+
+		if (pfn < BERTH_PFN_PRIVATE)
+			offset = ((size_t)pfn << BERTH_PAGE_SHIFT) +
+				 (uintptr_t)address % BERTH_PAGE_SIZE;
+	}
+	leave(handle);
+	return offset;
+}
+
+/* ---- Statistics ------------------------------------------------------------------------------------------------ */
+
+int berth_pool_stats(struct berth_pool *handle, struct berth_pool_stats *stats)
+{
+	struct berth_pool_impl *pool = enter(handle);
+
+	if (!pool)
+		return -BERTH_ESTALE;
+	if (stats)
+		berth__pool_stats(pool, stats);
+	leave(handle);
+	return stats ? 0 : -BERTH_EINVAL;
+}
+
+int berth_area_stats(struct berth_pool *handle, const char *name, struct berth_cma_stats *stats)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	struct berth_pool_area *area;
+	int error = -BERTH_EINVAL;
+
+	if (!pool)
+		return -BERTH_ESTALE;
+	area = berth__pool_area(pool, name);
+	if (!area)
+		error = -BERTH_ENOENT;
+	else if (stats)
+		error = 0;
+	if (!error)
+		berth_cma_stats(area->cma, stats);
+	leave(handle);
+	return error;
+}
+
+bool berth_pool_check(struct berth_pool *handle, struct berth_violation *violation)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	bool good;
+
+	if (!pool) {
+		if (violation)
+			*violation = (struct berth_violation){ "the handle is stale", 0, 0, 0 };
+		return false;
+	}
+	good = berth_zone_check(pool->zone, violation) && berth_space_check(pool->space, violation);
+	leave(handle);
+	return good;
+}
+
+int64_t berth_shuffle(struct berth_pool *handle, uint64_t *cursor)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	int64_t moved = -BERTH_EINVAL;
+
+	if (!pool)
+		return -BERTH_ESTALE;
+	if (cursor)
+		moved = berth__pool_shuffle(pool, cursor);
+	leave(handle);
+	return moved;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What runs beside the program under `berth run`: the claims that were asked for, and the samples
+ * for the report.
+ */
+#ifndef BERTH_RUNTIME_CONTROL_H
+#define BERTH_RUNTIME_CONTROL_H
+
+#include "runtime/internal.h"
+#include "runtime/run_record.h"
+
+/* Starts the threads. -ENOMEM: the system refused a thread. */
+int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *record,
+			 struct berth_run_process *process);
+/* Brings the process's figures up to date once more. */
+void berth__control_finish(void);
+
+#endif

@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * jemalloc's extent hooks over a space of the pool.
+ *
+ * Addresses are handed out once, upwards, and jemalloc keeps them for good (dalloc is refused).
+ * Memory behind them comes and goes by commit and decommit. It is populated by granules of 2 MiB, so
+ * that the heap lives in the largest blocks the pool has, and moves in them: the first commit in a
+ * granule maps all of it. Decommit gives back whole granules, and inside one the pieces of 64 KiB
+ * that nobody uses; what is less stays mapped and is zeroed. When the pool has no frame left, a page
+ * gets ordinary memory at the same address; the report counts it as outside.
+ *
+ * I1  A page that jemalloc believes committed is mapped, to a frame or privately.
+ * I2  A mapped page that isn't committed is zero.
+ *
+ * Complexity: commit and decommit O(pages of the range), one call of the machine for each run.
+ */
+#define _GNU_SOURCE
+#include "runtime/heap.h"
+
+#include <jemalloc/jemalloc.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define GRANULE_PAGES (BERTH_HUGE_BYTES >> BERTH_PAGE_SHIFT)
+#define PIECE_PAGES 16u
+
+/* Read by jemalloc when it starts. No thread of its own, everything in our arenas, addresses kept. */
+const char *malloc_conf = "narenas:8,oversize_threshold:0,retain:true,background_thread:false,"
+			  "muzzy_decay_ms:0,metadata_thp:disabled,thp:default";
+
+static struct {
+	berth_lock_t lock;
+	struct berth_pool_impl *pool;
+	uint64_t next_page; /* addresses are handed out from here */
+	uint64_t nr_pages;
+	uint64_t *committed;            /* bit a page */
+	_Atomic uint64_t foreign_bytes; /* mapped by us outside the space */
+} heap;
+
+/* ---- Addresses ------------------------------------------------------------------------------------------- */
+
+static bool in_space(const void *address)
+{
+	const char *at = address;
+
+	return heap.pool && at >= heap.pool->mmu.base &&
+	       at < heap.pool->mmu.base + heap.pool->mmu.bytes;
+}
+
+static uint64_t page_of(const void *address)
+{
+	return (uint64_t)((const char *)address - heap.pool->mmu.base) >> BERTH_PAGE_SHIFT;
+}
+
+/* Takes new addresses; 0 pages left: false. Lock held. */
+static bool take_addresses_locked(uint64_t nr_pages, uint64_t align_pages, uint64_t *page)
+{
+	uint64_t at = (heap.next_page + align_pages - 1) & ~(align_pages - 1);
+
+	if (nr_pages > heap.nr_pages || at > heap.nr_pages - nr_pages)
+		return false;
+	*page = at;
+	heap.next_page = at + nr_pages;
+	return true;
+}
+
+bool berth__heap_contains(const void *address)
+{
+	return in_space(address);
+}
+
+bool berth__heap_zero(void *address, size_t bytes)
+{
+	uint64_t page = page_of(address), nr_pages = bytes >> BERTH_PAGE_SHIFT;
+	bool all = nr_pages <= heap.nr_pages - page;
+
+	berth_lock(&heap.lock); /* nothing is decommitted meanwhile */
+	for (uint64_t end = all ? page + nr_pages : heap.nr_pages; page < end; page++) {
+		if (berth_space_lookup(heap.pool->space, page) == BERTH_PFN_NONE)
+			all = false;
+		else
+			memset(heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT), 0,
+			       BERTH_PAGE_SIZE);
+	}
+	berth_unlock(&heap.lock);
+	return all;
+}
+
+int berth__heap_pin(const void *address, size_t bytes, const char *name, uint64_t *pin)
+{
+	struct berth_space *space = heap.pool->space;
+	uint64_t page = page_of(address), end = page_of((const char *)address + bytes - 1) + 1;
+	int error;
+
+	for (uint64_t at = page; at < end; at++)
+		if (berth_space_lookup(space, at) >= BERTH_PFN_PRIVATE)
+			page = at + 1;
+	*pin = UINT64_MAX;
+	if (page == end)
+		return 0;
+	error = berth_space_pin(space, page, end - page, name, true, pin);
+	if (error == -BERTH_ENOMEM || error == -BERTH_EBUSY)
+		error = berth_space_pin(space, page, end - page, name, false, pin);
+	return error;
+}
+
+void berth__heap_unpin(uint64_t pin)
+{
+	/* A pin from before a fork is unknown in the child, where nothing moves. */
+	(void)!berth_space_unpin(heap.pool->space, pin);
+}
+
+/* ---- Committed bits ---------------------------------------------------------------------------------------- */
+
+static void set_committed(uint64_t page, uint64_t end, bool value)
+{
+	for (; page < end; page++) {
+		if (value)
+			heap.committed[page / 64] |= 1ull << (page % 64);
+		else
+			heap.committed[page / 64] &= ~(1ull << (page % 64));
+	}
+}
+
+static bool any_committed(uint64_t page, uint64_t end)
+{
+	for (; page < end; page++) {
+		if (page % 64 == 0 && end - page >= 64 && !heap.committed[page / 64]) {
+			page += 63;
+			continue;
+		}
+		if (heap.committed[page / 64] >> (page % 64) & 1)
+			return true;
+	}
+	return false;
+}
+
+/* ---- Commit -------------------------------------------------------------------------------------------------- */
+
+static uint64_t granule_end(uint64_t page, uint64_t end)
+{
+	uint64_t limit = (page | (GRANULE_PAGES - 1)) + 1;
+
+	return limit < end ? limit : end;
+}
+
+/* Maps the unmapped pages of [page, end), gap by gap. Lock held. */
+static bool map_gaps_locked(uint64_t page, uint64_t end)
+{
+	struct berth_space *space = heap.pool->space;
+
+	while (page < end) {
+		uint64_t gap_end = page;
+
+		while (gap_end < end && berth_space_lookup(space, gap_end) == BERTH_PFN_NONE)
+			gap_end++;
+		if (gap_end > page &&
+		    berth_space_map(space, page, gap_end - page, BERTH_MAX_ORDER_LIMIT,
+				    BERTH_MAP_PRIVATE_OK) != 0)
+			return false;
+		page = gap_end;
+		while (page < end && berth_space_lookup(space, page) != BERTH_PFN_NONE)
+			page++;
+	}
+	return true;
+}
+
+static bool commit_locked(uint64_t page, uint64_t end)
+{
+	for (uint64_t at = page; at < end;) {
+		uint64_t next = granule_end(at, end);
+		uint64_t first = at & ~(uint64_t)(GRANULE_PAGES - 1);
+		uint64_t last = first + GRANULE_PAGES;
+
+		if (last <= heap.nr_pages &&
+		    berth_space_is_unmapped(heap.pool->space, first, GRANULE_PAGES)) {
+			if (!map_gaps_locked(first, last))
+				return false;
+		} else if (!map_gaps_locked(at, next)) {
+			return false;
+		}
+		at = next;
+	}
+	set_committed(page, end, true);
+	return true;
+}
+
+/* ---- Decommit ------------------------------------------------------------------------------------------------ */
+
+/* Zeroes what stays mapped of [page, end): the next user expects fresh memory. */
+static void zero_pages(uint64_t page, uint64_t end)
+{
+	for (; page < end; page++)
+		if (berth_space_lookup(heap.pool->space, page) != BERTH_PFN_NONE)
+			memset(heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT), 0,
+			       BERTH_PAGE_SIZE);
+}
+
+/* Gives [page, end) back, or zeroes it when it must stay. Lock held. */
+static void unmap_or_zero_locked(uint64_t page, uint64_t end)
+{
+	if (berth_space_unmap(heap.pool->space, page, end - page) != 0)
+		zero_pages(page, end); /* pinned, or no mapping left to split with */
+}
+
+/* Inside a granule: pieces that nobody uses go back, a run of them at a time; the rest is zeroed. */
+static void decommit_pieces_locked(uint64_t page, uint64_t end)
+{
+	while (page < end) {
+		uint64_t first = page & ~(uint64_t)(PIECE_PAGES - 1), last = first;
+
+		while (last < end && last + PIECE_PAGES <= heap.nr_pages &&
+		       !any_committed(last, last + PIECE_PAGES))
+			last += PIECE_PAGES;
+		if (last > first) {
+			unmap_or_zero_locked(first, last);
+		} else {
+			last = first + PIECE_PAGES;
+			zero_pages(page, last < end ? last : end);
+		}
+		page = last;
+	}
+}
+
+static void decommit_locked(uint64_t page, uint64_t end)
+{
+	set_committed(page, end, false);
+	while (page < end) {
+		uint64_t next = granule_end(page, end);
+		uint64_t first = page & ~(uint64_t)(GRANULE_PAGES - 1);
+		uint64_t last = first + GRANULE_PAGES;
+
+		if (last <= heap.nr_pages && !any_committed(first, last)) {
+			unmap_or_zero_locked(first, last);
+			page = next;
+			continue;
+		}
+		decommit_pieces_locked(page, next);
+		page = next;
+	}
+}
+
+/* ---- The hooks: true means failure, as jemalloc has it ---------------------------------------------------------- */
+
+/* Memory outside the space, for when its addresses are used up. */
+static void *alloc_foreign(size_t size, size_t alignment)
+{
+	size_t padded = size + alignment;
+	char *start, *at;
+
+	if (padded < size)
+		return NULL;
+	start = mmap(NULL, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (start == MAP_FAILED)
+		return NULL;
+	at = (char *)(((uintptr_t)start + alignment - 1) & ~(alignment - 1));
+	if (at > start)
+		munmap(start, (size_t)(at - start));
+	if (start + padded > at + size)
+		munmap(at + size, (size_t)(start + padded - (at + size)));
+	atomic_fetch_add(&heap.foreign_bytes, size);
+	return at;
+}
+
+static void *hook_alloc(extent_hooks_t *hooks, void *wanted, size_t size, size_t alignment,
+			bool *zero, bool *commit, unsigned arena)
+{
+	uint64_t align_pages = alignment >> BERTH_PAGE_SHIFT, page;
+	bool taken, committed = true;
+
+	(void)hooks;
+	(void)arena;
+	if (wanted)
+		return NULL; /* addresses only ever grow */
+	berth_lock(&heap.lock);
+	taken = take_addresses_locked(size >> BERTH_PAGE_SHIFT, align_pages ? align_pages : 1,
+				      &page);
+	if (taken && *commit)
+		committed = commit_locked(page, page + (size >> BERTH_PAGE_SHIFT));
+	berth_unlock(&heap.lock);
+	if (!committed)
+		return NULL;
+	*zero = true;
+	if (!taken) {
+		*commit = true;
+		return alloc_foreign(size, alignment);
+	}
+	return heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT);
+}
+
+static bool hook_dalloc(extent_hooks_t *hooks, void *address, size_t size, bool committed,
+			unsigned arena)
+{
+	(void)hooks;
+	(void)address;
+	(void)size;
+	(void)committed;
+	(void)arena;
+	return true; /* jemalloc keeps the addresses and decommits or purges them */
+}
+
+static void hook_destroy(extent_hooks_t *hooks, void *address, size_t size, bool committed,
+			 unsigned arena)
+{
+	(void)hooks;
+	(void)committed;
+	(void)arena;
+	if (!in_space(address)) {
+		munmap(address, size);
+		atomic_fetch_sub(&heap.foreign_bytes, size);
+		return;
+	}
+	berth_lock(&heap.lock);
+	decommit_locked(page_of(address), page_of(address) + (size >> BERTH_PAGE_SHIFT));
+	berth_unlock(&heap.lock);
+}
+
+static bool hook_commit(extent_hooks_t *hooks, void *address, size_t size, size_t offset,
+			size_t length, unsigned arena)
+{
+	uint64_t page;
+	bool done;
+
+	(void)hooks;
+	(void)size;
+	(void)arena;
+	if (!in_space(address))
+		return true;
+	page = page_of((char *)address + offset);
+	berth_lock(&heap.lock);
+	done = commit_locked(page, page + (length >> BERTH_PAGE_SHIFT));
+	berth_unlock(&heap.lock);
+	return !done;
+}
+
+static bool hook_decommit(extent_hooks_t *hooks, void *address, size_t size, size_t offset,
+			  size_t length, unsigned arena)
+{
+	uint64_t page;
+
+	(void)hooks;
+	(void)size;
+	(void)arena;
+	if (!in_space(address))
+		return true;
+	page = page_of((char *)address + offset);
+	berth_lock(&heap.lock);
+	decommit_locked(page, page + (length >> BERTH_PAGE_SHIFT));
+	berth_unlock(&heap.lock);
+	return false;
+}
+
+static bool hook_purge_lazy(extent_hooks_t *hooks, void *address, size_t size, size_t offset,
+			    size_t length, unsigned arena)
+{
+	(void)hooks;
+	(void)address;
+	(void)size;
+	(void)offset;
+	(void)length;
+	(void)arena;
+	return true; /* MADV_FREE does nothing for shared memory */
+}
+
+static bool hook_purge_forced(extent_hooks_t *hooks, void *address, size_t size, size_t offset,
+			      size_t length, unsigned arena)
+{
+	char *at = (char *)address + offset;
+
+	(void)hooks;
+	(void)size;
+	(void)arena;
+	if (!in_space(address))
+		return madvise(at, length, MADV_DONTNEED) != 0;
+	memset(at, 0, length); /* must read as zero; MADV_DONTNEED doesn't do that here */
+	return false;
+}
+
+static bool hook_split(extent_hooks_t *hooks, void *address, size_t size, size_t size_a,
+		       size_t size_b, bool committed, unsigned arena)
+{
+	(void)hooks;
+	(void)address;
+	(void)size;
+	(void)size_a;
+	(void)size_b;
+	(void)committed;
+	(void)arena;
+	return false;
+}
+
+static bool hook_merge(extent_hooks_t *hooks, void *a, size_t size_a, void *b, size_t size_b,
+		       bool committed, unsigned arena)
+{
+	(void)hooks;
+	(void)size_a;
+	(void)size_b;
+	(void)committed;
+	(void)arena;
+	return in_space(a) != in_space(b);
+}
+
+static extent_hooks_t heap_hooks = {
+	.alloc = hook_alloc,
+	.dalloc = hook_dalloc,
+	.destroy = hook_destroy,
+	.commit = hook_commit,
+	.decommit = hook_decommit,
+	.purge_lazy = hook_purge_lazy,
+	.purge_forced = hook_purge_forced,
+	.split = hook_split,
+	.merge = hook_merge,
+};
+
+/* ---- fork ----------------------------------------------------------------------------------------------------------- */
+
+static void fork_prepare(void)
+{
+	berth_lock(&heap.lock);
+}
+
+static void fork_done(void)
+{
+	berth_unlock(&heap.lock);
+}
+
+/* ---- Starting ------------------------------------------------------------------------------------------------------- */
+
+static int use_hooks(void)
+{
+	extent_hooks_t *ours = &heap_hooks;
+	unsigned nr_arenas;
+	size_t size = sizeof(nr_arenas);
+
+	if (mallctl("opt.narenas", &nr_arenas, &size, NULL, 0) != 0)
+		return -BERTH_EINVAL;
+	for (unsigned i = 0; i < nr_arenas; i++) {
+		char name[48];
+
+		snprintf(name, sizeof(name), "arena.%u.extent_hooks", i);
+		if (mallctl(name, NULL, NULL, &ours, sizeof(ours)) != 0)
+			return -BERTH_EINVAL;
+	}
+	return 0;
+}
+
+int berth__heap_init(struct berth_pool_impl *pool)
+{
+	size_t bitmap_bytes = (pool->regions.nr_pages / 64 + 1) * sizeof(uint64_t);
+	void *bitmap = mmap(NULL, bitmap_bytes, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (bitmap == MAP_FAILED)
+		return -BERTH_ENOMEM;
+	heap.committed = bitmap;
+	heap.nr_pages = pool->regions.nr_pages;
+	heap.pool = pool;
+	berth__fork_hooks.prepare = fork_prepare;
+	berth__fork_hooks.parent = fork_done;
+	berth__fork_hooks.child = fork_done;
+	return use_hooks();
+}
+
+void berth__heap_stats(struct berth_heap_stats *stats)
+{
+	struct berth_space_stats space;
+
+	berth_space_stats(heap.pool->space, &space);
+	stats->pool_bytes = space.mapped_pages << BERTH_PAGE_SHIFT;
+	stats->outside_bytes = (space.private_pages << BERTH_PAGE_SHIFT) +
+			       atomic_load(&heap.foreign_bytes);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The runtime's private header: the pool behind a handle, and what the runtime's files share.
+ *
+ * Lock order: fork_lock, then a pool's regions.lock, then the heap's lock, then the core's and vm's
+ * (an area's, a space's, a zone's).
+ */
+#ifndef BERTH_RUNTIME_INTERNAL_H
+#define BERTH_RUNTIME_INTERNAL_H
+
+#include <berth/berth.h>
+#include <berth/vm.h>
+#include <berth_port.h>
+
+#include "port/linux/mmu.h"
+#include "port/linux/pool.h"
+
+#define BERTH_MAX_POOL_AREAS 16u
+#define BERTH_MAX_REGIONS 4096u
+#define BERTH_NAME_BYTES 32u
+
+/* ---- Regions: addresses that berth_map() gave out (regions.c) ------------------------------------- */
+
+struct berth_region {
+	uint64_t page, nr_pages;
+	unsigned max_order, map_flags; /* how it was mapped, for growing it likewise */
+};
+
+/* Sorted by page, without overlaps. */
+struct berth_regions {
+	berth_lock_t lock;
+	uint32_t nr;
+	uint64_t nr_pages; /* of the space */
+	struct berth_region sorted[BERTH_MAX_REGIONS];
+};
+
+/* First fit for region->nr_pages, at a multiple of align_pages; fills in region->page. -ENOMEM. Lock
+ * held. */
+int berth__region_add_locked(struct berth_regions *regions, uint64_t align_pages,
+			     struct berth_region *region);
+/* -EINVAL: not exactly a region. -ENOMEM: the next region is in the way. Lock held. */
+int berth__region_grow_locked(struct berth_regions *regions, uint64_t page, uint64_t old_pages,
+			      uint64_t new_pages);
+int berth__region_remove_locked(struct berth_regions *regions, uint64_t page, uint64_t nr_pages);
+/* Exactly this region, or NULL. Lock held. */
+const struct berth_region *berth__region_find_locked(const struct berth_regions *regions,
+						     uint64_t page, uint64_t nr_pages);
+
+/* ---- The pool (pool.c) ------------------------------------------------------------------------------ */
+
+struct berth_pool_area {
+	char name[BERTH_NAME_BYTES];
+	struct berth_cma *cma;
+	uint64_t bytes;
+};
+
+struct berth_pool_impl {
+	struct berth_memory memory;
+	struct berth_mmu mmu;
+	struct berth_port_ops port; /* the port's, with this pool's poison */
+	struct berth_zone *zone;
+	struct berth_space *space;
+	void *metadata;
+	size_t metadata_bytes;
+	struct berth_pool_area areas[BERTH_MAX_POOL_AREAS];
+	unsigned nr_areas;
+	_Atomic uint64_t claims_held;
+	struct berth_regions regions;
+};
+
+/* Opens as berth_pool_open() does; space_bytes: addresses for movable memory, 0 picks. */
+int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
+		     struct berth_pool_impl **pool);
+void berth__pool_close(struct berth_pool_impl *pool);
+struct berth_pool_area *berth__pool_area(struct berth_pool_impl *pool, const char *name);
+int berth__pool_claim(struct berth_pool_impl *pool, const char *area, size_t bytes,
+		      const struct berth_claim_options *options, struct berth_buffer *buffer,
+		      struct berth_claim_report *report);
+int berth__pool_release(struct berth_pool_impl *pool, const struct berth_buffer *buffer);
+void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *stats);
+int64_t berth__pool_shuffle(struct berth_pool_impl *pool, uint64_t *cursor);
+
+/* ---- fork (fork.c) ------------------------------------------------------------------------------------ */
+
+/* How often this process has forked to get here; a handle from an earlier generation is stale. */
+extern _Atomic uint32_t berth__fork_generation;
+/* Registers the process' fork handlers, once; before anybody else registers theirs if possible. */
+void berth__fork_register(void);
+/* Pools whose spaces a fork must copy. -ENOSPC: too many. */
+int berth__fork_add(struct berth_pool_impl *pool);
+void berth__fork_remove(struct berth_pool_impl *pool);
+/* The heap's part, when there is one: called around the spaces' own. */
+struct berth_fork_hooks {
+	void (*prepare)(void);
+	void (*parent)(void);
+	void (*child)(void);
+	unsigned own_threads; /* threads of ours that never write to movable memory */
+};
+extern struct berth_fork_hooks berth__fork_hooks;
+
+#endif

@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A pool: puts memory, zone, areas and space together, and takes them apart again.
+ *
+ * The pool's frames are pfn 0 .. n; the areas lie at its start, one after the other, and what is left
+ * is ordinary movable memory that the areas' borrowers move to.
+ */
+#define _GNU_SOURCE
+#include "runtime/internal.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "port/linux/port_linux.h"
+
+#define THREAD_SLOTS 64u /* threads with page lists of their own; others take the zone's lock */
+
+static size_t round_up(size_t bytes, size_t to)
+{
+	return (bytes + to - 1) / to * to;
+}
+
+static uint64_t pages_of(size_t bytes)
+{
+	return bytes >> BERTH_PAGE_SHIFT;
+}
+
+static void *map_anonymous(size_t bytes)
+{
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return at == MAP_FAILED ? NULL : at;
+}
+
+static void unmap(void *at, size_t bytes)
+{
+	if (at)
+		munmap(at, bytes);
+}
+
+static void poison(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
+{
+	struct berth_pool_impl *pool = ctx;
+
+	memset(berth_memory_at(&pool->memory, pfn), 0xdb, (size_t)nr_pages << BERTH_PAGE_SHIFT);
+}
+
+/* ---- Checking what the caller wants ------------------------------------------------------------------ */
+
+static int parse_mover(const char *name, enum berth_mover *mover)
+{
+	static const struct {
+		const char *name;
+		enum berth_mover mover;
+	} movers[] = {
+		{ "userfaultfd", BERTH_MOVER_UFFD },
+		{ "/dev/userfaultfd", BERTH_MOVER_UFFD_DEV },
+		{ "userfaultfd-user", BERTH_MOVER_UFFD_USER },
+		{ "mprotect", BERTH_MOVER_MPROTECT },
+	};
+
+	*mover = BERTH_MOVER_AUTO;
+	if (!name || !*name)
+		return 0;
+	for (size_t i = 0; i < sizeof(movers) / sizeof(movers[0]); i++) {
+		if (strcmp(name, movers[i].name) == 0) {
+			*mover = movers[i].mover;
+			return 0;
+		}
+	}
+	return -BERTH_EINVAL;
+}
+
+/* The size of the pool in *bytes, or -EINVAL. */
+static int check_params(const struct berth_pool_params *params, size_t *bytes)
+{
+	const size_t most = (size_t)1 << 43; /* 2^31 frames: within a zone's index */
+	size_t areas = 0;
+
+	if (!params || params->nr_areas > BERTH_MAX_POOL_AREAS ||
+	    (params->nr_areas && !params->areas) ||
+	    (params->flags & ~(unsigned)(BERTH_POOL_POISON | BERTH_POOL_RESIDENT)) ||
+	    params->bytes > most)
+		return -BERTH_EINVAL;
+	for (unsigned i = 0; i < params->nr_areas; i++) {
+		const struct berth_area_params *area = &params->areas[i];
+
+		if (!area->name || !*area->name || strlen(area->name) >= BERTH_NAME_BYTES ||
+		    !area->bytes || area->bytes > most || area->lend > BERTH_LEND_OFF)
+			return -BERTH_EINVAL;
+		for (unsigned j = 0; j < i; j++)
+			if (strcmp(area->name, params->areas[j].name) == 0)
+				return -BERTH_EINVAL;
+		areas += round_up(area->bytes, BERTH_HUGE_BYTES);
+	}
+	*bytes = params->bytes ? round_up(params->bytes, BERTH_HUGE_BYTES) : 2 * areas;
+	if (!*bytes || *bytes < areas || *bytes > most)
+		return -BERTH_EINVAL;
+	return 0;
+}
+
+/* Kilobytes after a label of /proc/meminfo; SIZE_MAX / 1024 when it can't be read. */
+static size_t meminfo_kb(const char *text, const char *label)
+{
+	const char *at = strstr(text, label);
+
+	return at ? strtoull(at + strlen(label), NULL, 10) : SIZE_MAX / 1024;
+}
+
+/*
+ * Refuses what the system can't have: a pool beyond all its memory, or more to make resident at once
+ * than is available. Later is too late: the kernel would start to kill processes.
+ */
+static int check_system(const struct berth_pool_params *params, size_t bytes)
+{
+	char text[4096];
+	size_t resident = 0, swap;
+	int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+	ssize_t length = -1;
+
+	if (fd >= 0) {
+		length = read(fd, text, sizeof(text) - 1);
+		close(fd);
+	}
+	if (length <= 0)
+		return 0;
+	text[length] = 0;
+	for (unsigned i = 0; i < params->nr_areas; i++)
+		resident += round_up(params->areas[i].bytes, BERTH_HUGE_BYTES);
+	if (params->flags & BERTH_POOL_RESIDENT)
+		resident = bytes;
+	swap = meminfo_kb(text, "SwapTotal:");
+	swap = swap == SIZE_MAX / 1024 ? 0 : swap;
+	if (bytes / 1024 > meminfo_kb(text, "MemTotal:") + swap ||
+	    resident / 1024 > meminfo_kb(text, "MemAvailable:"))
+		return -BERTH_ENOMEM;
+	return 0;
+}
+
+/* ---- Putting it together ------------------------------------------------------------------------------ */
+
+static int open_zone(struct berth_pool_impl *pool, size_t bytes)
+{
+	struct berth_zone_params params = {
+		.name = "pool",
+		.nr_pages = pages_of(bytes),
+		.nr_cpus = THREAD_SLOTS,
+		.max_areas = BERTH_MAX_POOL_AREAS,
+		.metadata_is_zeroed = true,
+		.port = &pool->port,
+		.port_ctx = pool,
+	};
+	int error;
+
+	pool->metadata_bytes = berth_zone_metadata_size(&params);
+	pool->metadata = map_anonymous(pool->metadata_bytes);
+	if (!pool->metadata)
+		return -BERTH_ENOMEM;
+	error = berth_zone_init(&pool->zone, &params, pool->metadata, pool->metadata_bytes);
+	return error ? error : berth_zone_add_memory(pool->zone, 0, params.nr_pages);
+}
+
+static int open_areas(struct berth_pool_impl *pool, const struct berth_pool_params *params)
+{
+	size_t offset = 0;
+	int error = 0;
+
+	for (unsigned i = 0; i < params->nr_areas && !error; i++) {
+		struct berth_pool_area *area = &pool->areas[i];
+		struct berth_cma_params cma = { .lend = params->areas[i].lend };
+
+		strcpy(area->name, params->areas[i].name);
+		area->bytes = round_up(params->areas[i].bytes, BERTH_HUGE_BYTES);
+		cma.name = area->name;
+		cma.start_pfn = pages_of(offset);
+		cma.nr_pages = pages_of(area->bytes);
+		cma.bitmap = map_anonymous(berth_cma_bitmap_bytes(cma.nr_pages, 0));
+		if (!cma.bitmap)
+			return -BERTH_ENOMEM;
+		error = berth_cma_declare(pool->zone, &cma, &area->cma);
+		if (error)
+			unmap(cma.bitmap, berth_cma_bitmap_bytes(cma.nr_pages, 0));
+		offset += area->bytes;
+		pool->nr_areas++;
+	}
+	if (!error && params->flags & BERTH_POOL_RESIDENT)
+		offset = pool->memory.bytes;
+	return error || !offset ? error : berth_memory_populate(&pool->memory, 0, offset);
+}
+
+static int open_space(struct berth_pool_impl *pool, size_t space_bytes, enum berth_mover mover)
+{
+	const size_t least = pool->memory.bytes;
+	struct berth_space_params params = {
+		.name = "movable memory",
+		.zone = pool->zone,
+		.mmu = &berth_mmu_linux_ops,
+		.mmu_ctx = &pool->mmu,
+		.port = &pool->port,
+		.port_ctx = pool,
+		.mapping_budget = berth_mmu_budget(),
+	};
+	size_t bytes = space_bytes ? space_bytes : 4 * pool->memory.bytes;
+	void *memory;
+	int error;
+
+	if (bytes < (size_t)16 << 30)
+		bytes = (size_t)16 << 30;
+	/* Addresses are cheap, but limits (RLIMIT_AS) exist: take what there is. */
+	while ((error = berth_mmu_open(&pool->mmu, &pool->memory, bytes, mover)) == -BERTH_ENOMEM &&
+	       bytes / 2 >= least)
+		bytes /= 2;
+	if (error)
+		return error;
+	params.nr_pages = pages_of(pool->mmu.bytes);
+	params.table = map_anonymous(params.nr_pages * sizeof(uint32_t));
+	memory = map_anonymous(berth_space_size());
+	error = params.table && memory ? berth_space_init(&pool->space, &params, memory) :
+					 -BERTH_ENOMEM;
+	if (error) {
+		unmap(params.table, params.nr_pages * sizeof(uint32_t));
+		unmap(memory, berth_space_size());
+		pool->space = NULL;
+		return error;
+	}
+	pool->regions.nr_pages = params.nr_pages;
+	pool->mmu.space = pool->space;
+	return 0;
+}
+
+int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
+		     struct berth_pool_impl **out)
+{
+	enum berth_mover mover;
+	struct berth_pool_impl *pool;
+	size_t bytes;
+	int error = check_params(params, &bytes);
+
+	if (!error)
+		error = parse_mover(params->mover, &mover);
+	if (!error)
+		error = check_system(params, bytes);
+	if (error)
+		return error;
+	pool = map_anonymous(sizeof(*pool));
+	if (!pool)
+		return -BERTH_ENOMEM;
+	pool->mmu.uffd = -1;
+	pool->memory.fd = -1;
+	pool->port = *berth_port_linux_ops();
+	if (params->flags & BERTH_POOL_POISON)
+		pool->port.poison = poison;
+	error = berth_memory_open(&pool->memory, bytes);
+	if (!error)
+		error = open_zone(pool, bytes);
+	if (!error)
+		error = open_areas(pool, params);
+	if (!error)
+		error = open_space(pool, space_bytes, mover);
+	if (!error)
+		error = berth__fork_add(pool);
+	if (error) {
+		berth__pool_close(pool);
+		return error;
+	}
+	*out = pool;
+	return 0;
+}
+
+void berth__pool_close(struct berth_pool_impl *pool)
+{
+	berth__fork_remove(pool);
+	for (unsigned i = 0; i < pool->nr_areas; i++)
+		if (pool->areas[i].cma)
+			unmap(berth_cma_bitmap(pool->areas[i].cma),
+			      berth_cma_bitmap_bytes(pages_of(pool->areas[i].bytes), 0));
+	if (pool->space) {
+		unmap(berth_space_table(pool->space), pool->regions.nr_pages * sizeof(uint32_t));
+		unmap(pool->space, berth_space_size());
+	}
+	if (pool->mmu.base)
+		berth_mmu_close(&pool->mmu);
+	unmap(pool->metadata, pool->metadata_bytes);
+	berth_memory_close(&pool->memory);
+	unmap(pool, sizeof(*pool));
+}
+
+/* ---- Claims -------------------------------------------------------------------------------------------- */
+
+struct berth_pool_area *berth__pool_area(struct berth_pool_impl *pool, const char *name)
+{
+	for (unsigned i = 0; i < pool->nr_areas; i++)
+		if (!name || strcmp(pool->areas[i].name, name) == 0)
+			return &pool->areas[i];
+	return NULL;
+}
+
+int berth__pool_claim(struct berth_pool_impl *pool, const char *name, size_t bytes,
+		      const struct berth_claim_options *options, struct berth_buffer *buffer,
+		      struct berth_claim_report *report)
+{
+	static const struct berth_claim_options plain;
+	const unsigned core_flags = BERTH_CLAIM_FIRST_FIT | BERTH_CLAIM_FREE_ONLY;
+	struct berth_pool_area *area = berth__pool_area(pool, name);
+	struct berth_claim_params params = { 0 };
+	struct berth_claim_report own;
+	berth_pfn_t pfn;
+	int error;
+
+	if (!report)
+		report = &own;
+	if (!options)
+		options = &plain;
+	*report = (struct berth_claim_report){ .area = name, .blocker_pfn = BERTH_PFN_NONE };
+	if (!buffer || !bytes || (options->flags & ~(core_flags | BERTH_ZERO)) ||
+	    (options->align_bytes & (options->align_bytes - 1)))
+		return report->error = -BERTH_EINVAL;
+	if (!area)
+		return report->error = -BERTH_ENOENT;
+	/* Rounded without overflow; whatever doesn't fit the area is refused below. */
+	params.nr_pages = pages_of(bytes) + (bytes % BERTH_PAGE_SIZE != 0);
+	if (options->align_bytes > BERTH_PAGE_SIZE)
+		params.align_order = (unsigned)__builtin_ctzll(options->align_bytes) -
+				     BERTH_PAGE_SHIFT;
+	params.flags = options->flags & core_flags;
+	if (options->timeout_ns) {
+		uint64_t now = pool->port.now_ns(NULL);
+
+		params.deadline_ns = options->timeout_ns < UINT64_MAX - now ?
+					     now + options->timeout_ns :
+					     UINT64_MAX;
+	}
+	error = berth_cma_alloc(area->cma, &params, &pfn, report);
+	if (error)
+		return error;
+	*buffer = (struct berth_buffer){
+		.address = berth_memory_at(&pool->memory, pfn),
+		.bytes = params.nr_pages << BERTH_PAGE_SHIFT,
+		.offset = pfn << BERTH_PAGE_SHIFT,
+		.area = area->name,
+	};
+	if (options->flags & BERTH_ZERO)
+		memset(buffer->address, 0, buffer->bytes);
+	atomic_fetch_add(&pool->claims_held, 1);
+	return 0;
+}
+
+int berth__pool_release(struct berth_pool_impl *pool, const struct berth_buffer *buffer)
+{
+	struct berth_pool_area *area;
+	int error;
+
+	if (!buffer || !buffer->area || !buffer->bytes || buffer->bytes % BERTH_PAGE_SIZE ||
+	    buffer->offset % BERTH_PAGE_SIZE || buffer->offset >= pool->memory.bytes ||
+	    buffer->address != pool->memory.linear + buffer->offset)
+		return -BERTH_EINVAL;
+	area = berth__pool_area(pool, buffer->area);
+	if (!area)
+		return -BERTH_EINVAL;
+	error = berth_cma_release(area->cma, pages_of(buffer->offset), pages_of(buffer->bytes));
+	if (!error)
+		atomic_fetch_sub(&pool->claims_held, 1);
+	return error;
+}
+
+/* ---- Statistics ------------------------------------------------------------------------------------------ */
+
+void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *stats)
+{
+	struct berth_zone_stats zone;
+	struct berth_space_stats space;
+
+	berth_zone_stats(pool->zone, &zone);
+	berth_space_stats(pool->space, &space);
+	*stats = (struct berth_pool_stats){
+		.pool_bytes = pool->memory.bytes,
+		.free_bytes = zone.free_pages << BERTH_PAGE_SHIFT,
+		.claimed_bytes = zone.claimed_pages << BERTH_PAGE_SHIFT,
+		.used_bytes = (zone.used_pages + zone.pcp_pages) << BERTH_PAGE_SHIFT,
+		.mapped_bytes = space.mapped_pages << BERTH_PAGE_SHIFT,
+		.metadata_bytes = zone.metadata_bytes,
+		.claims_held = atomic_load(&pool->claims_held),
+		.moved_bytes = space.moved_pages << BERTH_PAGE_SHIFT,
+		.moved_runs = space.moved_runs,
+		.stalled_runs = space.stalled_runs,
+		.moves_skipped = space.skipped_for_budget,
+		.longest_stall_ns = space.longest_stall_ns,
+		.pins = space.pins,
+		.mover = berth_mover_name(pool->mmu.mover),
+	};
+	for (unsigned i = 0; i < pool->nr_areas; i++) {
+		struct berth_cma_stats area;
+
+		berth_cma_stats_brief(pool->areas[i].cma, &area);
+		stats->area_bytes += area.nr_pages << BERTH_PAGE_SHIFT;
+		stats->lent_bytes += area.lent_pages << BERTH_PAGE_SHIFT;
+		stats->claims_ok += area.claims_ok;
+		stats->claims_failed += area.claims_failed;
+	}
+}
+
+int64_t berth__pool_shuffle(struct berth_pool_impl *pool, uint64_t *cursor)
+{
+	const uint64_t nr_pages = pages_of(BERTH_HUGE_BYTES);
+	uint64_t nr_blocks = pool->memory.bytes / BERTH_HUGE_BYTES;
+	berth_pfn_t pfn = *cursor % nr_blocks * nr_pages;
+	struct berth_claim_report report;
+	int error;
+
+	++*cursor;
+	error = berth_alloc_contig_range(pool->zone, pfn, nr_pages, NULL, &report);
+	if (error)
+		return error;
+	error = berth_free_contig_range(pool->zone, pfn, nr_pages);
+	return error ? error : (int64_t)(report.moved_pages << BERTH_PAGE_SHIFT);
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What `berth run` and the preload library in the program share: one memory file, mapped by both.
+ * The tool writes the header before it starts the program; each process of the program fills a
+ * record of its own and keeps it current, so that the figures survive however the process ends.
+ *
+ * The file reaches the program as a path in the environment variable BERTH_RUN,
+ * /proc/<tool's pid>/fd/<n>: no descriptor of the program's is used up.
+ */
+#ifndef BERTH_RUN_RECORD_H
+#define BERTH_RUN_RECORD_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BERTH_RUN_ENV "BERTH_RUN"
+#define BERTH_RUN_MAGIC 0x6265727468303101ull
+#define BERTH_RUN_AREAS 16
+#define BERTH_RUN_CLAIMS 64
+#define BERTH_RUN_PROCESSES 256
+#define BERTH_RUN_NAME 32
+#define BERTH_RUN_FAILURES 16
+#define BERTH_RUN_TIMELINE 512
+
+/* One --area. */
+struct berth_run_area {
+	char name[BERTH_RUN_NAME];
+	uint64_t bytes;
+};
+
+/* One --claim; `done` counts over all images of the first process (exec keeps the count). */
+struct berth_run_claim {
+	uint64_t bytes;
+	uint64_t start_ns, hold_ns; /* start: after the run's start */
+	uint64_t repeat;            /* UINT64_MAX: until the program ends */
+	_Atomic uint64_t done;
+};
+
+/* Latencies in a log-linear histogram: 16 buckets an octave of nanoseconds. */
+#define BERTH_RUN_BUCKETS 640
+static inline unsigned berth_run_bucket(uint64_t ns)
+{
+	unsigned octave = 63 - (unsigned)__builtin_clzll(ns | 16);
+	unsigned bucket = (octave - 4) * 16 + (unsigned)(ns >> (octave - 4) & 15) + 16;
+
+	if (ns < 16)
+		return (unsigned)ns;
+	return bucket < BERTH_RUN_BUCKETS ? bucket : BERTH_RUN_BUCKETS - 1;
+}
+/* The upper end of a bucket, in nanoseconds. */
+static inline uint64_t berth_run_bucket_ns(unsigned bucket)
+{
+	unsigned octave = (bucket - 16) / 16 + 4;
+
+	if (bucket < 16)
+		return bucket;
+	return ((uint64_t)(bucket % 16 + 16 + 1) << (octave - 4)) - 1;
+}
+
+/* One kind of failure: the first such claim's details, and how many there were. */
+struct berth_run_failure {
+	int32_t error;
+	uint64_t bytes, count;
+	uint64_t largest_free_bytes, largest_claimable_bytes;
+	char holder[2 * BERTH_RUN_NAME]; /* "owner: name" or empty */
+};
+
+/* The state of the areas at a moment. */
+struct berth_run_moment {
+	uint64_t at_ns; /* after the run's start */
+	uint64_t lent_bytes, claimed_bytes, largest_free_bytes, largest_claimable_bytes;
+};
+
+struct berth_run_process {
+	_Atomic uint32_t used; /* 1: taken */
+	int32_t pid;
+	char program[BERTH_RUN_NAME];
+	char why_no_pool[128]; /* empty: it has a pool */
+	char mover[BERTH_RUN_NAME];
+	char notice[256];
+	/* Below: written by the process while it lives; plain counters, 64 bits each. */
+	_Atomic uint64_t claims_ok, claims_failed, claims_held, retries;
+	_Atomic uint64_t claim_ns_max, cpu_ns, moved_bytes, free_bytes_taken;
+	_Atomic uint64_t claim_histogram[BERTH_RUN_BUCKETS];
+	_Atomic uint64_t stall_ns_max, stalled_runs, moves_skipped, shuffled_bytes;
+	_Atomic uint64_t pool_bytes, area_bytes;
+	_Atomic uint64_t lent_samples, lent_bytes_sum, lent_bytes_max; /* mean = sum / samples */
+	_Atomic uint64_t heap_pool_bytes, heap_outside_bytes;          /* now */
+	_Atomic uint64_t heap_pool_bytes_max;
+	_Atomic uint64_t resident_bytes_at_max; /* the process's, when heap_pool_bytes was largest */
+	_Atomic uint32_t nr_failures, nr_moments;
+	struct berth_run_failure failures[BERTH_RUN_FAILURES];
+	struct berth_run_moment moments[BERTH_RUN_TIMELINE]; /* thinned out as the run gets long */
+};
+
+struct berth_run_record {
+	uint64_t magic;
+	int32_t root_pid;    /* the program's first process, which makes the claims */
+	uint64_t start_ns;   /* CLOCK_MONOTONIC at the program's start */
+	uint64_t pool_bytes; /* 0: by the areas */
+	uint32_t nr_areas, nr_claims;
+	uint32_t stress, poison;
+	char mover[BERTH_RUN_NAME]; /* empty: the best */
+	struct berth_run_area areas[BERTH_RUN_AREAS];
+	struct berth_run_claim claims[BERTH_RUN_CLAIMS]; /* from the first area */
+	struct berth_run_process processes[BERTH_RUN_PROCESSES];
+};
+
+#endif

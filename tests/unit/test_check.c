@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * berth_zone_check() against metadata that is corrupted on purpose: it says what is wrong, never
+ * mutates, and never reads outside the metadata. And the panics that stop a zone whose lists are
+ * broken.
+ */
+#include "core/internal.h"
+#include "tests/include/testowner.h"
+
+/* A zone with a bit of everything, and where it is. */
+struct scene {
+	struct test_zone *tz;
+	struct berth_zone *zone;
+	struct test_owner *owner;
+	struct berth_cma *area;
+	berth_idx_t free_head, single, cached, used, pinned, claim;
+	unsigned free_order;
+};
+
+#define AREA_START 1024u
+
+static berth_idx_t find_state(struct scene *s, char state, unsigned min_order)
+{
+	for (berth_pfn_t pfn = 0; pfn < 4096; pfn++) {
+		berth_pfn_t head = BERTH_PFN_NONE;
+		unsigned order = 0;
+
+		if (berth_frame_state(s->zone, pfn, &head, &order) == state && head == pfn &&
+		    order >= min_order)
+			return (berth_idx_t)pfn;
+	}
+	fail();
+	return 0;
+}
+
+static void scene_open(struct scene *s)
+{
+	memset(s, 0, sizeof(*s));
+	s->tz = zone_open(.nr_pages = 4096, .nr_cpus = 1, .pcp_high = 16);
+	s->zone = s->tz->zone;
+	s->area = area_declare(s->tz, "area", AREA_START, 1024, 2, BERTH_LEND_LAST);
+	s->owner = owner_open(s->tz, "owner");
+	s->claim = (berth_idx_t)area_claim(s->tz, s->area, 40, 0);
+	s->used = (berth_idx_t)s->owner->table[owner_alloc(s->owner, 3)];
+	s->pinned = (berth_idx_t)s->owner->table[owner_alloc(s->owner, 1)];
+	assert_int_equal(berth_page_pin(s->zone, s->pinned), 0);
+	test_set_cpu(0);
+	s->cached = (berth_idx_t)zone_alloc(s->tz, 0);
+	zone_free(s->tz, s->cached);
+	s->single = (berth_idx_t)s->owner->table[owner_alloc(s->owner, 0)];
+	s->free_head = find_state(s, 'f', 4);
+	s->free_order = berth__tag_order(berth__tag(&s->zone->frames[s->free_head]));
+}
+
+static void scene_close(struct scene *s)
+{
+	assert_int_equal(berth_page_unpin(s->zone, s->pinned), 0);
+	owner_close(s->owner);
+	zone_close(s->tz);
+}
+
+/* ---- The corruptions ------------------------------------------------------------------------- */
+
+static struct berth_frame *frame(struct scene *s, berth_idx_t idx)
+{
+	return &s->zone->frames[idx];
+}
+
+static void or_tag(struct scene *s, berth_idx_t idx, uint32_t bits)
+{
+	berth__set_tag(frame(s, idx), berth__tag(frame(s, idx)) | bits);
+}
+
+static struct berth_free_list *free_list(struct scene *s)
+{
+	unsigned set = berth__pageblock_set(berth__pageblock(s->zone, s->free_head));
+
+	return &s->zone->lists[set * (s->zone->max_order + 1) + s->free_order];
+}
+
+static struct berth_list_set *free_set(struct scene *s)
+{
+	return &s->zone->sets[berth__pageblock_set(berth__pageblock(s->zone, s->free_head))];
+}
+
+static berth_idx_t *pcp_stack(struct scene *s, unsigned *list)
+{
+	struct berth_pcp *pcp = berth__pcp(s->zone, 0);
+
+	for (*list = 0; !atomic_load(&pcp->count[*list]); ++*list)
+		assert_true(*list < BERTH_NR_PCP_LISTS - 1);
+	return (berth_idx_t *)(void *)(pcp + 1) + (size_t)*list * s->zone->pcp_high;
+}
+
+static void order_too_large(struct scene *s)
+{
+	berth__set_tag(frame(s, s->free_head), BERTH_TAG(BERTH_FRAME_FREE, 31));
+}
+
+static void order_not_aligned(struct scene *s)
+{
+	/* used is a block of 8 frames; its second half can't be the head of 8. */
+	berth__set_tag(frame(s, s->used), BERTH_TAG(BERTH_FRAME_USED, 2));
+	berth__set_tag(frame(s, s->used + 4), BERTH_TAG(BERTH_FRAME_USED, 3));
+}
+
+static void tag_inside_a_block(struct scene *s)
+{
+	berth__set_tag(frame(s, s->used + 5), BERTH_TAG(BERTH_FRAME_USED, 0));
+}
+
+static void unknown_kind(struct scene *s)
+{
+	berth__set_tag(frame(s, s->single), 7);
+}
+
+static void frame_lost(struct scene *s)
+{
+	berth__set_tag(frame(s, s->single), 0);
+}
+
+static void refcount_of_a_free_block(struct scene *s)
+{
+	atomic_store(&frame(s, s->free_head)->refcount, 1);
+}
+
+static void refcount_of_a_cached_frame(struct scene *s)
+{
+	atomic_store(&frame(s, s->cached)->refcount, 1);
+}
+
+static void refcount_of_a_used_block(struct scene *s)
+{
+	atomic_store(&frame(s, s->used)->refcount, 2);
+}
+
+static void used_block_left_frozen(struct scene *s)
+{
+	atomic_store(&frame(s, s->used)->refcount, 0);
+}
+
+static void refcount_of_a_claim(struct scene *s)
+{
+	atomic_store(&frame(s, s->claim)->refcount, 1);
+}
+
+static void orphan_with_its_owners_reference(struct scene *s)
+{
+	or_tag(s, s->pinned, BERTH_TAG_ORPHAN);
+}
+
+static void destination_left_behind(struct scene *s)
+{
+	or_tag(s, s->used, BERTH_TAG_ARRIVING);
+}
+
+static void claim_left_incomplete(struct scene *s)
+{
+	or_tag(s, s->claim, BERTH_TAG_TAKING);
+}
+
+static void owner_that_does_not_exist(struct scene *s)
+{
+	or_tag(s, s->used, 999u << BERTH_TAG_OWNER_SHIFT);
+}
+
+static void pins_of_a_pageblock(struct scene *s)
+{
+	atomic_fetch_add(&berth__pageblock(s->zone, s->pinned)->nr_pinned, 1);
+}
+
+static void pins_of_the_zone(struct scene *s)
+{
+	atomic_fetch_add(&s->zone->pinned_blocks, 1);
+}
+
+static void free_frames_of_a_pageblock(struct scene *s)
+{
+	atomic_fetch_sub(&berth__pageblock(s->zone, s->free_head)->nr_free, 1);
+}
+
+static void claimed_frames_of_a_pageblock(struct scene *s)
+{
+	atomic_fetch_add(&berth__pageblock(s->zone, s->claim)->nr_claimed, 1);
+}
+
+static void managed_frames_of_a_pageblock(struct scene *s)
+{
+	berth__pageblock(s->zone, s->free_head)->nr_managed--;
+}
+
+static void pageblock_left_isolated(struct scene *s)
+{
+	/* One without free frames, so that no list is in the way: none is; take any. */
+	berth__pageblock_set_locked(berth__pageblock(s->zone, s->used), BERTH_ISOLATE);
+}
+
+static void free_frames_of_a_set(struct scene *s)
+{
+	free_set(s)->nr_free++;
+}
+
+static void nonempty_bit_lost(struct scene *s)
+{
+	free_set(s)->nonempty &= ~(1u << s->free_order);
+}
+
+static void nonempty_bit_stray(struct scene *s)
+{
+	s->zone->sets[BERTH_HIGHATOMIC].nonempty |= 1;
+}
+
+static void list_count(struct scene *s)
+{
+	free_list(s)->nr_blocks++;
+}
+
+static void list_cut_short(struct scene *s)
+{
+	struct berth_free_list *list = free_list(s);
+
+	list->head = frame(s, list->head)->next;
+	list->nr_blocks--;
+	if (list->head == BERTH_IDX_NONE)
+		free_set(s)->nonempty &= ~(1u << s->free_order);
+	else
+		frame(s, list->head)->prev = BERTH_IDX_NONE;
+	free_set(s)->nr_free -= berth__pages(s->free_order);
+}
+
+static void list_with_a_loop(struct scene *s)
+{
+	frame(s, s->free_head)->next = s->free_head;
+}
+
+static void list_with_a_bad_backward_link(struct scene *s)
+{
+	frame(s, s->free_head)->prev = s->used;
+}
+
+static void list_with_a_used_block(struct scene *s)
+{
+	free_list(s)->head = s->used;
+}
+
+static void list_beyond_the_zone(struct scene *s)
+{
+	free_list(s)->head = 0x7ffffff0;
+}
+
+static void list_link_beyond_the_zone(struct scene *s)
+{
+	frame(s, free_list(s)->head)->next = s->zone->end + 5;
+}
+
+static void pcp_count_too_large(struct scene *s)
+{
+	unsigned list;
+
+	pcp_stack(s, &list);
+	atomic_store(&berth__pcp(s->zone, 0)->count[list], s->zone->pcp_high + 1);
+}
+
+static void pcp_frame_lost(struct scene *s)
+{
+	unsigned list;
+
+	pcp_stack(s, &list);
+	atomic_fetch_sub(&berth__pcp(s->zone, 0)->count[list], 1);
+}
+
+static void pcp_with_a_used_frame(struct scene *s)
+{
+	unsigned list;
+
+	*pcp_stack(s, &list) = s->single;
+}
+
+static void pcp_entry_beyond_the_zone(struct scene *s)
+{
+	unsigned list;
+
+	*pcp_stack(s, &list) = 0x7ffffff0;
+}
+
+static void managed_frames_of_the_zone(struct scene *s)
+{
+	s->zone->nr_managed++;
+}
+
+static void claimed_frames_of_the_zone(struct scene *s)
+{
+	s->zone->nr_claimed++;
+}
+
+static void claimed_frames_of_an_area(struct scene *s)
+{
+	atomic_fetch_add(&s->area->claimed_pages, 1);
+}
+
+static void claim_larger_than_its_area(struct scene *s)
+{
+	frame(s, s->claim)->cookie = 100000;
+}
+
+static void claim_of_no_frames(struct scene *s)
+{
+	frame(s, s->claim)->cookie = 0;
+}
+
+static void pageblock_of_an_area_lost(struct scene *s)
+{
+	struct berth_pageblock *pageblock = berth__pageblock(s->zone, s->claim);
+
+	/* Consistent in itself, but not what the area says. */
+	pageblock->home_set = BERTH_MOVABLE;
+	berth__pageblock_set_locked(pageblock, BERTH_MOVABLE);
+}
+
+static void unmovable_block_in_an_area(struct scene *s)
+{
+	berth__set_tag(frame(s, s->claim), BERTH_TAG(BERTH_FRAME_USED, 5));
+	atomic_store(&frame(s, s->claim)->refcount, 1);
+}
+
+/* ---- The bitmap, which lies outside the metadata --------------------------------------------- */
+
+static void bit(struct scene *s, berth_idx_t idx, bool value)
+{
+	uint64_t n = (idx - s->area->start) >> s->area->order_per_bit;
+
+	if (value)
+		s->area->bitmap[n / 64] |= 1ull << (n & 63);
+	else
+		s->area->bitmap[n / 64] &= ~(1ull << (n & 63));
+}
+
+static void expect_bit_violation(struct scene *s, berth_idx_t idx, bool value)
+{
+	struct berth_violation v = { 0 };
+
+	bit(s, idx, value);
+	assert_false(berth_zone_check(s->zone, &v));
+	assert_non_null(strstr(v.what, "cma.I1"));
+	bit(s, idx, !value);
+	assert_true(berth_zone_check(s->zone, &v));
+}
+
+static void bits_without_claims_and_claims_without_bits(void **state)
+{
+	struct scene s;
+
+	(void)state;
+	scene_open(&s);
+	expect_bit_violation(&s, s.claim, false);
+	expect_bit_violation(&s, s.claim + 39, false);
+	expect_bit_violation(&s, s.claim + 20, false);
+	expect_bit_violation(&s, s.claim + 40, true);
+	expect_bit_violation(&s, s.area->end - 1, true);
+	scene_close(&s);
+}
+
+/* ---- All of them ----------------------------------------------------------------------------- */
+
+struct corruption {
+	const char *name;
+	void (*corrupt)(struct scene *s);
+	const char *what; /* part of the violation's text; NULL: several would be right */
+};
+
+#define C(fn, what)           \
+	{                     \
+#fn, fn, what \
+	}
+static const struct corruption corruptions[] = {
+	C(order_too_large, "max_order"),
+	C(order_not_aligned, "aligned"),
+	C(tag_inside_a_block, "tail"),
+	C(unknown_kind, "kind"),
+	C(frame_lost, "nr_managed"),
+	C(refcount_of_a_free_block, "refcount of a free"),
+	C(refcount_of_a_cached_frame, "refcount of a cached"),
+	C(refcount_of_a_used_block, "refcount of a used"),
+	C(used_block_left_frozen, "refcount of a used"),
+	C(refcount_of_a_claim, "refcount of a claimed"),
+	C(orphan_with_its_owners_reference, "refcount of a used"),
+	C(destination_left_behind, NULL),
+	C(claim_left_incomplete, "isolate.I2"),
+	C(owner_that_does_not_exist, "owner"),
+	C(pins_of_a_pageblock, "nr_pinned"),
+	C(pins_of_the_zone, "pinned"),
+	C(free_frames_of_a_pageblock, "nr_free"),
+	C(claimed_frames_of_a_pageblock, "nr_claimed"),
+	C(managed_frames_of_a_pageblock, "nr_managed"),
+	C(pageblock_left_isolated, "isolate.I1"),
+	C(free_frames_of_a_set, "nr_free of set"),
+	C(nonempty_bit_lost, "nonempty"),
+	C(nonempty_bit_stray, "nonempty"),
+	C(list_count, "count"),
+	C(list_cut_short, "in no list"),
+	C(list_with_a_loop, NULL),
+	C(list_with_a_bad_backward_link, "backward"),
+	C(list_with_a_used_block, "tag in the list"),
+	C(list_beyond_the_zone, "buddy.I1"),
+	C(list_link_beyond_the_zone, "buddy.I1"),
+	C(pcp_count_too_large, "pcp.I1"),
+	C(pcp_frame_lost, "pcp.I1"),
+	C(pcp_with_a_used_frame, "pcp.I1"),
+	C(pcp_entry_beyond_the_zone, "pcp.I1"),
+	C(managed_frames_of_the_zone, "zone.I1"),
+	C(claimed_frames_of_the_zone, "nr_claimed"),
+	C(claimed_frames_of_an_area, "claimed_pages"),
+	C(claim_larger_than_its_area, NULL),
+	C(claim_of_no_frames, NULL),
+	C(pageblock_of_an_area_lost, NULL),
+	C(unmovable_block_in_an_area, NULL),
+};
+
+static void one_corruption_is_found(const struct corruption *c)
+{
+	struct berth_violation v = { 0 };
+	struct scene s;
+	size_t bytes;
+	void *good, *bad;
+
+	scene_open(&s);
+	bytes = s.tz->metadata_bytes;
+	good = test_zalloc(1, bytes);
+	bad = test_zalloc(1, bytes);
+	memcpy(good, s.tz->metadata, bytes);
+	c->corrupt(&s);
+	memcpy(bad, s.tz->metadata, bytes);
+	if (berth_zone_check(s.zone, &v))
+		fail_msg("%s wasn't found", c->name);
+	if (!v.what || (c->what && !strstr(v.what, c->what)))
+		fail_msg("%s was called '%s'", c->name, v.what ? v.what : "(null)");
+	assert_false(berth_zone_check(s.zone, NULL));
+	assert_memory_equal(s.tz->metadata, bad, bytes);
+	memcpy(s.tz->metadata, good, bytes);
+	free(good);
+	free(bad);
+	scene_close(&s);
+}
+
+static void every_corruption_is_found(void **state)
+{
+	const struct corruption *c = *state;
+
+	one_corruption_is_found(c);
+}
+
+static void a_healthy_zone_passes(void **state)
+{
+	struct berth_violation v = { .what = "untouched" };
+	struct scene s;
+	void *before;
+
+	(void)state;
+	scene_open(&s);
+	before = test_zalloc(1, s.tz->metadata_bytes);
+	memcpy(before, s.tz->metadata, s.tz->metadata_bytes);
+	assert_true(berth_zone_check(s.zone, &v));
+	assert_true(berth_zone_check(s.zone, NULL));
+	assert_memory_equal(s.tz->metadata, before, s.tz->metadata_bytes);
+	free(before);
+	scene_close(&s);
+}
+
+/* ---- Panics ---------------------------------------------------------------------------------- */
+
+static void a_broken_free_count_panics(void **state)
+{
+	struct test_zone *tz = zone_open(.nr_pages = 1024);
+	berth_pfn_t pfn;
+
+	(void)state;
+	atomic_store(&berth__pageblock(tz->zone, 0)->nr_free, 0);
+	atomic_store(&berth__pageblock(tz->zone, 512)->nr_free, 0);
+	assert_panics(&tz->port, (void)!berth_alloc_pages(tz->zone, 0, BERTH_GFP_UNMOVABLE,
+							  BERTH_OWNER_NONE, 0, &pfn));
+	zone_abandon(tz);
+}
+
+/* A block that is merged away must be where its neighbours in the list say. */
+static void a_broken_list_panics(void **state)
+{
+	struct test_zone *tz = zone_open(.nr_pages = 4096);
+
+	(void)state;
+	assert_int_equal(zone_exhaust(tz), 4096);
+	zone_free(tz, 0);
+	zone_free(tz, 2);
+	zone_free(tz, 4);
+	tz->zone->frames[tz->zone->frames[2].prev].next = 3;
+	assert_panics(&tz->port, (void)!berth_free_pages(tz->zone, 3));
+	assert_non_null(strstr(tz->port.what, "buddy.c"));
+	zone_abandon(tz);
+}
+
+/* An owner that says "moved" without having frozen the block has lost writes. */
+static void lie(void *ctx, struct berth_move *moves, unsigned nr_moves)
+{
+	(void)ctx;
+	for (unsigned i = 0; i < nr_moves; i++)
+		moves[i].result = BERTH_MOVE_MOVED;
+}
+
+static void a_moved_block_that_is_not_frozen_panics(void **state)
+{
+	struct test_zone *tz = zone_open(.nr_pages = 4096);
+	struct test_owner *o = owner_open(tz, "owner");
+	uint64_t page = owner_alloc(o, 0);
+
+	(void)state;
+	o->ops.migrate = lie;
+	assert_panics(&tz->port, (void)contig_claim(tz, o->table[page], 1, 0, NULL));
+	assert_int_equal(tz->port.value, o->table[page]);
+	o->next_page = 0; /* nothing can be verified any more */
+	owner_close(o);
+	zone_abandon(tz);
+}
+
+int main(void)
+{
+	struct CMUnitTest tests[ARRAY_SIZE(corruptions) + 5] = {
+		cmocka_unit_test(a_healthy_zone_passes),
+		cmocka_unit_test(bits_without_claims_and_claims_without_bits),
+		cmocka_unit_test(a_broken_free_count_panics),
+		cmocka_unit_test(a_broken_list_panics),
+		cmocka_unit_test(a_moved_block_that_is_not_frozen_panics),
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(corruptions); i++)
+		tests[5 + i] = (struct CMUnitTest){
+			.name = corruptions[i].name,
+			.test_func = every_corruption_is_found,
+			.initial_state = (void *)(uintptr_t)&corruptions[i],
+		};
+	return cmocka_run_group_tests_name("check", tests, NULL, NULL);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `berth bench`: finds the benchmark that is meant.
+ */
+#include <string.h>
+
+#include "tools/options.h"
+
+static const char help[] =
+	"usage: berth bench claim|pages [OPTIONS]\n"
+	"\n"
+	"  claim   how long it takes to get a contiguous buffer out of an area that is empty, full of\n"
+	"          movable memory, or held by pins, beside the cost of memcpy\n"
+	"  pages   how long it takes to allocate and free blocks of pages, beside the cost of an array\n"
+	"          that is used as a stack\n"
+	"\n"
+	"`berth bench claim --help` and `berth bench pages --help` list the options. With --json each\n"
+	"prints one JSON object on a line. Both need nothing but memory, /proc and /sys.\n"
+	"\n"
+	"examples:\n"
+	"  berth bench claim --size 64M --fill movable --run-size 64K --writers 1\n"
+	"  berth bench pages --order 0 --pattern bulk --threads 1\n"
+	"\n"
+	"exit codes: 0 done, 1 a check failed or there is no memory, 2 a mistake in the command line,\n"
+	"130 interrupted.\n";
+
+int berth__bench(int argc, char **argv)
+{
+	if (argc < 2)
+		return berth__complain(BERTH__EXIT_USAGE, "berth bench",
+				       "say what to measure, claim or pages; `berth bench --help` "
+				       "has examples");
+	if (strcmp(argv[1], "claim") == 0)
+		return berth__bench_claim(argc - 1, argv + 1);
+	if (strcmp(argv[1], "pages") == 0)
+		return berth__bench_pages(argc - 1, argv + 1);
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+		fputs(help, stdout);
+		return 0;
+	}
+	return berth__complain(BERTH__EXIT_USAGE, "berth bench",
+			       "there is no benchmark '%s'; choose claim or pages", argv[1]);
+}

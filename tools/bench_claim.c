@@ -1,0 +1,787 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `berth bench claim`: how long a claim takes, in this process, and what it costs beside memcpy.
+ *
+ * The pool is an area and as much memory again outside it, all resident. Before each claim the area
+ * is brought into the state that is asked for, and that it is so is checked: `movable` and `pinned`
+ * mean that nothing of it is free. After each claim the contents of what was moved are checked.
+ * None of that is in the measured time.
+ */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <berth/berth.h>
+
+#include "tools/fill.h"
+#include "tools/measure.h"
+#include "tools/options.h"
+#include "tools/units.h"
+
+#define COMMAND "berth bench claim"
+#define AREA "bench"
+#define HUGE_BYTES ((uint64_t)2 << 20)
+#define MOST_BYTES ((uint64_t)1 << 40)
+#define MOST_PINS 1024u
+#define MEMCPY_BYTES ((uint64_t)256 << 20) /* larger memories cost the same a byte */
+#define MOST_MEMCPY 50u                    /* samples; there can be many claims of an empty area */
+
+static const char help[] =
+	"usage: berth bench claim --size SIZE --fill empty|movable|pinned [OPTIONS]\n"
+	"\n"
+	"How long it takes to claim SIZE contiguous bytes out of an area, and what that is in times of\n"
+	"memcpy of the bytes that had to be moved, measured in the same run.\n"
+	"\n"
+	"  --size SIZE       of each claim: bytes, or with K, M, G or T\n"
+	"  --fill empty      nothing is lent\n"
+	"  --fill movable    the area is full of movable memory; claims move it out\n"
+	"  --fill pinned     likewise, with a short-term pin every 32 MiB; claims that can't avoid a pin\n"
+	"                    fail, and that is expected\n"
+	"  --run-size SIZE   the movable memory's contiguous runs, 4K to 2M (2M); smaller ones are\n"
+	"                    scattered\n"
+	"  --count N         claims to measure (200, or 20 when there is something to move)\n"
+	"  --writers N       threads that write all over the movable memory meanwhile (0)\n"
+	"  --area-size SIZE  the area (SIZE; for pinned at least 512M)\n"
+	"  --pin-every SIZE  the distance between pins (32M)\n"
+	"  --first-fit       claim the first range that fits, not the cheapest\n"
+	"  --mover NAME      how memory is moved: userfaultfd, /dev/userfaultfd, userfaultfd-user or\n"
+	"                    mprotect (the best there is)\n"
+	"  --verify          check every word and every invariant of the pool after each claim\n"
+	"  --seed N          of the contents and the writers' order (1)\n"
+	"  --json            one JSON object; times in us, moved_bytes of all claims together\n"
+	"\n"
+	"A stall is a write by --writers that took more than 5 us while a claim was running, unless the\n"
+	"thread merely lost its CPU to another one (those are counted apart, as preempted). factor is\n"
+	"p50_us divided by the time of memcpy for the bytes that one claim moved, with no writer;\n"
+	"touch_us is the writing of one byte to each claimed page, after the clock has stopped.\n"
+	"\n"
+	"examples:\n"
+	"  berth bench claim --size 64M --fill empty\n"
+	"  berth bench claim --size 64M --fill movable --run-size 64K --writers 1 --json\n"
+	"\n"
+	"exit codes: 0 done, 1 a claim failed that shouldn't, contents were wrong or there is no memory,\n"
+	"2 a mistake in the command line.\n";
+
+enum fill_kind { EMPTY, MOVABLE, PINNED };
+static const char *const fill_names[] = { "empty", "movable", "pinned" };
+
+struct config {
+	uint64_t size, area, run, count, writers, pin_every, seed;
+	int fill; /* enum fill_kind, -1: not chosen */
+	bool first_fit, verify, json;
+	const char *mover;
+};
+
+struct bench {
+	struct config config;
+	struct berth_pool *pool;
+	struct berth__fill fill;
+	struct berth__memcpy *copy;
+	uint64_t pins[MOST_PINS];
+	const char *pinned_at[MOST_PINS]; /* the address, */
+	size_t pinned_offset[MOST_PINS];  /* and its place in the pool */
+	unsigned nr_pins;
+	/* The results. */
+	struct berth__samples ok_us, failed_us, cpu_us, touch_us, stall_us, memcpy_us, beside_us;
+	uint64_t moved_bytes, preempted, stalls_lost, writes;
+	double preempted_max_us;
+	size_t runs;                   /* in the full area */
+	int error;                     /* of the first claim that failed, */
+	char holder[80], failure[512]; /* and what its report said */
+	bool bad;                      /* something was wrong; it was said */
+};
+
+/* ---- Opening --------------------------------------------------------------------------------- */
+
+/* Says what went wrong and remembers it; false. */
+static bool wrong(struct bench *bench, const char *what, int error)
+{
+	bench->bad = true;
+	berth__complain(0, COMMAND, "%s: %s (%s)", what, berth_strerror(error),
+			berth_errname(error));
+	return false;
+}
+
+/* Not even an attempt to take more than there is: the system would kill somebody for it. */
+static bool has_memory(struct bench *bench)
+{
+	uint64_t need = 2 * bench->config.area + (64u << 20), have = berth__available_bytes();
+	char needed[BERTH__UNIT_BYTES], there[BERTH__UNIT_BYTES];
+
+	need += 2 * (bench->config.size < MEMCPY_BYTES ? bench->config.size : MEMCPY_BYTES);
+	if (need <= have)
+		return true;
+	bench->bad = true;
+	berth__complain(0, COMMAND,
+			"it needs %s of memory and the system has %s available; use a smaller "
+			"--size or --area-size",
+			berth__format_bytes(needed, (double)need),
+			berth__format_bytes(there, (double)have));
+	return false;
+}
+
+static bool open_pool(struct bench *bench)
+{
+	const struct berth_area_params area = { .name = AREA,
+						.bytes = bench->config.area,
+						.lend = BERTH_LEND_FIRST };
+	const struct berth_pool_params params = { .areas = &area,
+						  .nr_areas = 1,
+						  .flags = BERTH_POOL_RESIDENT,
+						  .mover = bench->config.mover };
+	int error;
+
+	if (!has_memory(bench))
+		return false;
+	error = berth_pool_open(&params, &bench->pool);
+	if (error)
+		return wrong(bench, "the pool can't be opened", error);
+	if (bench->config.fill == EMPTY)
+		return true;
+	bench->fill = (struct berth__fill){ .pool = bench->pool,
+					    .run_bytes = bench->config.run,
+					    .seed = bench->config.seed,
+					    .every_word = bench->config.verify };
+	error = berth__fill_open(&bench->fill);
+	if (!error)
+		error = berth__fill_refill(&bench->fill);
+	if (error)
+		return wrong(bench, "the area can't be filled with movable memory", error);
+	bench->runs = berth__fill_runs(&bench->fill);
+	return true;
+}
+
+/* The first page of each stretch of pin_every bytes of the area, wherever it is mapped. */
+static bool pin(struct bench *bench)
+{
+	const struct berth__fill *fill = &bench->fill;
+	const struct config *config = &bench->config;
+	uint64_t wanted = (fill->area_bytes - 1) / config->pin_every + 1;
+
+	for (uint64_t page = 0; page < berth__fill_pages(fill); page++) {
+		const char *at = (const char *)berth__fill_page(fill, page);
+		size_t offset = berth_offset_of(bench->pool, at);
+		char name[32];
+		int error;
+
+		if ((offset - fill->area_offset) % config->pin_every)
+			continue;
+		snprintf(name, sizeof(name), "bench pin %u", bench->nr_pins);
+		error = berth_pin(bench->pool, at, BERTH_PAGE_SIZE, name, 0,
+				  &bench->pins[bench->nr_pins]);
+		if (error)
+			return wrong(bench, "memory can't be pinned", error);
+		bench->pinned_at[bench->nr_pins] = at;
+		bench->pinned_offset[bench->nr_pins++] = offset;
+	}
+	if (bench->nr_pins == wanted)
+		return true;
+	bench->bad = true;
+	berth__complain(0, COMMAND, "%u pins could be placed, not %llu", bench->nr_pins,
+			(unsigned long long)wanted);
+	return false;
+}
+
+static void close_pool(struct bench *bench)
+{
+	int error = 0;
+
+	if (!bench->pool)
+		return;
+	while (bench->nr_pins && !error)
+		error = berth_unpin(bench->pool, bench->pins[--bench->nr_pins]);
+	if (!error)
+		error = berth__fill_close(&bench->fill);
+	if (!error)
+		error = berth_pool_close(bench->pool);
+	if (error)
+		wrong(bench, "the pool can't be closed", error);
+}
+
+/* ---- One claim ------------------------------------------------------------------------------- */
+
+static double us_since(clockid_t clock, uint64_t began_ns)
+{
+	return (double)(berth__clock_ns(clock) - began_ns) / 1000;
+}
+
+/* Writes to each claimed page, and with --verify all of it: no borrower may see that. */
+static double touch(const struct bench *bench, const struct berth_buffer *buffer)
+{
+	uint64_t began = berth__clock_ns(CLOCK_MONOTONIC);
+	double us;
+
+	for (size_t at = 0; at < buffer->bytes; at += BERTH_PAGE_SIZE)
+		*((volatile char *)buffer->address + at) = 0x5a;
+	us = us_since(CLOCK_MONOTONIC, began);
+	if (bench->config.verify)
+		memset(buffer->address, 0x5a, buffer->bytes);
+	return us;
+}
+
+/* The first one's words, in one line. */
+static void keep_failure(struct bench *bench, const struct berth_claim_report *report)
+{
+	if (bench->error)
+		return;
+	bench->error = report->error;
+	if (report->blocker_owner)
+		snprintf(bench->holder, sizeof(bench->holder), "%s%s%s", report->blocker_owner,
+			 report->blocker_holder ? ": " : "",
+			 report->blocker_holder ? report->blocker_holder : "");
+	berth_report_text(report, bench->failure, sizeof(bench->failure));
+	for (char *at = bench->failure; (at = strchr(at, '\n'));)
+		*at = ';';
+}
+
+struct one_claim {
+	int error;
+	uint64_t from, to; /* ticks */
+	double us, cpu_us;
+	struct berth_buffer buffer;
+	struct berth_claim_report report;
+};
+
+static void make_claim(const struct bench *bench, struct one_claim *claim)
+{
+	const struct berth_claim_options options = { .flags = bench->config.first_fit ?
+								      BERTH_CLAIM_FIRST_FIT :
+								      0 };
+	uint64_t cpu = berth__clock_ns(CLOCK_THREAD_CPUTIME_ID), began;
+
+	claim->from = berth__ticks();
+	began = berth__clock_ns(CLOCK_MONOTONIC);
+	claim->error = berth_claim(bench->pool, AREA, bench->config.size, &options, &claim->buffer,
+				   &claim->report);
+	claim->us = us_since(CLOCK_MONOTONIC, began);
+	claim->to = berth__ticks();
+	claim->cpu_us = us_since(CLOCK_THREAD_CPUTIME_ID, cpu);
+}
+
+static void keep_stall(void *ctx, const struct berth__stall *stall)
+{
+	struct bench *bench = ctx;
+	double us = berth__ticks_ns(stall->ended - stall->began) / 1000;
+
+	if (!stall->preempted) {
+		berth__sample_add(&bench->stall_us, us);
+		return;
+	}
+	bench->preempted++;
+	if (us > bench->preempted_max_us)
+		bench->preempted_max_us = us;
+}
+
+static void keep(struct bench *bench, const struct one_claim *claim,
+		 const struct berth__writers *writers)
+{
+	berth__sample_add(claim->error ? &bench->failed_us : &bench->ok_us, claim->us);
+	berth__sample_add(&bench->cpu_us, claim->cpu_us);
+	bench->moved_bytes += claim->report.moved_pages << BERTH_PAGE_SHIFT;
+	if (!writers)
+		return;
+	bench->writes += berth__writers_writes(writers);
+	bench->stalls_lost += berth__writers_stalls(writers, claim->from, claim->to, keep_stall,
+						    bench);
+}
+
+/* ---- Checks ---------------------------------------------------------------------------------- */
+
+static bool check_contents(struct bench *bench, const struct berth__writers *writers)
+{
+	const void *first = NULL;
+	uint64_t words;
+
+	if (bench->config.fill == EMPTY)
+		return true;
+	words = writers ? berth__writers_check(writers, &first) :
+			  berth__fill_check(&bench->fill, &first);
+	if (!words)
+		return true;
+	bench->bad = true;
+	berth__complain(0, COMMAND, "%llu words of the moved memory are wrong, the first at %p",
+			(unsigned long long)words, first);
+	return false;
+}
+
+static bool check_pins(struct bench *bench)
+{
+	for (unsigned i = 0; i < bench->nr_pins; i++) {
+		if (berth_offset_of(bench->pool, bench->pinned_at[i]) == bench->pinned_offset[i])
+			continue;
+		bench->bad = true;
+		berth__complain(0, COMMAND, "pinned memory was moved");
+		return false;
+	}
+	return true;
+}
+
+static bool check_pool(struct bench *bench)
+{
+	struct berth_violation violation;
+
+	if (!bench->config.verify || berth_pool_check(bench->pool, &violation))
+		return true;
+	bench->bad = true;
+	berth__complain(0, COMMAND, "an invariant is broken: %s (at %llu: %llu, expected %llu)",
+			violation.what, (unsigned long long)violation.where,
+			(unsigned long long)violation.value,
+			(unsigned long long)violation.expected);
+	return false;
+}
+
+/* A claim that must succeed or must fail did so. */
+static bool check_outcome(struct bench *bench, const struct one_claim *claim)
+{
+	const struct config *config = &bench->config;
+	bool impossible = config->fill == PINNED && config->size >= config->pin_every;
+
+	if (config->fill == PINNED && !impossible)
+		return true; /* depends on how the pins lie */
+	if (!claim->error == !impossible)
+		return true;
+	bench->bad = true;
+	berth__complain(0, COMMAND, "%s",
+			claim->error ? bench->failure :
+				       "a claim succeeded although pins stand everywhere");
+	return false;
+}
+
+/* ---- All claims ------------------------------------------------------------------------------ */
+
+static bool prepare(struct bench *bench)
+{
+	int error;
+
+	if (bench->config.fill == EMPTY)
+		return true;
+	error = berth__fill_refill(&bench->fill);
+	if (error && !(error == -BERTH_EAGAIN && bench->nr_pins))
+		return wrong(bench, "the area can't be filled again", error);
+	if (bench->config.writers)
+		berth__fill_restore(&bench->fill);
+	return true;
+}
+
+static bool start_writers(struct bench *bench, struct berth__writers **writers)
+{
+	*writers = NULL;
+	if (!bench->config.writers)
+		return true;
+	*writers = berth__writers_start(&bench->fill, (unsigned)bench->config.writers);
+	return *writers ? true : wrong(bench, "writers can't be started", -BERTH_ENOMEM);
+}
+
+/* Beside the claims: nothing runs hot that the other has cold, and both meet the same load. */
+static void sample_memcpy(struct bench *bench)
+{
+	if (bench->memcpy_us.nr < MOST_MEMCPY)
+		berth__sample_add(&bench->memcpy_us, berth__memcpy_us_per_mib(bench->copy));
+}
+
+/* One round: fill, claim, check, release. Kept unless it is to warm up. */
+static bool run_once(struct bench *bench, bool warm_up)
+{
+	struct berth__writers *writers;
+	struct one_claim claim;
+	bool good;
+
+	if (!prepare(bench))
+		return false;
+	sample_memcpy(bench);
+	if (!start_writers(bench, &writers))
+		return false;
+	make_claim(bench, &claim);
+	if (writers)
+		berth__writers_stop(writers);
+	if (claim.error)
+		keep_failure(bench, &claim.report);
+	if (!warm_up)
+		keep(bench, &claim, writers);
+	if (!claim.error) {
+		double us = touch(bench, &claim.buffer);
+
+		if (!warm_up)
+			berth__sample_add(&bench->touch_us, us);
+	}
+	good = check_outcome(bench, &claim) && check_contents(bench, writers) &&
+	       check_pins(bench) && check_pool(bench);
+	berth__writers_free(writers);
+	if (!claim.error) {
+		int error = berth_release(bench->pool, &claim.buffer);
+
+		if (error)
+			return wrong(bench, "the claim can't be released", error);
+	}
+	return good;
+}
+
+/* The cost of memcpy while the writers are writing. */
+static bool sample_memcpy_beside_writers(struct bench *bench)
+{
+	struct berth__writers *writers;
+	bool good;
+
+	if (!bench->config.writers)
+		return true;
+	if (!prepare(bench) || !start_writers(bench, &writers))
+		return false;
+	for (int i = 0; i < 5; i++)
+		berth__sample_add(&bench->beside_us, berth__memcpy_us_per_mib(bench->copy));
+	berth__writers_stop(writers);
+	good = check_contents(bench, writers);
+	berth__writers_free(writers);
+	return good;
+}
+
+static void run_all(struct bench *bench)
+{
+	bool good;
+
+	bench->copy = berth__memcpy_open(bench->config.size < MEMCPY_BYTES ? bench->config.size :
+									     MEMCPY_BYTES);
+	if (!bench->copy) {
+		wrong(bench, "there is no memory for memcpy", -BERTH_ENOMEM);
+		return;
+	}
+	good = sample_memcpy_beside_writers(bench);
+	for (uint64_t i = 0; i <= bench->config.count && good && !berth__interrupted(); i++) {
+		good = run_once(bench, i == 0);
+		berth__progress(COMMAND, i, bench->config.count);
+	}
+	berth__progress_end();
+	if (good && !berth__interrupted())
+		sample_memcpy_beside_writers(bench);
+	berth__memcpy_close(bench->copy);
+}
+
+/* ---- Printing -------------------------------------------------------------------------------- */
+
+struct result {
+	struct berth__samples *us; /* of the claims that went as most did */
+	double memcpy_us, beside_us, moved_a_claim, factor;
+	const char *mover;
+};
+
+static struct result evaluate(struct bench *bench)
+{
+	struct result result = {
+		.us = bench->ok_us.nr >= bench->failed_us.nr ? &bench->ok_us : &bench->failed_us,
+		.memcpy_us = berth__percentile(&bench->memcpy_us, 50),
+		.beside_us = berth__percentile(&bench->beside_us, 50),
+		.moved_a_claim = (double)bench->moved_bytes / (double)bench->config.count,
+	};
+	double copy_us = result.memcpy_us * result.moved_a_claim / (1 << 20);
+	struct berth_pool_stats stats;
+
+	if (copy_us > 0)
+		result.factor = berth__percentile(result.us, 50) / copy_us;
+	if (berth_pool_stats(bench->pool, &stats) == 0)
+		result.mover = stats.mover;
+	return result;
+}
+
+/* null where there is nothing to say. */
+static void add_number(json_t *line, const char *name, bool known, double value)
+{
+	if (known)
+		berth__json_add(line, name, value);
+	else
+		json_object_set_new(line, name, json_null());
+}
+
+static void add_count(json_t *line, const char *name, bool known, uint64_t count)
+{
+	json_object_set_new(line, name, known ? json_integer((json_int_t)count) : json_null());
+}
+
+static void add_parameters(const struct bench *bench, json_t *line)
+{
+	const struct config *config = &bench->config;
+	json_t *more = json_pack("{ss, sI, sI, ss, sI, sI, sI, sI, sI, sb, sb, sI}", "bench",
+				 "claim", "size_bytes", (json_int_t)config->size, "area_bytes",
+				 (json_int_t)config->area, "fill", fill_names[config->fill],
+				 "run_bytes", (json_int_t)config->run, "writers",
+				 (json_int_t)config->writers, "count", (json_int_t)config->count,
+				 "ok", (json_int_t)bench->ok_us.nr, "failed",
+				 (json_int_t)bench->failed_us.nr, "first_fit", config->first_fit,
+				 "verify", config->verify, "seed", (json_int_t)config->seed);
+
+	json_object_update(line, more);
+	json_decref(more);
+	add_count(line, "run_bytes_mean", bench->runs,
+		  bench->runs ? config->area / bench->runs : 0);
+}
+
+static void print_json(struct bench *bench)
+{
+	struct result result = evaluate(bench);
+	bool writers = bench->config.writers > 0;
+	json_t *line = json_object();
+
+	add_parameters(bench, line);
+	json_object_set_new(line, "mover", json_string(result.mover));
+	json_object_set_new(line, "error",
+			    bench->error ? json_string(berth_errname(bench->error)) : json_null());
+	json_object_set_new(line, "holder",
+			    bench->holder[0] ? json_string(bench->holder) : json_null());
+	add_number(line, "min_us", true, berth__sample_min(result.us));
+	add_number(line, "p50_us", true, berth__percentile(result.us, 50));
+	add_number(line, "p99_us", true, berth__percentile(result.us, 99));
+	add_number(line, "max_us", true, berth__sample_max(result.us));
+	add_number(line, "cpu_us", true, berth__percentile(&bench->cpu_us, 50));
+	add_number(line, "touch_us", bench->touch_us.nr, berth__percentile(&bench->touch_us, 50));
+	json_object_set_new(line, "moved_bytes", json_integer((json_int_t)bench->moved_bytes));
+	add_number(line, "memcpy_us_per_mib", true, result.memcpy_us);
+	add_number(line, "factor", result.factor > 0, result.factor);
+	add_number(line, "memcpy_beside_writers_us_per_mib", writers, result.beside_us);
+	add_number(line, "stall_p99_us", writers, berth__percentile(&bench->stall_us, 99));
+	add_number(line, "stall_max_us", writers, berth__sample_max(&bench->stall_us));
+	add_count(line, "stalls", writers, bench->stall_us.nr + bench->stalls_lost);
+	add_count(line, "preempted", writers, bench->preempted);
+	add_number(line, "preempted_max_us", writers, bench->preempted_max_us);
+	add_count(line, "writes", writers, bench->writes);
+	berth__json_print(line);
+}
+
+/* "NAME  TEXT" with a time in us. */
+static void print_us(const char *name, double us)
+{
+	char text[BERTH__UNIT_BYTES];
+
+	printf("  %-10s %s\n", name, berth__format_ns(text, us * 1000));
+}
+
+static void print_writers(struct bench *bench, const struct result *result)
+{
+	char p99[BERTH__UNIT_BYTES], most[BERTH__UNIT_BYTES], beside[BERTH__UNIT_BYTES];
+	char lost[BERTH__UNIT_BYTES];
+
+	printf("  stalls     %llu of %llu writes; p99 %s, longest %s\n",
+	       (unsigned long long)(bench->stall_us.nr + bench->stalls_lost),
+	       (unsigned long long)bench->writes,
+	       berth__format_ns(p99, berth__percentile(&bench->stall_us, 99) * 1000),
+	       berth__format_ns(most, berth__sample_max(&bench->stall_us) * 1000));
+	if (bench->preempted)
+		printf("  preempted  %llu writes more lost their CPU, for %s at most\n",
+		       (unsigned long long)bench->preempted,
+		       berth__format_ns(lost, bench->preempted_max_us * 1000));
+	printf("  memcpy     %s a MiB beside the writers\n",
+	       berth__format_ns(beside, result->beside_us * 1000));
+}
+
+static void print_title(const struct bench *bench)
+{
+	const struct config *config = &bench->config;
+	char size[BERTH__UNIT_BYTES], area[BERTH__UNIT_BYTES], run[BERTH__UNIT_BYTES];
+
+	printf("%llu claims of %s out of an area of %s", (unsigned long long)config->count,
+	       berth__format_bytes(size, (double)config->size),
+	       berth__format_bytes(area, (double)config->area));
+	if (config->fill == EMPTY)
+		printf(", empty\n");
+	else
+		printf(" full of movable memory in runs of %s%s\n",
+		       berth__format_bytes(run, (double)config->area / (double)bench->runs),
+		       config->fill == PINNED ? ", with pins" : "");
+}
+
+static void print_text(struct bench *bench)
+{
+	struct result result = evaluate(bench);
+	char text[BERTH__UNIT_BYTES], memcpy_text[BERTH__UNIT_BYTES];
+
+	print_title(bench);
+	printf("  ok         %zu, failed %zu", bench->ok_us.nr, bench->failed_us.nr);
+	if (bench->error)
+		printf(" (%s%s%s)", berth_errname(bench->error),
+		       bench->holder[0] ? ", held by " : "", bench->holder);
+	printf("\n");
+	print_us("min", berth__sample_min(result.us));
+	print_us("p50", berth__percentile(result.us, 50));
+	print_us("p99", berth__percentile(result.us, 99));
+	print_us("max", berth__sample_max(result.us));
+	print_us("CPU", berth__percentile(&bench->cpu_us, 50));
+	if (bench->touch_us.nr)
+		print_us("touch", berth__percentile(&bench->touch_us, 50));
+	printf("  moved      %s a claim, by %s\n", berth__format_bytes(text, result.moved_a_claim),
+	       result.mover);
+	printf("  memcpy     %s a MiB", berth__format_ns(memcpy_text, result.memcpy_us * 1000));
+	if (result.factor > 0)
+		printf("; p50 is %.2f times memcpy of what was moved", result.factor);
+	printf("\n");
+	if (bench->config.writers)
+		print_writers(bench, &result);
+}
+
+/* ---- The command ----------------------------------------------------------------------------- */
+
+enum {
+	SIZE = 256,
+	FILL,
+	RUN_SIZE,
+	COUNT,
+	WRITERS,
+	AREA_SIZE,
+	PIN_EVERY,
+	FIRST_FIT,
+	MOVER,
+	VERIFY,
+	SEED,
+	JSON
+};
+static const struct option options[] = {
+	{ "size", required_argument, NULL, SIZE },
+	{ "fill", required_argument, NULL, FILL },
+	{ "run-size", required_argument, NULL, RUN_SIZE },
+	{ "count", required_argument, NULL, COUNT },
+	{ "writers", required_argument, NULL, WRITERS },
+	{ "area-size", required_argument, NULL, AREA_SIZE },
+	{ "pin-every", required_argument, NULL, PIN_EVERY },
+	{ "first-fit", no_argument, NULL, FIRST_FIT },
+	{ "mover", required_argument, NULL, MOVER },
+	{ "verify", no_argument, NULL, VERIFY },
+	{ "seed", required_argument, NULL, SEED },
+	{ "json", no_argument, NULL, JSON },
+	{ "help", no_argument, NULL, 'h' },
+	{ 0 },
+};
+
+static bool choose_fill(struct config *config)
+{
+	config->fill = -1;
+	for (int i = 0; i < 3; i++)
+		if (strcmp(optarg, fill_names[i]) == 0)
+			config->fill = i;
+	if (config->fill < 0)
+		berth__complain(0, COMMAND,
+				"there is no --fill '%s'; choose empty, movable or pinned", optarg);
+	return config->fill >= 0;
+}
+
+static bool take_run_size(struct config *config)
+{
+	if (!berth__size_option(COMMAND, "--run-size", &config->run))
+		return false;
+	if (config->run >= BERTH_PAGE_SIZE && config->run <= HUGE_BYTES &&
+	    !(config->run & (config->run - 1)))
+		return true;
+	berth__complain(0, COMMAND, "--run-size '%s' isn't a power of two from 4K to 2M", optarg);
+	return false;
+}
+
+static bool take_flag(struct config *config, int option)
+{
+	config->first_fit |= option == FIRST_FIT;
+	config->verify |= option == VERIFY;
+	config->json |= option == JSON;
+	return true;
+}
+
+static bool take_option(struct config *config, int option)
+{
+	switch (option) {
+	case SIZE:
+		return berth__size_option(COMMAND, "--size", &config->size);
+	case FILL:
+		return choose_fill(config);
+	case RUN_SIZE:
+		return take_run_size(config);
+	case COUNT:
+		return berth__count_option(COMMAND, "--count", 1, 10000000, &config->count);
+	case WRITERS:
+		return berth__count_option(COMMAND, "--writers", 0, BERTH__MAX_WRITERS,
+					   &config->writers);
+	case AREA_SIZE:
+		return berth__size_option(COMMAND, "--area-size", &config->area);
+	case PIN_EVERY:
+		return berth__size_option(COMMAND, "--pin-every", &config->pin_every);
+	case MOVER:
+		config->mover = optarg;
+		return berth__mover_option(COMMAND);
+	case SEED:
+		return berth__count_option(COMMAND, "--seed", 0, INT64_MAX, &config->seed);
+	default:
+		return take_flag(config, option);
+	}
+}
+
+/* NULL, or what doesn't fit together. */
+static const char *misfit(const struct config *config)
+{
+	if (!config->size)
+		return "--size is missing, as in --size 64M";
+	if (config->fill < 0)
+		return "--fill is missing; choose empty, movable or pinned";
+	if (config->writers && config->fill == EMPTY)
+		return "--writers have nothing to write to in an empty area; use --fill movable";
+	if (config->size > MOST_BYTES || config->area > MOST_BYTES)
+		return "--size and --area-size can be 1T at most; use less";
+	if (config->area && config->area < config->size)
+		return "--area-size is smaller than --size; make the area larger, or claim less";
+	if (config->pin_every % HUGE_BYTES)
+		return "--pin-every isn't a multiple of 2M; round it up";
+	return NULL;
+}
+
+static bool complete_config(struct config *config)
+{
+	const char *why = misfit(config);
+	uint64_t least = config->fill == PINNED ? (uint64_t)512 << 20 : 0;
+
+	if (!why) {
+		if (!config->area)
+			config->area = config->size > least ? config->size : least;
+		config->area = (config->area + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
+		if (!config->count)
+			config->count = config->fill == EMPTY ? 200 : 20;
+		if (config->fill == PINNED && config->area / config->pin_every >= MOST_PINS)
+			why = "there would be more than 1023 pins; use a larger --pin-every";
+	}
+	if (why)
+		berth__complain(0, COMMAND, "%s", why);
+	return !why;
+}
+
+static int run(struct bench *bench)
+{
+	berth__catch_interrupts();
+	berth__ticks_start();
+	if (open_pool(bench) && (bench->config.fill != PINNED || pin(bench)))
+		run_all(bench);
+	if (!bench->bad && !berth__interrupted())
+		(bench->config.json ? print_json : print_text)(bench);
+	close_pool(bench);
+	if (berth__interrupted())
+		return berth__interrupted_code();
+	return bench->bad ? BERTH__EXIT_FAILED : 0;
+}
+
+int berth__bench_claim(int argc, char **argv)
+{
+	static struct bench bench = {
+		.config = { .fill = -1,
+			    .run = HUGE_BYTES,
+			    .pin_every = (uint64_t)32 << 20,
+			    .seed = 1 },
+	};
+	int option;
+
+	optind = 0;
+	while ((option = berth__next_option(COMMAND, argc, argv, options)) >= 0) {
+		if (option == 'h') {
+			fputs(help, stdout);
+			return 0;
+		}
+		if (!take_option(&bench.config, option))
+			return BERTH__EXIT_USAGE;
+	}
+	if (option == BERTH__OPTIONS_BAD)
+		return BERTH__EXIT_USAGE;
+	if (optind < argc)
+		return berth__complain(BERTH__EXIT_USAGE, COMMAND,
+				       "'%s' is no option; `" COMMAND " --help` lists them",
+				       argv[optind]);
+	return complete_config(&bench.config) ? run(&bench) : BERTH__EXIT_USAGE;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Command lines: the next option, and one voice for everything that is wrong with one.
+ */
+#ifndef BERTH_TOOLS_OPTIONS_H
+#define BERTH_TOOLS_OPTIONS_H
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/run_record.h"
+#include "tools/tool.h"
+
+/* Prints "COMMAND: the sentence" to stderr and returns `code`. */
+int berth__complain(int code, const char *command, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+enum berth__option_result {
+	BERTH__OPTIONS_END = -1, /* optind is at the first argument that is no option */
+	BERTH__OPTIONS_BAD = -2, /* and the user knows */
+};
+
+/*
+ * The next option's `val`, with its value in optarg; or one of the above. `options` ends with a
+ * zero entry; -h is --help. Set optind to 0 before the first call.
+ */
+int berth__next_option(const char *command, int argc, char **argv, const struct option *options);
+
+/* The value of an option: as the functions of units.h, but they complain and return false. */
+bool berth__size_option(const char *command, const char *option, uint64_t *bytes);
+bool berth__count_option(const char *command, const char *option, uint64_t least, uint64_t most,
+			 uint64_t *count);
+
+/* NAME=SIZE and SIZE@START[+HOLD][xN] of `berth run`. Likewise. */
+bool berth__area_option(const char *command, struct berth_run_area *area);
+bool berth__claim_option(const char *command, struct berth_run_claim *claim);
+
+/* A way to move memory that the library knows by this name. Likewise; optarg names it. */
+bool berth__mover_option(const char *command);
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The report for people.
+ */
+#define _GNU_SOURCE
+#include "tools/report.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include <berth/berth.h>
+
+#include "tools/units.h"
+
+#define MOST_PROCESSES_SHOWN 12u
+
+/* Space for the units of one line. */
+struct texts {
+	char at[8][BERTH__UNIT_BYTES];
+	unsigned nr;
+};
+
+static const char *bytes(struct texts *texts, uint64_t value)
+{
+	return berth__format_bytes(texts->at[texts->nr++ % 8], (double)value);
+}
+
+static const char *ns(struct texts *texts, uint64_t value)
+{
+	return berth__format_ns(texts->at[texts->nr++ % 8], (double)value);
+}
+
+static void print_end(FILE *out, const struct berth__outcome *outcome)
+{
+	struct texts texts = { .nr = 0 };
+
+	fprintf(out, "berth: %s ran %s and ", outcome->program, ns(&texts, outcome->wall_ns));
+	if (WIFSIGNALED(outcome->status))
+		fprintf(out, "was killed by signal %d (%s)\n", WTERMSIG(outcome->status),
+			strsignal(WTERMSIG(outcome->status)));
+	else
+		fprintf(out, "ended with exit code %d\n", WEXITSTATUS(outcome->status));
+}
+
+static void print_claims(FILE *out, const struct berth__figures *figures)
+{
+	struct texts texts = { .nr = 0 };
+
+	if (!figures->claims_ok && !figures->claims_failed)
+		return;
+	fprintf(out, "  claims    %llu succeeded, %llu failed%s\n",
+		(unsigned long long)figures->claims_ok, (unsigned long long)figures->claims_failed,
+		figures->claims_held ? "; some were held until the end" : "");
+	if (figures->claims_ok)
+		fprintf(out, "  latency   p50 %s, p99 %s, longest %s\n",
+			ns(&texts, berth__figures_percentile(figures, 50)),
+			ns(&texts, berth__figures_percentile(figures, 99)),
+			ns(&texts, figures->claim_ns_max));
+	fprintf(out, "  work      %s moved, %s of CPU time, %llu retries\n",
+		bytes(&texts, figures->claim_moved_bytes), ns(&texts, figures->claim_cpu_ns),
+		(unsigned long long)figures->retries);
+}
+
+/* A claim that the program's end came before. */
+static void print_missed(FILE *out, const struct berth_run_record *record)
+{
+	for (uint32_t i = 0; i < record->nr_claims && i < BERTH_RUN_CLAIMS; i++) {
+		const struct berth_run_claim *claim = &record->claims[i];
+		uint64_t done = atomic_load(&claim->done);
+		struct texts texts = { .nr = 0 };
+
+		if (!done)
+			fprintf(out,
+				"  not made  the claim of %s at %s: the program ended before it or has no pool\n",
+				bytes(&texts, claim->bytes), ns(&texts, claim->start_ns));
+		else if (claim->repeat != UINT64_MAX && done < claim->repeat)
+			fprintf(out, "  not made  %llu of the %llu claims of %s\n",
+				(unsigned long long)(claim->repeat - done),
+				(unsigned long long)claim->repeat, bytes(&texts, claim->bytes));
+	}
+}
+
+static void print_failures(FILE *out, const struct berth__report *report)
+{
+	for (unsigned i = 0; i < report->nr_failures; i++) {
+		const struct berth__failure *failure = &report->failures[i];
+		struct texts texts = { .nr = 0 };
+
+		fprintf(out, "  failed    %llu of %s: %s (%s)", (unsigned long long)failure->count,
+			bytes(&texts, failure->bytes), berth_strerror(failure->error),
+			berth_errname(failure->error));
+		if (failure->holder[0])
+			fprintf(out, ", held by %s", failure->holder);
+		fprintf(out, "; largest run free %s, claimable %s\n",
+			bytes(&texts, failure->largest_free_bytes),
+			bytes(&texts, failure->largest_claimable_bytes));
+	}
+}
+
+static void print_area(FILE *out, const struct berth__report *report)
+{
+	const struct berth__figures *total = &report->total;
+	struct texts texts = { .nr = 0 };
+
+	if (!total->area_bytes)
+		return;
+	fprintf(out, "  lent      %s of the areas' %s on average, %s at most\n",
+		bytes(&texts, (uint64_t)berth__figures_lent_mean(total)),
+		bytes(&texts, total->area_bytes), bytes(&texts, total->lent_bytes_max));
+	if (!report->nr_moments)
+		return;
+	texts.nr = 0;
+	fprintf(out, "  largest   free run %s, %s at least; claimable run %s, %s at least\n",
+		bytes(&texts, report->largest_free.last), bytes(&texts, report->largest_free.least),
+		bytes(&texts, report->largest_claimable.last),
+		bytes(&texts, report->largest_claimable.least));
+}
+
+static void print_pool(FILE *out, const struct berth__report *report)
+{
+	const struct berth__figures *total = &report->total;
+	const double share = berth__figures_share(total);
+	struct texts texts = { .nr = 0 };
+	char mover[BERTH__TEXT_BYTES];
+
+	if (share >= 0)
+		fprintf(out, "  pool      held %.0f %% of the resident memory: %s of heap, of %s\n",
+			share * 100, bytes(&texts, total->heap_pool_bytes_max),
+			bytes(&texts, total->resident_bytes_at_max));
+	if (report->share_reason[0])
+		fprintf(out, "  why       %s\n", report->share_reason);
+	if (total->stress_moved_bytes)
+		fprintf(out, "  stress    %s moved to and fro\n",
+			bytes(&texts, total->stress_moved_bytes));
+	if (total->stalled_runs)
+		fprintf(out, "  stalls    %llu moves met a writer; a write waited %s at most\n",
+			(unsigned long long)total->stalled_runs, ns(&texts, total->stall_ns_max));
+	if (total->moves_skipped)
+		fprintf(out,
+			"  skipped   %llu moves, at the limit of mappings (vm.max_map_count)\n",
+			(unsigned long long)total->moves_skipped);
+	if (report->main && report->main->mover[0])
+		fprintf(out, "  mover     %s\n",
+			berth__record_text(mover, report->main->mover,
+					   sizeof(report->main->mover)));
+	if (report->main && report->main->notice[0])
+		fprintf(out, "  notice    %s\n",
+			berth__record_text(mover, report->main->notice,
+					   sizeof(report->main->notice)));
+}
+
+static uint64_t resident(const struct berth_run_process *process)
+{
+	return atomic_load_explicit(&process->resident_bytes_at_max, memory_order_relaxed);
+}
+
+static int larger_first(const void *left, const void *right)
+{
+	const struct berth_run_process *a = *(const struct berth_run_process *const *)left;
+	const struct berth_run_process *b = *(const struct berth_run_process *const *)right;
+
+	if (resident(a) != resident(b))
+		return resident(a) < resident(b) ? 1 : -1;
+	return (a->pid > b->pid) - (a->pid < b->pid);
+}
+
+static void print_process(FILE *out, const struct berth_run_process *process)
+{
+	char program[BERTH__TEXT_BYTES], why[BERTH__TEXT_BYTES];
+	struct berth__figures figures = { .claims_ok = 0 };
+	struct texts texts = { .nr = 0 };
+
+	berth__figures_add(&figures, process);
+	fprintf(out, "  %9d %s: ", (int)process->pid,
+		berth__record_text(program, process->program, sizeof(process->program)));
+	if (process->why_no_pool[0])
+		fprintf(out, "%s\n",
+			berth__record_text(why, process->why_no_pool,
+					   sizeof(process->why_no_pool)));
+	else
+		fprintf(out, "%s of heap in the pool, %s outside\n",
+			bytes(&texts, figures.heap_pool_bytes_max),
+			bytes(&texts, figures.heap_outside_bytes));
+}
+
+static void print_processes(FILE *out, const struct berth__report *report)
+{
+	const struct berth_run_process *sorted[BERTH_RUN_PROCESSES];
+	unsigned nr = report->nr_processes;
+
+	if (nr < 2)
+		return;
+	for (unsigned i = 0; i < nr; i++)
+		sorted[i] = &report->outcome->record->processes[i];
+	qsort(sorted, nr, sizeof(sorted[0]), larger_first);
+	fprintf(out, "  %u%s processes\n", nr, report->truncated ? " or more" : "");
+	for (unsigned i = 0; i < nr && i < MOST_PROCESSES_SHOWN; i++)
+		print_process(out, sorted[i]);
+	if (nr > MOST_PROCESSES_SHOWN)
+		fprintf(out, "        ... %u more (--json shows them)\n",
+			nr - MOST_PROCESSES_SHOWN);
+}
+
+void berth__report_text(FILE *out, const struct berth__report *report)
+{
+	print_end(out, report->outcome);
+	print_claims(out, &report->total);
+	print_failures(out, report);
+	print_missed(out, report->outcome->record);
+	print_area(out, report);
+	print_pool(out, report);
+	print_processes(out, report);
+}

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `berth run`: starts a program with the preload library, has claims made in it while it runs, and
+ * reports. See runtime/run_record.h for what is shared with the library.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tools/launch.h"
+#include "tools/measure.h"
+#include "tools/options.h"
+#include "tools/program.h"
+#include "tools/report.h"
+#include "tools/units.h"
+
+#ifndef BERTH_STATIC_TOOL
+#define BERTH_STATIC_TOOL 0
+#endif
+
+#define COMMAND "berth run"
+#define HUGE_BYTES ((uint64_t)2 << 20)
+#define MOST_BYTES ((uint64_t)1 << 43) /* the library's limit for a pool */
+#define DEFAULT_AREA_NAME "cam"
+#define DEFAULT_AREA_BYTES ((uint64_t)512 << 20)
+
+static const char help[] =
+	"usage: berth run [OPTIONS] [--] PROGRAM [ARGUMENTS]\n"
+	"\n"
+	"Runs an unmodified program whose heap lives in the idle part of a device's memory. Claims take\n"
+	"that memory back, contiguous, while the program runs. At its end a report is written to stderr.\n"
+	"\n"
+	"  --area NAME=SIZE  an area of contiguous memory (cam=512M); several can be given\n"
+	"  --pool SIZE       the areas and ordinary memory to move to (twice the areas)\n"
+	"  --claim SIZE@START[+HOLD][xN]\n"
+	"                    claim SIZE out of the first area, START after the program's start, hold it\n"
+	"                    for HOLD (100ms), N times (1) with HOLD in between; x*: again and again\n"
+	"                    until the program ends; several can be given\n"
+	"  --report FILE     write the report to FILE\n"
+	"  --json            as one JSON object\n"
+	"  --quiet           no report on stderr\n"
+	"  --mover NAME      how memory is moved: userfaultfd, /dev/userfaultfd, userfaultfd-user or\n"
+	"                    mprotect (the best there is)\n"
+	"  --stress          move the heap to and fro without pause, to test the program\n"
+	"  --poison          overwrite memory that was moved away, so that a stale use shows\n"
+	"\n"
+	"SIZE is in bytes, or with K, M, G or T (powers of 1024). START and HOLD are in seconds, or with\n"
+	"ms or us.\n"
+	"\n"
+	"examples:\n"
+	"  berth run -- python3 script.py\n"
+	"  berth run --area cam=512M --claim 64M@1+200msx* --claim 256M@5 -- sqlite3 shop.db\n"
+	"  berth run --json --report report.json --stress --poison -- ./program\n"
+	"\n"
+	"The program must be dynamically linked with the C library of this system. Only the heap of its\n"
+	"first process is in the pool; the report says what is and why.\n"
+	"\n"
+	"exit codes: the program's; if a signal kills it, berth dies of the same one. 2: a mistake in\n"
+	"the command line, 125: berth can't set up the run, 126: the program can't be executed, 127:\n"
+	"there is no such program.\n";
+
+struct config {
+	struct berth_run_record *record;
+	int record_fd;
+	const char *report_path;
+	bool json, quiet;
+	char **argv; /* of the program */
+};
+
+/* ---- Options --------------------------------------------------------------------------------- */
+
+enum { POOL = 256, AREA, CLAIM, STRESS, POISON, MOVER, REPORT, JSON, QUIET };
+static const struct option options[] = {
+	{ "pool", required_argument, NULL, POOL },
+	{ "area", required_argument, NULL, AREA },
+	{ "claim", required_argument, NULL, CLAIM },
+	{ "stress", no_argument, NULL, STRESS },
+	{ "poison", no_argument, NULL, POISON },
+	{ "mover", required_argument, NULL, MOVER },
+	{ "report", required_argument, NULL, REPORT },
+	{ "json", no_argument, NULL, JSON },
+	{ "quiet", no_argument, NULL, QUIET },
+	{ "help", no_argument, NULL, 'h' },
+	{ 0 },
+};
+
+static bool add_area(struct berth_run_record *record)
+{
+	struct berth_run_area *area = &record->areas[record->nr_areas];
+
+	if (record->nr_areas == BERTH_RUN_AREAS) {
+		berth__complain(0, COMMAND, "there are more than %d --area; join some",
+				BERTH_RUN_AREAS);
+		return false;
+	}
+	if (!berth__area_option(COMMAND, area))
+		return false;
+	for (uint32_t i = 0; i < record->nr_areas; i++) {
+		if (strcmp(record->areas[i].name, area->name) != 0)
+			continue;
+		berth__complain(0, COMMAND, "there are two areas named '%s'; rename one",
+				area->name);
+		return false;
+	}
+	record->nr_areas++;
+	return true;
+}
+
+static bool add_claim(struct berth_run_record *record)
+{
+	if (record->nr_claims == BERTH_RUN_CLAIMS) {
+		berth__complain(0, COMMAND,
+				"there are more than %d --claim; repeat one with xN or x*",
+				BERTH_RUN_CLAIMS);
+		return false;
+	}
+	return berth__claim_option(COMMAND, &record->claims[record->nr_claims]) &&
+	       ++record->nr_claims;
+}
+
+static bool take_report(struct config *config)
+{
+	config->report_path = optarg;
+	if (!*optarg)
+		berth__complain(0, COMMAND, "--report has no name; write the file to make");
+	return *optarg;
+}
+
+static bool take_option(struct config *config, int option)
+{
+	struct berth_run_record *record = config->record;
+
+	switch (option) {
+	case POOL:
+		return berth__size_option(COMMAND, "--pool", &record->pool_bytes);
+	case AREA:
+		return add_area(record);
+	case CLAIM:
+		return add_claim(record);
+	case MOVER:
+		snprintf(record->mover, sizeof(record->mover), "%s", optarg);
+		return berth__mover_option(COMMAND);
+	case REPORT:
+		return take_report(config);
+	default:
+		record->stress |= option == STRESS;
+		record->poison |= option == POISON;
+		config->json |= option == JSON;
+		config->quiet |= option == QUIET;
+		return true;
+	}
+}
+
+/* ---- Do the sizes fit together? -------------------------------------------------------------- */
+
+static uint64_t rounded(uint64_t bytes)
+{
+	return bytes > MOST_BYTES ? bytes : (bytes + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
+}
+
+static bool claims_fit(const struct berth_run_record *record)
+{
+	const struct berth_run_area *area = &record->areas[0];
+	char claim[BERTH__UNIT_BYTES], room[BERTH__UNIT_BYTES];
+
+	for (uint32_t i = 0; i < record->nr_claims; i++) {
+		if (record->claims[i].bytes <= rounded(area->bytes))
+			continue;
+		berth__complain(
+			0, COMMAND,
+			"a --claim of %s is larger than the area %s of %s that it is made in; "
+			"claim less, or make the area larger with --area %s=SIZE",
+			berth__format_bytes(claim, (double)record->claims[i].bytes), area->name,
+			berth__format_bytes(room, (double)area->bytes), area->name);
+		return false;
+	}
+	return true;
+}
+
+/* Areas are resident from the start: what isn't there would be taken from others, by force. */
+static int check_memory(uint64_t areas, uint64_t pool)
+{
+	const uint64_t have = berth__available_bytes(), total = berth__total_bytes();
+	char wanted[BERTH__UNIT_BYTES], there[BERTH__UNIT_BYTES];
+
+	if (pool > total)
+		return berth__complain(BERTH__EXIT_CANT_RUN, COMMAND,
+				       "a pool of %s is more than the memory of this machine, %s; "
+				       "make --pool or --area smaller",
+				       berth__format_bytes(wanted, (double)pool),
+				       berth__format_bytes(there, (double)total));
+	if (areas > have)
+		return berth__complain(
+			BERTH__EXIT_CANT_RUN, COMMAND,
+			"the areas need %s of memory and the system has %s available; "
+			"make --area smaller",
+			berth__format_bytes(wanted, (double)areas),
+			berth__format_bytes(there, (double)have));
+	return 0;
+}
+
+/* 0 or an exit code. */
+static int check_sizes(const struct berth_run_record *record)
+{
+	uint64_t areas = 0, pool;
+	char wanted[BERTH__UNIT_BYTES], there[BERTH__UNIT_BYTES];
+	bool too_large = false;
+
+	for (uint32_t i = 0; i < record->nr_areas; i++) {
+		too_large |= record->areas[i].bytes > MOST_BYTES;
+		areas += too_large ? 0 : rounded(record->areas[i].bytes);
+	}
+	pool = record->pool_bytes ? rounded(record->pool_bytes) : 2 * areas;
+	if (too_large || pool > MOST_BYTES || areas > MOST_BYTES)
+		return berth__complain(
+			BERTH__EXIT_CANT_RUN, COMMAND,
+			"a pool can have 8 TiB at most; make --pool or --area smaller");
+	if (pool < areas)
+		return berth__complain(
+			BERTH__EXIT_USAGE, COMMAND,
+			"--pool of %s can't hold the areas of %s; leave --pool out, or "
+			"make it twice as large as the areas",
+			berth__format_bytes(there, (double)pool),
+			berth__format_bytes(wanted, (double)areas));
+	return claims_fit(record) ? check_memory(areas, pool) : BERTH__EXIT_USAGE;
+}
+
+/* ---- The report ------------------------------------------------------------------------------ */
+
+/* What exists and isn't a regular file (a terminal, a pipe) is written to, not replaced. */
+static bool is_special(const char *path)
+{
+	struct stat file;
+
+	return stat(path, &file) == 0 && !S_ISREG(file.st_mode);
+}
+
+/* A new file beside `path`, its name in `temporary`. -1 and errno. */
+static int open_beside(const char *path, char temporary[PATH_MAX])
+{
+	mode_t mask = umask(0);
+	int fd;
+
+	umask(mask);
+	if (snprintf(temporary, PATH_MAX, "%s.XXXXXX", path) >= PATH_MAX) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	fd = mkostemp(temporary, O_CLOEXEC);
+	if (fd >= 0)
+		fchmod(fd, 0666 & ~mask);
+	return fd;
+}
+
+/* Before the program has run for an hour: can the report be written? */
+static bool report_can_be_written(const char *path)
+{
+	char temporary[PATH_MAX];
+	struct stat file;
+	int fd;
+
+	if (!path || is_special(path)) {
+		if (!path || stat(path, &file) != 0 || !S_ISDIR(file.st_mode))
+			return true;
+		errno = EISDIR;
+	} else {
+		fd = open_beside(path, temporary);
+		if (fd >= 0) {
+			close(fd);
+			unlink(temporary);
+			return true;
+		}
+	}
+	berth__complain(0, COMMAND,
+			"the report can't be written to %s: %s; choose another --report", path,
+			strerror(errno));
+	return false;
+}
+
+static void print_report(FILE *out, const struct config *config, const struct berth__report *report)
+{
+	if (config->json)
+		berth__report_json(out, report);
+	else
+		berth__report_text(out, report);
+}
+
+/* 0, or the errno that kept it from being complete. */
+static int write_and_close(int fd, const struct config *config, const struct berth__report *report)
+{
+	FILE *out = fdopen(fd, "w");
+	int error;
+
+	if (!out) {
+		error = errno;
+		close(fd);
+		return error;
+	}
+	print_report(out, config, report);
+	error = fflush(out) != 0 || ferror(out) ? errno : 0;
+	if (fclose(out) != 0 && !error)
+		error = errno;
+	return error;
+}
+
+static void write_report(const struct config *config, const struct berth__report *report)
+{
+	const char *path = config->report_path;
+	char temporary[PATH_MAX] = "";
+	bool special = path && is_special(path);
+	int fd, error;
+
+	if (!path) {
+		if (!config->quiet)
+			print_report(stderr, config, report);
+		return;
+	}
+	fd = special ? open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY) : open_beside(path, temporary);
+	error = fd < 0 ? errno : write_and_close(fd, config, report);
+	if (!error && !special && rename(temporary, path) != 0)
+		error = errno;
+	if (!error)
+		return;
+	if (fd >= 0 && !special)
+		unlink(temporary);
+	berth__complain(0, COMMAND, "the report couldn't be written to %s: %s", path,
+			strerror(error));
+}
+
+/* ---- Running --------------------------------------------------------------------------------- */
+
+static bool make_record(struct config *config)
+{
+	const size_t bytes = sizeof(*config->record);
+	void *at = MAP_FAILED;
+
+	config->record_fd = memfd_create("berth-run", MFD_CLOEXEC);
+	if (config->record_fd >= 0 && ftruncate(config->record_fd, (off_t)bytes) == 0)
+		at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, config->record_fd, 0);
+	if (at == MAP_FAILED) {
+		berth__complain(0, COMMAND, "the system gives no shared memory for the record: %s",
+				strerror(errno));
+		return false;
+	}
+	config->record = at;
+	config->record->magic = BERTH_RUN_MAGIC;
+	return true;
+}
+
+/* The exit code for a wait status, unless the process dies by the signal in it. */
+static int end_as(int status)
+{
+	if (!WIFSIGNALED(status))
+		return WEXITSTATUS(status);
+	fflush(NULL);
+	berth__die_by(WTERMSIG(status));
+	return 128 + WTERMSIG(status);
+}
+
+static int run(const struct config *config)
+{
+	struct berth__outcome outcome = { .record = config->record, .program = config->argv[0] };
+	struct berth__launch launch = { .argv = config->argv,
+					.record = config->record,
+					.record_fd = config->record_fd };
+	static struct berth__report report;
+	uint64_t began = berth__clock_ns(CLOCK_MONOTONIC);
+	char preload[PATH_MAX], why[PATH_MAX + 512];
+	int code;
+
+	code = berth__program_check(config->argv[0], why, sizeof(why));
+	if (code)
+		return berth__complain(code, COMMAND, "%s %s", config->argv[0], why);
+	if (!berth__preload_find(preload, sizeof(preload), why, sizeof(why)))
+		return berth__complain(BERTH__EXIT_CANT_RUN, COMMAND, "%s", why);
+	if (!report_can_be_written(config->report_path))
+		return BERTH__EXIT_CANT_RUN;
+	launch.preload = preload;
+	code = berth__launch(&launch, &outcome.status, why, sizeof(why));
+	if (code)
+		return berth__complain(code, COMMAND, "%s %s", config->argv[0], why);
+	outcome.wall_ns = berth__clock_ns(CLOCK_MONOTONIC) - began;
+	berth__report_gather(&report, &outcome);
+	write_report(config, &report);
+	return end_as(outcome.status);
+}
+
+/* -1: run it; else the exit code. */
+static int take_options(struct config *config, int argc, char **argv)
+{
+	struct berth_run_record *record = config->record;
+	int option;
+
+	optind = 0;
+	while ((option = berth__next_option(COMMAND, argc, argv, options)) >= 0) {
+		if (option == 'h') {
+			fputs(help, stdout);
+			return 0;
+		}
+		if (!take_option(config, option))
+			return BERTH__EXIT_USAGE;
+	}
+	if (option == BERTH__OPTIONS_BAD)
+		return BERTH__EXIT_USAGE;
+	if (optind == argc)
+		return berth__complain(
+			BERTH__EXIT_USAGE, COMMAND,
+			"no program is named; write it behind the options, as in `" COMMAND
+			" -- sqlite3 shop.db`");
+	config->argv = argv + optind;
+	if (!record->nr_areas) {
+		record->areas[record->nr_areas].bytes = DEFAULT_AREA_BYTES;
+		strcpy(record->areas[record->nr_areas++].name, DEFAULT_AREA_NAME);
+	}
+	return -1;
+}
+
+int berth__run(int argc, char **argv)
+{
+	struct config config = { .record_fd = -1 };
+	int code;
+
+	if (!make_record(&config))
+		return BERTH__EXIT_CANT_RUN;
+	code = take_options(&config, argc, argv);
+	if (code >= 0)
+		return code;
+	if (BERTH_STATIC_TOOL)
+		return berth__complain(BERTH__EXIT_CANT_RUN, COMMAND,
+				       "this is the static build of berth, which has no preload "
+				       "library and can't run programs; use the ordinary build");
+	code = check_sizes(config.record);
+	return code ? code : run(&config);
+}
