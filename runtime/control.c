@@ -243,7 +243,7 @@ static void sample(uint64_t now, bool with_moments)
 	set(&process->moves_skipped, stats.moves_skipped);
 	set(&process->heap_pool_bytes, heap.pool_bytes);
 	set(&process->heap_outside_bytes, heap.outside_bytes);
-	if (heap.pool_bytes >= berth__fork_push_bytes)
+	if (heap.pool_bytes > berth__fork_push_bytes)
 		(void)berth__pusher_start(); /* without it a fork copies at once */
 	if (heap.pool_bytes > heap_max + heap_max / 32) {
 		set(&process->heap_pool_bytes_max, heap.pool_bytes);

@@ -356,13 +356,16 @@ static void tell_parent(bool receives)
 static void child(void)
 {
 	int saved = errno;
-	bool receives = pushed && berth__pusher_receive(pushed, line[1]);
+	bool receives = false;
 
 	atomic_store(&shared->child_pid, (int32_t)getpid());
-	for (int i = MAX_POOLS - 1; i >= 0; i--)
-		if (pools[i] && !(receives && pools[i] == pushed) &&
-		    berth_space_fork_child(pools[i]->space) != 0)
+	/* In reverse order: each restores the signals that it found blocked. */
+	for (int i = MAX_POOLS - 1; i >= 0; i--) {
+		if (pools[i] && pools[i] == pushed && berth__pusher_receive(pushed, line[1]))
+			receives = true;
+		else if (pools[i] && berth_space_fork_child(pools[i]->space) != 0)
 			die("no memory for the child's copy of movable memory");
+	}
 	tell_parent(receives);
 	berth__pusher_forget();
 	if (receives)
@@ -374,6 +377,19 @@ static void child(void)
 		berth__fork_hooks.child();
 	pthread_mutex_unlock(&fork_lock);
 	errno = saved;
+}
+
+void berth__fork_begin(void)
+{
+	prepare();
+}
+
+void berth__fork_end(long pid)
+{
+	if (pid == 0)
+		child();
+	else
+		parent();
 }
 
 static void register_handlers(void)

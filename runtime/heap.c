@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define GRANULE_PAGES (BERTH_HUGE_BYTES >> BERTH_PAGE_SHIFT)
 #define PIECE_PAGES 16u
@@ -38,7 +39,27 @@ static struct {
 	_Atomic uint64_t foreign_bytes; /* mapped by us outside the space */
 	char *base_blocks; /* while starting: ordinary memory for jemalloc's own needs */
 	size_t base_bytes;
+	_Atomic uint32_t
+		*ours; /* 1 in the process that the heap is of; the kernel clears it in any child */
 } heap;
+
+/*
+ * A child that was made without fork handlers (by a bare clone()) shares our memory with its parent, and each would
+ * spoil the other's. It is stopped as soon as it asks for memory.
+ */
+static void stop_strangers(void)
+{
+	static const char text[] =
+		"berth: this process was forked past the C library (by a bare clone() system call) and "
+		"shares its heap with its parent: it is stopped before it spoils it\n";
+
+	if (atomic_load_explicit(heap.ours, memory_order_relaxed))
+		return;
+	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0) {
+		/* nobody to tell */
+	}
+	abort();
+}
 
 /* ---- Addresses ------------------------------------------------------------------------------------------- */
 
@@ -326,6 +347,7 @@ static void *hook_alloc(extent_hooks_t *hooks, void *wanted, size_t size, size_t
 		if (block)
 			return block;
 	}
+	stop_strangers();
 	berth_lock(&heap.lock);
 	taken = take_addresses_locked(size >> BERTH_PAGE_SHIFT, align_pages ? align_pages : 1,
 				      &page);
@@ -381,6 +403,7 @@ static bool hook_commit(extent_hooks_t *hooks, void *address, size_t size, size_
 	if (!in_space(address))
 		return true;
 	page = page_of((char *)address + offset);
+	stop_strangers();
 	berth_lock(&heap.lock);
 	done = commit_locked(page, page + (length >> BERTH_PAGE_SHIFT));
 	berth_unlock(&heap.lock);
@@ -398,6 +421,7 @@ static bool hook_decommit(extent_hooks_t *hooks, void *address, size_t size, siz
 	if (!in_space(address))
 		return true;
 	page = page_of((char *)address + offset);
+	stop_strangers();
 	berth_lock(&heap.lock);
 	decommit_locked(page, page + (length >> BERTH_PAGE_SHIFT));
 	berth_unlock(&heap.lock);
@@ -473,8 +497,14 @@ static void fork_prepare(void)
 	berth_lock(&heap.lock);
 }
 
-static void fork_done(void)
+static void fork_parent(void)
 {
+	berth_unlock(&heap.lock);
+}
+
+static void fork_child(void)
+{
+	atomic_store(heap.ours, 1);
 	berth_unlock(&heap.lock);
 }
 
@@ -510,14 +540,20 @@ int berth__heap_init(struct berth_pool_impl *pool)
 	void *bitmap = mmap(NULL, bitmap_bytes, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	if (bitmap == MAP_FAILED)
+	void *ours = mmap(NULL, BERTH_PAGE_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (bitmap == MAP_FAILED || ours == MAP_FAILED)
 		return -BERTH_ENOMEM;
+	(void)madvise(ours, BERTH_PAGE_SIZE, MADV_WIPEONFORK);
+	heap.ours = ours;
+	atomic_store(heap.ours, 1);
 	heap.committed = bitmap;
 	heap.nr_pages = pool->regions.nr_pages;
 	heap.pool = pool;
 	berth__fork_hooks.prepare = fork_prepare;
-	berth__fork_hooks.parent = fork_done;
-	berth__fork_hooks.child = fork_done;
+	berth__fork_hooks.parent = fork_parent;
+	berth__fork_hooks.child = fork_child;
 	return use_hooks();
 }
 

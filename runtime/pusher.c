@@ -31,11 +31,14 @@
 #include <unistd.h>
 
 #define FAULTS 32u
+#define IDLE_LOOKS 40u  /* of 50 ms */
 #define PIECE_PAGES 16u /* 64 KiB: pushed for whoever waits for a page */
 
 static struct {
 	_Atomic uint32_t running; /* the thread is there */
 	_Atomic uint32_t busy;
+	_Atomic uint32_t nr_steps; /* that it goes on shows here */
+	pid_t pid;                 /* whose thread it is */
 	struct berth_pool_impl *pool;
 	int line[2]; /* the child's end is kept too: its file is the child's */
 } pusher;
@@ -98,18 +101,15 @@ static int push_all(void)
 		if (error < 0)
 			return error;
 		more = berth_space_push_next(pusher.pool->space);
+		atomic_fetch_add_explicit(&pusher.nr_steps, 1, memory_order_relaxed);
 	}
 	return more;
 }
 
 /* The child lives without its line from here on. */
-static void cut_line(void)
+static void release_line(int line)
 {
-	int flags = fcntl(pusher.line[1], F_GETFL);
-
-	(void)fcntl(pusher.line[1], F_SETFL, flags & ~O_ASYNC);
-	close(pusher.line[0]);
-	close(pusher.line[1]);
+	(void)fcntl(line, F_SETFL, fcntl(line, F_GETFL) & ~O_ASYNC);
 }
 
 static void push_one_child(void)
@@ -121,11 +121,13 @@ static void push_one_child(void)
 	if (error == 0) {
 		atomic_fetch_add(&shared->nr_pushed, 1);
 		futex_wake(&shared->nr_pushed, 0);
-		cut_line();
-	} else { /* gone already, or it can't have its memory: then the line kills it */
-		close(pusher.line[1]);
-		close(pusher.line[0]);
 	}
+	/* If it can't have its memory the line kills it. One that has died doesn't mind, and one that has become
+	 * another program may live: its end of the line closes a moment after its memory has gone. */
+	if (error != -BERTH_ENOMEM)
+		release_line(pusher.line[1]);
+	close(pusher.line[1]);
+	close(pusher.line[0]);
 	berth_mmu_push_done(&pool->mmu);
 }
 
@@ -159,8 +161,23 @@ int berth__pusher_start(void)
 		atomic_store(&pusher.running, 0);
 		return -BERTH_ENOMEM;
 	}
+	pusher.pid = getpid();
 	pthread_detach(thread);
 	return 0;
+}
+
+void berth__pusher_settle_before_end(void)
+{
+	unsigned idle = 0;
+
+	if (!atomic_load(&pusher.busy) || getpid() != pusher.pid)
+		return;
+	while (atomic_load(&pusher.busy) && idle < IDLE_LOOKS) {
+		uint32_t steps = atomic_load(&pusher.nr_steps);
+
+		futex_wait(&pusher.busy, 1, FUTEX_PRIVATE_FLAG);
+		idle = steps == atomic_load(&pusher.nr_steps) ? idle + 1 : 0;
+	}
 }
 
 void berth__pusher_settle(void)
@@ -188,7 +205,7 @@ bool berth__pusher_wants(const struct berth_pool_impl *pool)
 	if (!atomic_load(&pusher.running) || !berth_mmu_can_push(&pool->mmu))
 		return false;
 	berth_space_stats(pool->space, &stats);
-	return stats.mapped_pages << BERTH_PAGE_SHIFT >= berth__fork_push_bytes;
+	return stats.mapped_pages << BERTH_PAGE_SHIFT > berth__fork_push_bytes;
 }
 
 /* In the child: takes part in the line, so that the parent's death is ours. */
@@ -204,8 +221,10 @@ bool berth__pusher_receive(struct berth_pool_impl *pool, int line)
 {
 	if (!berth_space_can_push(pool->space) || !hold_line(line))
 		return false;
-	if (berth_space_fork_child_receives(pool->space) != 0)
+	if (berth_space_fork_child_receives(pool->space) != 0) {
+		release_line(line);
 		return false;
+	}
 	receiving.parents = shared;
 	receiving.nr_pushed = atomic_load(&shared->nr_pushed);
 	receiving.pool = pool;

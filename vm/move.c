@@ -207,6 +207,7 @@ static bool move_group_locked(struct berth_space *space, struct berth_move *move
 			      bool in_batch)
 {
 	struct stretch stretch = { .page = moves[0].cookie, .dst = moves[0].dst };
+	int error;
 
 	for (unsigned i = 0; i < nr; i++) {
 		if (!still_there(space, &moves[i])) {
@@ -214,10 +215,6 @@ static bool move_group_locked(struct berth_space *space, struct berth_move *move
 			return true;
 		}
 		stretch.nr_pages += pages_of(&moves[i]);
-	}
-	if (space->pushing) {
-		answer(moves, nr, BERTH_MOVE_BUSY, "a fork whose child is still being copied");
-		return true;
 	}
 	/* Each end can cost a mapping, and the write-protected part another for a moment. */
 	if (space->mapping_budget && space->mappings + 4 > space->mapping_budget) {
@@ -229,6 +226,7 @@ static bool move_group_locked(struct berth_space *space, struct berth_move *move
 		answer(moves, nr, BERTH_MOVE_BUSY, "the system has no memory to move it to");
 		return true;
 	}
+	berth__push_before_locked(space, stretch.page, stretch.nr_pages);
 	if (!freeze_all(space, moves, nr)) {
 		if (nr > 1)
 			return false;
@@ -236,7 +234,12 @@ static bool move_group_locked(struct berth_space *space, struct berth_move *move
 		       berth__pin_holder_locked(space, stretch.page, stretch.nr_pages));
 		return true;
 	}
-	if (move_stretch(space, &stretch) == 0) {
+	error = move_stretch(space, &stretch);
+	/* Looking for our writers we have also read of those who wait for a page to be pushed: let them
+	 * ask again. */
+	if (space->pushing)
+		space->mmu->wake(space->mmu_ctx, 0, space->push_end);
+	if (error == 0) {
 		answer(moves, nr, BERTH_MOVE_MOVED, NULL);
 		/* Under the lock: whoever finds the page next finds an ordinary block. */
 		for (unsigned i = 0; i < nr && in_batch; i++)
