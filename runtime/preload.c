@@ -21,6 +21,7 @@
 #include "runtime/heap.h"
 #include "runtime/internal.h"
 #include "runtime/run_record.h"
+#include "runtime/server.h"
 
 static struct berth_run_record *record;
 static struct berth_run_process *process;
@@ -81,6 +82,9 @@ static struct berth_run_process *take_process_record(void)
 			continue;
 		snprintf(one->program, sizeof(one->program), "%s", program_invocation_short_name);
 		one->why_no_pool[0] = 0;
+		/* Who claimed from the image before the exec was told by its token. */
+		atomic_store(&one->serving, 0);
+		atomic_store(&one->claims_held, 0);
 		return one;
 	}
 	for (int i = 0; i < BERTH_RUN_PROCESSES; i++) {
@@ -168,11 +172,27 @@ static void live_in_pool(void)
 }
 
 /* A forked child is a process of its own, on a private copy of the heap. */
-static void (*heap_fork_child)(void);
+static struct berth_fork_hooks heap_fork;
+
+static void fork_prepare(void)
+{
+	if (heap_fork.prepare)
+		heap_fork.prepare();
+	berth__server_fork_prepare();
+}
+
+static void fork_parent(void)
+{
+	berth__server_fork_parent();
+	if (heap_fork.parent)
+		heap_fork.parent();
+}
+
 static void fork_child(void)
 {
-	if (heap_fork_child)
-		heap_fork_child();
+	berth__server_forget();
+	if (heap_fork.child)
+		heap_fork.child();
 	process = take_process_record();
 	go_without("a forked child: its heap is a private copy");
 }
@@ -189,7 +209,9 @@ __attribute__((constructor)) static void start(void)
 	else if (process)
 		live_in_pool();
 	if (record) {
-		heap_fork_child = berth__fork_hooks.child;
+		heap_fork = berth__fork_hooks;
+		berth__fork_hooks.prepare = fork_prepare;
+		berth__fork_hooks.parent = fork_parent;
 		berth__fork_hooks.child = fork_child;
 	}
 	errno = saved;
