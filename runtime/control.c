@@ -231,6 +231,8 @@ static void sample(uint64_t now, bool with_moments)
 	set(&process->moves_skipped, stats.moves_skipped);
 	set(&process->heap_pool_bytes, heap.pool_bytes);
 	set(&process->heap_outside_bytes, heap.outside_bytes);
+	if (heap.pool_bytes >= berth__fork_push_bytes)
+		(void)berth__pusher_start(); /* without it a fork copies at once */
 	if (heap.pool_bytes > heap_max + heap_max / 32) {
 		set(&process->heap_pool_bytes_max, heap.pool_bytes);
 		set(&process->resident_bytes_at_max, resident_bytes(heap.pool_bytes));
@@ -275,21 +277,14 @@ static void *shuffle(void *unused)
 	return unused;
 }
 
-static int start_thread(void *(*body)(void *))
+static int start_detached(void *(*body)(void *))
 {
 	pthread_t thread;
-	sigset_t all, old;
-	int error;
+	int error = berth__start_thread(body, &thread);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's signals are the program's */
-	error = pthread_create(&thread, NULL, body, NULL);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (error)
-		return -BERTH_ENOMEM;
-	pthread_detach(thread);
-	berth__fork_hooks.own_threads++;
-	return 0;
+	if (!error)
+		pthread_detach(thread);
+	return error;
 }
 
 int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *record,
@@ -311,15 +306,21 @@ int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *
 	sample(clock_ns(CLOCK_MONOTONIC), true);
 	/* Refused, `serving` says why: the program runs on, without claims. */
 	refused = berth__server_start(&served);
-	error = start_thread(run);
+	error = start_detached(run);
 	if (error && !refused) {
 		berth__server_stop();
 		berth__server_forget();
 		serving(error, "the system refused a thread");
 	}
 	if (!error && record->stress)
-		error = start_thread(shuffle);
+		error = start_detached(shuffle);
 	return error;
+}
+
+void berth__control_forget(void)
+{
+	control.pool = NULL;
+	berth__fork_hooks.own_threads = 0;
 }
 
 void berth__control_finish(void)

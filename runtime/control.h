@@ -12,6 +12,8 @@
 /* Starts the threads. -ENOMEM: the system refused a thread. */
 int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *record,
 			 struct berth_run_process *process);
+/* In a forked child: the threads and the pool are the parent's. */
+void berth__control_forget(void);
 /* Brings the process's figures up to date once more. */
 void berth__control_finish(void);
 
