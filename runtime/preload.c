@@ -21,6 +21,7 @@
 #include "runtime/heap.h"
 #include "runtime/internal.h"
 #include "runtime/run_record.h"
+#include "runtime/untreated.h"
 
 static struct berth_run_record *record;
 static struct berth_run_process *process;
@@ -181,6 +182,7 @@ __attribute__((constructor)) static void start(void)
 {
 	int saved = errno;
 
+	berth__untreated_init();
 	record = map_record();
 	if (record)
 		process = take_process_record();
