@@ -87,6 +87,18 @@ bool berth__heap_zero(void *address, size_t bytes)
 	return all;
 }
 
+int berth__heap_make_private(const void *address, size_t bytes)
+{
+	uint64_t page = page_of(address), end;
+
+	if (!bytes)
+		return 0;
+	end = page_of((const char *)address + bytes - 1) + 1;
+	if (end > heap.nr_pages)
+		return -BERTH_EINVAL;
+	return berth_space_make_private(heap.pool->space, page, end - page);
+}
+
 int berth__heap_pin(const void *address, size_t bytes, const char *name, uint64_t *pin)
 {
 	struct berth_space *space = heap.pool->space;
@@ -188,13 +200,29 @@ static bool commit_locked(uint64_t page, uint64_t end)
 
 /* ---- Decommit ------------------------------------------------------------------------------------------------ */
 
-/* Zeroes what stays mapped of [page, end): the next user expects fresh memory. */
+/*
+ * Zeroes what stays mapped of [page, end): the next user expects fresh memory. Private pages are mapped
+ * anew: the last user may have protected or locked them.
+ */
 static void zero_pages(uint64_t page, uint64_t end)
 {
-	for (; page < end; page++)
-		if (berth_space_lookup(heap.pool->space, page) != BERTH_PFN_NONE)
-			memset(heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT), 0,
-			       BERTH_PAGE_SIZE);
+	while (page < end) {
+		berth_pfn_t pfn = berth_space_lookup(heap.pool->space, page);
+		char *at = heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT);
+		uint64_t next = page + 1;
+
+		if (pfn == BERTH_PFN_PRIVATE) {
+			while (next < end &&
+			       berth_space_lookup(heap.pool->space, next) == BERTH_PFN_PRIVATE)
+				next++;
+			if (mmap(at, (next - page) << BERTH_PAGE_SHIFT, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+				memset(at, 0, (next - page) << BERTH_PAGE_SHIFT);
+		} else if (pfn != BERTH_PFN_NONE) {
+			memset(at, 0, BERTH_PAGE_SIZE);
+		}
+		page = next;
+	}
 }
 
 /* Gives [page, end) back, or zeroes it when it must stay. Lock held. */
