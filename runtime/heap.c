@@ -271,15 +271,15 @@ static void decommit_locked(uint64_t page, uint64_t end)
 
 /* ---- The hooks: true means failure, as jemalloc has it ---------------------------------------------------------- */
 
-/* Memory outside the space, for when its addresses are used up. */
-static void *alloc_foreign(size_t size, size_t alignment)
+void *berth__map_aligned(size_t size, size_t alignment)
 {
 	size_t padded = size + alignment;
 	char *start, *at;
 
 	if (padded < size)
 		return NULL;
-	start = mmap(NULL, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	start = mmap(NULL, padded, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (start == MAP_FAILED)
 		return NULL;
 	at = (char *)(((uintptr_t)start + alignment - 1) & ~(alignment - 1));
@@ -287,7 +287,16 @@ static void *alloc_foreign(size_t size, size_t alignment)
 		munmap(start, (size_t)(at - start));
 	if (start + padded > at + size)
 		munmap(at + size, (size_t)(start + padded - (at + size)));
-	atomic_fetch_add(&heap.foreign_bytes, size);
+	return at;
+}
+
+/* Memory outside the space, for when its addresses are used up. */
+static void *alloc_foreign(size_t size, size_t alignment)
+{
+	void *at = berth__map_aligned(size, alignment);
+
+	if (at)
+		atomic_fetch_add(&heap.foreign_bytes, size);
 	return at;
 }
 
@@ -478,6 +487,7 @@ int berth__heap_init(struct berth_pool_impl *pool)
 	size_t bitmap_bytes = (pool->regions.nr_pages / 64 + 1) * sizeof(uint64_t);
 	void *bitmap = mmap(NULL, bitmap_bytes, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int error;
 
 	if (bitmap == MAP_FAILED)
 		return -BERTH_ENOMEM;
@@ -487,7 +497,8 @@ int berth__heap_init(struct berth_pool_impl *pool)
 	berth__fork_hooks.prepare = fork_prepare;
 	berth__fork_hooks.parent = fork_done;
 	berth__fork_hooks.child = fork_done;
-	return use_hooks();
+	error = use_hooks();
+	return error ? error : berth__aligned_init();
 }
 
 void berth__heap_stats(struct berth_heap_stats *stats)
@@ -497,5 +508,5 @@ void berth__heap_stats(struct berth_heap_stats *stats)
 	berth_space_stats(heap.pool->space, &space);
 	stats->pool_bytes = space.mapped_pages << BERTH_PAGE_SHIFT;
 	stats->outside_bytes = (space.private_pages << BERTH_PAGE_SHIFT) +
-			       atomic_load(&heap.foreign_bytes);
+			       atomic_load(&heap.foreign_bytes) + berth__aligned_bytes();
 }

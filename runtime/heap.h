@@ -31,9 +31,16 @@ int berth__heap_make_private(const void *address, size_t bytes);
 int berth__heap_pin(const void *address, size_t bytes, const char *name, uint64_t *pin);
 void berth__heap_unpin(uint64_t pin);
 
+/* Memory of no pool, `alignment` a power of two; NULL: there is none. */
+void *berth__map_aligned(size_t size, size_t alignment);
+
+/* Readies the arena for allocations with a large alignment (aligned.c). -EINVAL: jemalloc refuses. */
+int berth__aligned_init(void);
+uint64_t berth__aligned_bytes(void); /* committed there */
+
 struct berth_heap_stats {
 	uint64_t pool_bytes;    /* mapped to pool frames */
-	uint64_t outside_bytes; /* found no frame, or lies outside the space */
+	uint64_t outside_bytes; /* found no frame, must not move, or lies outside the space */
 };
 void berth__heap_stats(struct berth_heap_stats *stats);
 

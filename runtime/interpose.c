@@ -6,13 +6,10 @@
  * action for that signal is kept aside and called for faults that aren't ours.
  * madvise: heap memory is shared memory of the pool: there MADV_DONTNEED keeps the contents that a
  * program expects to be zero, and MADV_REMOVE would tear a hole into the pool.
- * pvalloc: jemalloc lacks it, and the C library's would come from another heap.
- * realloc: jemalloc's (linked as berth__je_realloc) doesn't set errno for impossible sizes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
-#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 
@@ -64,25 +61,4 @@ EXPORT int madvise(void *address, size_t bytes, int advice)
 		return -1;
 	}
 	return 0; /* the rest is advice, and what is best for the pool is done anyway */
-}
-
-void *berth__je_realloc(void *old, size_t size);
-EXPORT void *realloc(void *old, size_t size)
-{
-	void *now = berth__je_realloc(old, size);
-
-	if (!now && size)
-		errno = ENOMEM;
-	return now;
-}
-
-EXPORT void *pvalloc(size_t size)
-{
-	const size_t page = 4096;
-
-	if (size > SIZE_MAX - page) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	return memalign(page, size ? (size + page - 1) / page * page : page);
 }
