@@ -37,6 +37,8 @@ static struct {
 	uint64_t nr_pages;
 	uint64_t *committed;            /* bit a page */
 	_Atomic uint64_t foreign_bytes; /* mapped by us outside the space */
+	char *base_blocks; /* while starting: ordinary memory for jemalloc's own needs */
+	size_t base_bytes;
 } heap;
 
 /* ---- Addresses ------------------------------------------------------------------------------------------- */
@@ -341,6 +343,22 @@ static void *alloc_foreign(size_t size, size_t alignment)
 	return at;
 }
 
+/*
+ * Each arena begins with a block for its own records, of which little is used: out of the pool it would
+ * hold 2 MiB resident for each.
+ */
+static void *take_base_block(size_t size, size_t alignment)
+{
+	size_t skip = -(uintptr_t)heap.base_blocks & (alignment - 1);
+	char *at = heap.base_blocks + skip;
+
+	if (skip + size < size || skip + size > heap.base_bytes)
+		return NULL;
+	heap.base_blocks = at + size;
+	heap.base_bytes -= skip + size;
+	return at;
+}
+
 static void *hook_alloc(extent_hooks_t *hooks, void *wanted, size_t size, size_t alignment,
 			bool *zero, bool *commit, unsigned arena)
 {
@@ -351,6 +369,13 @@ static void *hook_alloc(extent_hooks_t *hooks, void *wanted, size_t size, size_t
 	(void)arena;
 	if (wanted)
 		return NULL; /* addresses only ever grow */
+	if (heap.base_blocks) {
+		void *block = take_base_block(size, alignment);
+
+		*zero = *commit = true;
+		if (block)
+			return block;
+	}
 	berth_lock(&heap.lock);
 	taken = take_addresses_locked(size >> BERTH_PAGE_SHIFT, align_pages ? align_pages : 1,
 				      &page);
@@ -525,17 +550,23 @@ static int use_hooks(void)
 	extent_hooks_t *ours = &heap_hooks;
 	unsigned nr_arenas;
 	size_t size = sizeof(nr_arenas);
+	int error = 0;
 
 	if (mallctl("opt.narenas", &nr_arenas, &size, NULL, 0) != 0)
 		return -BERTH_EINVAL;
-	for (unsigned i = 0; i < nr_arenas; i++) {
+	heap.base_bytes = nr_arenas * (size_t)BERTH_HUGE_BYTES;
+	heap.base_blocks = berth_reserve_aligned(heap.base_bytes);
+	if (heap.base_blocks && mprotect(heap.base_blocks, heap.base_bytes, PROT_READ | PROT_WRITE))
+		heap.base_blocks = NULL;
+	for (unsigned i = 0; i < nr_arenas && !error; i++) {
 		char name[48];
 
 		snprintf(name, sizeof(name), "arena.%u.extent_hooks", i);
 		if (mallctl(name, NULL, NULL, &ours, sizeof(ours)) != 0)
-			return -BERTH_EINVAL;
+			error = -BERTH_EINVAL;
 	}
-	return 0;
+	heap.base_blocks = NULL;
+	return error;
 }
 
 int berth__heap_init(struct berth_pool_impl *pool)

@@ -152,6 +152,11 @@ int berth_space_fork_prepare(struct berth_space *space, bool protect,
 			     uint64_t own_page) BERTH_MUST_CHECK;
 void berth_space_fork_parent(struct berth_space *space);
 int berth_space_fork_child(struct berth_space *space) BERTH_MUST_CHECK;
+/*
+ * In a child: from now on the space maps the frames of `zone`, the child's own. What is mapped already
+ * stays where it is, outside. -EINVAL: the space has a zone; -ENOSPC: this one has no owner slot left.
+ */
+int berth_space_attach(struct berth_space *space, struct berth_zone *zone) BERTH_MUST_CHECK;
 
 /* ---- Statistics ---------------------------------------------------------------------------------- */
 

@@ -50,6 +50,7 @@ static int map_frames(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pag
 		errno = saved;
 		return -BERTH_ENOMEM;
 	}
+	berth_memory_used(mmu->memory, bytes_of(pfn), bytes_of(nr_pages));
 	return 0;
 }
 
@@ -382,6 +383,7 @@ static void copy(void *ctx, berth_pfn_t dst, berth_pfn_t src, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
 
+	berth_memory_used(mmu->memory, bytes_of(dst), bytes_of(nr_pages));
 	memcpy(berth_memory_at(mmu->memory, dst), berth_memory_at(mmu->memory, src),
 	       bytes_of(nr_pages));
 }
@@ -390,7 +392,7 @@ static void zero(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
 
-	memset(berth_memory_at(mmu->memory, pfn), 0, bytes_of(nr_pages));
+	berth_memory_zero(mmu->memory, bytes_of(pfn), bytes_of(nr_pages));
 }
 
 static void begin(void *ctx)
@@ -497,6 +499,13 @@ int berth_mmu_open(struct berth_mmu *mmu, struct berth_memory *memory, size_t by
 	if (error)
 		berth_mmu_close(mmu);
 	return error;
+}
+
+int berth_mmu_reopen(struct berth_mmu *mmu)
+{
+	if (mmu->uffd >= 0 || mmu->mover == BERTH_MOVER_MPROTECT)
+		return 0;
+	return berth_uffd_open(&mmu->mover, &mmu->uffd);
 }
 
 void berth_mmu_close(struct berth_mmu *mmu)
