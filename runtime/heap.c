@@ -90,7 +90,7 @@ static enum berth_heap_kind kind_of(const void *address)
 	if (!in_space(address))
 		return BERTH_HEAP_OUTSIDE;
 	pfn = berth_space_lookup(heap.pool->space, page_of(address));
-	return pfn == BERTH_PFN_NONE	? BERTH_HEAP_NONE :
+	return pfn == BERTH_PFN_NONE    ? BERTH_HEAP_NONE :
 	       pfn == BERTH_PFN_PRIVATE ? BERTH_HEAP_PRIVATE :
 					  BERTH_HEAP_FRAMES;
 }

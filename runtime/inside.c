@@ -44,8 +44,8 @@ void *__wrap_mremap(void *old, size_t old_bytes, size_t bytes, int flags, ...)
 	va_start(rest, flags);
 	to = va_arg(rest, long);
 	va_end(rest);
-	return (void *)berth__result(berth_raw6(SYS_mremap, (long)old, (long)old_bytes, (long)bytes,
-						flags, to, 0));
+	return (void *)berth__result(
+		berth_raw6(SYS_mremap, (long)old, (long)old_bytes, (long)bytes, flags, to, 0));
 }
 
 int __wrap_munmap(void *address, size_t bytes)
