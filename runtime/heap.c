@@ -19,9 +19,14 @@
 
 #include <errno.h>
 #include <jemalloc/jemalloc.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <ucontext.h>
+
+#include "runtime/untreated.h"
 
 #define GRANULE_PAGES (BERTH_HUGE_BYTES >> BERTH_PAGE_SHIFT)
 #define PIECE_PAGES 16u
@@ -146,6 +151,58 @@ bool berth__heap_zero(void *address, size_t bytes)
 	return all;
 }
 
+/*
+ * Whoever makes its own stack private (a coroutine's, on heap memory) can't stand on it meanwhile: its first
+ * write there would wait for itself. So it steps onto a stack of ours.
+ */
+static struct {
+	berth_lock_t lock; /* the rest */
+	ucontext_t caller, here;
+	uint64_t page, nr_pages;
+	int error;
+	_Alignas(64) char stack[64 << 10];
+} aside;
+#define OWN_STACK_BYTES \
+	((size_t)64 << BERTH_PAGE_SHIFT) /* written at most, around a caller's frame */
+
+static void make_private_aside(void)
+{
+	aside.error = berth_space_make_private(heap.pool->space, aside.page, aside.nr_pages);
+}
+
+static int make_own_stack_private(uint64_t page, uint64_t nr_pages)
+{
+	sigset_t all, old;
+	int error;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler may run, or leave, on that stack */
+	berth_lock(&aside.lock);
+	aside.page = page;
+	aside.nr_pages = nr_pages;
+	aside.error = -BERTH_ENOMEM;
+	if (getcontext(&aside.here) == 0) {
+		aside.here.uc_stack.ss_sp = aside.stack;
+		aside.here.uc_stack.ss_size = sizeof(aside.stack);
+		aside.here.uc_link = &aside.caller;
+		makecontext(&aside.here, make_private_aside, 0);
+		(void)swapcontext(&aside.caller, &aside.here);
+	}
+	error = aside.error;
+	berth_unlock(&aside.lock);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return error;
+}
+
+/* The pages are near the caller's frame, so they may be written on the way. */
+static bool is_own_stack(uint64_t page, uint64_t end)
+{
+	const char *here = __builtin_frame_address(0);
+	const uint64_t margin = OWN_STACK_BYTES >> BERTH_PAGE_SHIFT;
+
+	return in_space(here) && page <= page_of(here) + margin && end + margin > page_of(here);
+}
+
 int berth__heap_make_private(const void *address, size_t bytes)
 {
 	const char *at = address, *base = heap.pool ? heap.pool->mmu.base : NULL;
@@ -165,7 +222,9 @@ int berth__heap_make_private(const void *address, size_t bytes)
 	page = private_run_end(page, end);
 	if (page == end)
 		return 0;
-	error = berth_space_make_private(heap.pool->space, page, end - page);
+	error = is_own_stack(page, end) ?
+			make_own_stack_private(page, end - page) :
+			berth_space_make_private(heap.pool->space, page, end - page);
 	errno = saved;
 	return error;
 }
@@ -518,8 +577,6 @@ static extent_hooks_t heap_hooks = {
 
 /* ---- fork ----------------------------------------------------------------------------------------------------------- */
 
-#define OWN_STACK_BYTES ((size_t)64 << BERTH_PAGE_SHIFT) /* on both sides of the caller's frame */
-
 /*
  * Who forks on a stack of malloc's (a coroutine) must be able to write to it while everybody else is
  * stalled, and in the child while the heap is being copied.
@@ -528,19 +585,21 @@ static void free_own_stack(void)
 {
 	const char *here = __builtin_frame_address(0);
 
-	if (in_space(here))
+	if (in_space(here) && !berth__untreated(BERTH_TREAT_STACKS))
 		(void)!berth__heap_make_private(here - OWN_STACK_BYTES, 2 * OWN_STACK_BYTES);
 }
 
 static void fork_prepare(void)
 {
 	free_own_stack();
+	berth_lock(&aside.lock);
 	berth_lock(&heap.lock);
 }
 
 static void fork_done(void)
 {
 	berth_unlock(&heap.lock);
+	berth_unlock(&aside.lock);
 }
 
 /* ---- Starting ------------------------------------------------------------------------------------------------------- */
