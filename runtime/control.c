@@ -243,6 +243,8 @@ static void sample(uint64_t now, bool with_moments)
 	set(&process->moves_skipped, stats.moves_skipped);
 	set(&process->heap_pool_bytes, heap.pool_bytes);
 	set(&process->heap_outside_bytes, heap.outside_bytes);
+	if (heap.pool_bytes >= berth__fork_push_bytes)
+		(void)berth__pusher_start(); /* without it a fork copies at once */
 	if (heap.pool_bytes > heap_max + heap_max / 32) {
 		set(&process->heap_pool_bytes_max, heap.pool_bytes);
 		set(&process->resident_bytes_at_max, resident_bytes(heap.pool_bytes));
@@ -295,21 +297,6 @@ static void *shuffle(void *unused)
 			nanosleep(&pause, NULL);
 	}
 	return unused;
-}
-
-int berth__start_thread(void *(*body)(void *), pthread_t *thread)
-{
-	sigset_t all, old;
-	int error;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's signals are the program's */
-	error = pthread_create(thread, NULL, body, NULL);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (error)
-		return -BERTH_ENOMEM;
-	berth__fork_hooks.own_threads++;
-	return 0;
 }
 
 static int start_detached(void *(*body)(void *))

@@ -222,6 +222,7 @@ static int open_space(struct berth_pool_impl *pool, size_t space_bytes, enum ber
 		return error;
 	params.nr_pages = pages_of(pool->mmu.bytes);
 	params.table = map_anonymous(params.nr_pages * sizeof(uint32_t));
+	params.pending = map_anonymous(params.nr_pages / 8 + sizeof(uint64_t));
 	memory = map_anonymous(berth_space_size());
 	error = params.table && memory ? berth_space_init(&pool->space, &params, memory) :
 					 -BERTH_ENOMEM;

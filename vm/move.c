@@ -215,6 +215,10 @@ static bool move_group_locked(struct berth_space *space, struct berth_move *move
 		}
 		stretch.nr_pages += pages_of(&moves[i]);
 	}
+	if (space->pushing) {
+		answer(moves, nr, BERTH_MOVE_BUSY, "a fork whose child is still being copied");
+		return true;
+	}
 	/* Each end can cost a mapping, and the write-protected part another for a moment. */
 	if (space->mapping_budget && space->mappings + 4 > space->mapping_budget) {
 		space->skipped++;

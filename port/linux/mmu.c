@@ -133,6 +133,14 @@ static void uffd_unprotect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pag
 	(void)ioctl(mmu->uffd, UFFDIO_UNREGISTER, &range);
 }
 
+static void open_part(void *ctx, uint64_t page, uint64_t nr_pages)
+{
+	int saved = errno;
+
+	(void)uffd_write_protect(ctx, page, nr_pages, false);
+	errno = saved;
+}
+
 static void uffd_wake(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 {
 	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
@@ -470,6 +478,9 @@ const struct berth_mmu_ops berth_mmu_linux_ops = {
 	.prepare = prepare,
 	.copy = copy,
 	.zero = zero,
+	.receive = berth_mmu_receive,
+	.push = berth_mmu_push,
+	.open = open_part,
 	.forget_protection = forget_protection,
 	.begin = begin,
 	.end = end,
@@ -482,7 +493,7 @@ int berth_mmu_open(struct berth_mmu *mmu, struct berth_memory *memory, size_t by
 {
 	int error;
 
-	*mmu = (struct berth_mmu){ .memory = memory, .mover = mover, .uffd = -1 };
+	*mmu = (struct berth_mmu){ .memory = memory, .mover = mover, .uffd = -1, .child_uffd = -1 };
 	bytes = (bytes + BERTH_HUGE_BYTES - 1) & ~(size_t)(BERTH_HUGE_BYTES - 1);
 	error = berth_uffd_open(&mmu->mover, &mmu->uffd);
 	if (error)
