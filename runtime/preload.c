@@ -29,6 +29,7 @@
 #include "runtime/internal.h"
 #include "runtime/run_record.h"
 #include "runtime/server.h"
+#include "runtime/untreated.h"
 
 #define LATE_NS 20000000 /* most forked children exec or end sooner */
 
@@ -295,6 +296,7 @@ __attribute__((constructor)) static void start(void)
 {
 	int saved = errno;
 
+	berth__untreated_init();
 	record = map_record();
 	if (record)
 		process = take_process_record();
