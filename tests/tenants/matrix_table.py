@@ -17,6 +17,11 @@ import sys
 
 BEGIN_MARK = "<!-- matrix: begin -->"
 END_MARK = "<!-- matrix: end -->"
+MARKS = {"pool": "", "own": " (a)", "small": " (b)"}
+NOTES = {
+    "(a)": "(a): the program maps its heap by itself, so little of it or nothing can be in a pool.",
+    "(b)": "(b): its heap, or that of its first process, is of a few MiB; often nothing of it is in the way.",
+}
 
 
 def read_report(path):
@@ -117,7 +122,7 @@ def summarise(rows):
             slower=f"{slowdown(ran):.2f}",
             claims=claims_text(ran),
             moved=f"{sum(row['moved_bytes'] for row in ran) / 2**20:,.0f} MiB",
-            share=share_text(ran) + ("" if first["heap"] == "pool" else " (a)"),
+            share=share_text(ran) + MARKS[first["heap"]],
         )
     return line
 
@@ -129,28 +134,26 @@ COLUMNS = [
 ]
 
 
-def note(lines):
-    if any("(a)" in line.get("share", "") for line in lines):
-        return "(a): the program maps its heap by itself, so little of it or nothing can be in a pool."
-    return ""
+def notes(lines):
+    return "\n".join(text for mark, text in NOTES.items() if any(mark in line.get("share", "") for line in lines))
 
 
 def as_text(lines):
-    names = dict(COLUMNS, share="share") if False else {key: head for key, head, _ in COLUMNS}
+    names = {key: head for key, head, _ in COLUMNS}
     names["share"] = "in the pool"
     names["processes"] = "processes"
     width = {key: max([len(names[key])] + [len(line.get(key, "")) for line in lines]) for key, _, _ in COLUMNS}
     out = ["  ".join(f"{names[key]:{align}{width[key]}}" for key, _, align in COLUMNS).rstrip()]
     for line in lines:
         out.append("  ".join(f"{line.get(key, ''):{align}{width[key]}}" for key, _, align in COLUMNS).rstrip())
-    return "\n".join(out + [note(lines)]).rstrip()
+    return "\n".join(out + [notes(lines)]).rstrip()
 
 
 def as_markdown(lines):
     out = ["| " + " | ".join(head for _, head, _ in COLUMNS) + " |"]
     out.append("|" + "|".join("---:" if align == ">" else "---" for _, _, align in COLUMNS) + "|")
     out.extend("| " + " | ".join(line.get(key, "") for key, _, _ in COLUMNS) + " |" for line in lines)
-    return "\n".join(out + ["", note(lines)]).rstrip() + "\n"
+    return "\n".join(out + ["", notes(lines)]).rstrip() + "\n"
 
 
 def replace_between_marks(path, text):

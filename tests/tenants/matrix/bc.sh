@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
-title='bc: 20,000 digits of pi; a large array'
-needs=bc packages=bc
+title='bc: 2,500 digits of pi; a large array'
+needs=bc packages=bc heap=small
 
 prepare() {
 	cat >load.bc <<BC
-scale=$(scaled 4000)
+scale=$(scaled 2500)
 4*a(1)
-2^$(scaled 120000) % (10^50)
+2^$(scaled 60000) % (10^50)
 for (i = 0; i < $(scaled 300000); i++) { x[i % 60000] = i^9 }
 s=0
 for (i = 0; i < 60000; i++) { s += x[i] }

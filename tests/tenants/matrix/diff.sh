@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
-title='diff: two files of 400,000 lines'
+title='diff: two files of 800,000 lines'
 needs=diff packages=diffutils
 
 prepare() {
-	"$PYTHON" - "$(scaled 400000)" <<'PY'
+	"$PYTHON" - "$(scaled 800000)" <<'PY'
 import random, sys
 rng = random.Random(25)
 a = [f"{rng.getrandbits(60):x}" for _ in range(int(sys.argv[1]))]

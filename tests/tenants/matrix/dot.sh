@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
-title='dot: lays out a graph of 1,000 nodes'
+title='dot: lays out a graph of 450 nodes'
 needs=dot packages=graphviz
 
 prepare() {
-	"$PYTHON" - "$(scaled 1000)" >in.dot <<'PY'
+	"$PYTHON" - "$(scaled 450)" >in.dot <<'PY'
 import random, sys
 count, rng = int(sys.argv[1]), random.Random(14)
 print("digraph g {")

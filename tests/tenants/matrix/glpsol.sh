@@ -4,7 +4,7 @@ title='glpsol: a linear program, simplex and branch and bound'
 needs=glpsol packages=glpk-utils
 
 prepare() {
-	"$PYTHON" - "$(scaled 900)" >in.lp <<'PY'
+	"$PYTHON" - "$(scaled 4000)" >in.lp <<'PY'
 import random, sys
 n, rng = int(sys.argv[1]), random.Random(22)
 print("Maximize\n obj: " + " + ".join(f"{rng.randrange(1, 99)} x{i}" for i in range(n)))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
 title='guile: lists, hash tables, big numbers'
-needs=guile packages=guile-3.0 heap=own # the Boehm collector maps its heap by itself
+needs=guile packages=guile-3.0 heap=own
 
+# The Boehm collector maps its heap by itself.
 prepare() {
 	cat >load.scm <<'SCM'
 (define count (string->number (cadr (command-line))))

@@ -12,5 +12,5 @@ PY
 }
 
 work() {
-	tenant jq -c 'group_by(.tags | length) | map({n: length, keys: (map(.key) | sort | .[0:50]), s: (map(.id) | add)}), (map(.tags[]) | unique)' "$load/in.json"
+	tenant jq -c '(group_by(.tags | length) | map({n: length, keys: (map(.key) | sort | .[0:50]), s: (map(.id) | add)})), (map(.tags[]) | unique)' "$load/in.json"
 }

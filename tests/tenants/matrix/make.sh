@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
 title='make -j4: 16 files, gcc, ar, ld: a tree of some 80 processes'
-needs='make gcc ar' packages='make gcc libc6-dev' short=yes area=16
+needs='make gcc ar' packages='make gcc libc6-dev' short=yes heap=small area=16
 
 prepare() {
 	local n
 	for n in {1..16}; do
-		"$PYTHON" "$programs_dir/generate_c.py" "$(scaled 60)" "$n" "part$n" >"part$n.c"
+		"$PYTHON" "$programs_dir/generate_c.py" "$(scaled 40)" "$n" "part$n" >"part$n.c"
 	done
 	{
 		echo '#include <stdio.h>'

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
 title='minisat: 3-SAT at the hard ratio'
-needs=minisat packages=minisat
+needs=minisat packages=minisat heap=small
 
 prepare() {
-	"$PYTHON" - "$(scaled 240)" >in.cnf <<'PY'
+	"$PYTHON" - "$(scaled 280)" >in.cnf <<'PY'
 import random, sys
 n, rng = int(sys.argv[1]), random.Random(21)
 print(f"p cnf {n} {int(n * 4.26)}")

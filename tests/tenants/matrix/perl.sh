@@ -29,4 +29,4 @@ print join(" ", map { "$_=$count{$_}" } (sort { $count{$b} <=> $count{$a} || $a 
 PL
 }
 
-work() { tenant perl "$load/load.pl" "$(scaled 300000)"; }
+work() { tenant perl "$load/load.pl" "$(scaled 200000)"; }

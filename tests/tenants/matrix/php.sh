@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
 title='php: arrays, JSON, serialize'
-needs=php packages=php-cli
+needs=php packages=php-cli pool=1280
 
 prepare() {
 	cat >load.php <<'PHP'

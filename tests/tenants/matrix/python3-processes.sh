@@ -12,8 +12,9 @@ shared = [f"{rng.getrandbits(80):x}" * 3 for _ in range(count)]
 
 def piece(number):
     mine = [text[number % 17:] + str(number) for text in shared[number::8]]
-    shared[number] = "changed"  # in the child only
+    before, shared[number] = shared[number], "changed"  # in the child only
     mine.sort()
+    shared[number] = before
     return number, hashlib.sha256("".join(mine).encode()).hexdigest(), [m for m in mine[:2000]]
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
-title='sort --parallel=2: a million lines'
+title='sort --parallel=2: 3 million lines'
 needs=sort packages=coreutils short=yes
 
 prepare() {
-	"$PYTHON" - "$(scaled 1000000)" >in.txt <<'PY'
+	"$PYTHON" - "$(scaled 3000000)" >in.txt <<'PY'
 import random, sys
 rng = random.Random(13)
 for n in range(int(sys.argv[1])):

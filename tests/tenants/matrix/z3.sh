@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
-title='z3: a scheduling problem'
+title='z3: a pigeonhole problem, sums of bit vectors'
 needs=z3 packages=z3
 
 prepare() {
-	"$PYTHON" - "$(scaled 48)" >in.smt2 <<'PY'
-import random, sys
-n, rng = int(sys.argv[1]), random.Random(20)
+	"$PYTHON" - "$((MATRIX_SHORT == 1 ? 8 : 10))" >in.smt2 <<'PY'
+import sys
+n = int(sys.argv[1])
 print("(set-option :smt.random_seed 1)")
-print("(set-logic QF_BV)")
+for p in range(n + 1):
+    for h in range(n):
+        print(f"(declare-const b{p}_{h} Bool)")
+for p in range(n + 1):
+    print("(assert (or " + " ".join(f"b{p}_{h}" for h in range(n)) + "))")
+for h in range(n):
+    for p in range(n + 1):
+        for q in range(p):
+            print(f"(assert (or (not b{p}_{h}) (not b{q}_{h})))")
+print("(check-sat)\n(reset)\n(set-logic QF_BV)")
 for i in range(n):
-    print(f"(declare-const x{i} (_ BitVec 32))")
-for i in range(n):
-    a, b = rng.randrange(n), rng.randrange(n)
-    print(f"(assert (= (bvmul x{i} #x{rng.getrandbits(32) | 1:08x}) (bvadd (bvxor x{a} #x{rng.getrandbits(32):08x}) (bvshl x{(i + 1) % n} #x00000003))))" if i < n // 2 else f"(assert (bvult (bvxor x{i} x{a}) (bvor x{b} #x{rng.getrandbits(31):08x})))")
+    print(f"(declare-const x{i} (_ BitVec 24))")
+for i in range(n - 1):
+    print(f"(assert (= (bvmul x{i} x{i + 1}) (bvadd x{i} #x{0x1d3f5 * (i + 3):06x})))")
 print("(check-sat)")
 PY
 }
