@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/descriptors.h"
 #include "runtime/heap.h"
 
 #define SAMPLE_NS 10000000ull       /* 10 ms */
@@ -258,6 +259,7 @@ static void *run(void *unused)
 	uint64_t next_sample = 0;
 
 	prctl(PR_SET_NAME, "berth-control");
+	(void)berth__descriptors_separate();
 	for (;;) {
 		uint64_t now = clock_ns(CLOCK_MONOTONIC), wake;
 		struct timespec until;
@@ -285,6 +287,7 @@ static void *shuffle(void *unused)
 	uint64_t cursor = 0;
 
 	prctl(PR_SET_NAME, "berth-stress");
+	(void)berth__descriptors_separate();
 	for (;;) {
 		int64_t moved = berth__pool_shuffle(control.pool, &cursor);
 		struct timespec pause = { .tv_nsec = 20000 };

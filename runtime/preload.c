@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "port/linux/fd.h"
 #include "runtime/control.h"
 #include "runtime/heap.h"
 #include "runtime/internal.h"
@@ -111,9 +112,8 @@ static void say(const char *what)
 
 	if (length > (int)sizeof(line) - 1)
 		length = sizeof(line) - 1;
-	if (length > 0 && write(STDERR_FILENO, line, (size_t)length) < 0) {
-		/* nobody to tell */
-	}
+	if (length > 0)
+		berth_stderr(line, (size_t)length);
 }
 
 static int open_pool(struct berth_pool_impl **pool)
