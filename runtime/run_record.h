@@ -73,7 +73,7 @@ struct berth_run_moment {
 };
 
 struct berth_run_process {
-	_Atomic uint32_t used; /* 1: taken */
+	_Atomic uint32_t used; /* 1: taken; 2: just changing hands */
 	int32_t pid;
 	char program[BERTH_RUN_NAME];
 	char why_no_pool[128]; /* empty: it has a pool */
@@ -101,7 +101,8 @@ struct berth_run_record {
 	uint64_t pool_bytes; /* 0: by the areas */
 	uint32_t nr_areas, nr_claims;
 	uint32_t stress, poison;
-	char mover[BERTH_RUN_NAME]; /* empty: the best */
+	char mover[BERTH_RUN_NAME];    /* empty: the best */
+	_Atomic uint64_t nr_processes; /* that there were; `processes` may have lost some of them */
 	struct berth_run_area areas[BERTH_RUN_AREAS];
 	struct berth_run_claim claims[BERTH_RUN_CLAIMS]; /* from the first area */
 	struct berth_run_process processes[BERTH_RUN_PROCESSES];
