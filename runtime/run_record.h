@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define BERTH_RUN_ENV "BERTH_RUN"
-#define BERTH_RUN_MAGIC 0x6265727468303101ull
+#define BERTH_RUN_MAGIC 0x6265727468303102ull
 #define BERTH_RUN_AREAS 16
 #define BERTH_RUN_CLAIMS 64
 #define BERTH_RUN_PROCESSES 256
@@ -86,6 +86,8 @@ struct berth_run_process {
 	char why_no_pool[128]; /* empty: it has a pool */
 	char mover[BERTH_RUN_NAME];
 	char notice[256];
+	char why_not_serving[128]; /* empty, or why nobody can claim from it */
+	_Atomic uint32_t serving;  /* 1: its control socket takes claims */
 	/* Below: written by the process while it lives; plain counters, 64 bits each. */
 	_Atomic uint64_t claims_ok, claims_failed, claims_held, retries;
 	_Atomic uint64_t claim_ns_max, cpu_ns, moved_bytes, free_bytes_taken;
@@ -93,6 +95,7 @@ struct berth_run_process {
 	_Atomic uint64_t stall_ns_max, stalled_runs, moves_skipped, shuffled_bytes;
 	_Atomic uint64_t pool_bytes, area_bytes;
 	_Atomic uint64_t lent_samples, lent_bytes_sum, lent_bytes_max; /* mean = sum / samples */
+	_Atomic uint64_t lent_bytes_now;                               /* at the last sample */
 	_Atomic uint64_t heap_pool_bytes, heap_outside_bytes;          /* now */
 	_Atomic uint64_t heap_pool_bytes_max;
 	_Atomic uint64_t resident_bytes_at_max; /* the process's, when heap_pool_bytes was largest */
@@ -104,6 +107,7 @@ struct berth_run_process {
 struct berth_run_record {
 	uint64_t magic;
 	int32_t root_pid;    /* the program's first process */
+	int32_t tool_pid;    /* the `berth run`; 0: none */
 	uint64_t start_ns;   /* CLOCK_MONOTONIC at the program's start */
 	uint64_t pool_bytes; /* 0: by the areas */
 	uint32_t nr_areas, nr_claims;
