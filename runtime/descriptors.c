@@ -19,11 +19,13 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "port/linux/raw.h"
+#include "runtime/direct.h"
 #include "runtime/next.h"
 #include "runtime/syscall.h"
 #include "runtime/untreated.h"
@@ -31,6 +33,12 @@
 #ifndef CLOSE_RANGE_UNSHARE
 #define CLOSE_RANGE_UNSHARE (1u << 1)
 #endif
+
+/* Threads with a table of their own: few, and the last ones are those that live. */
+#define MAX_OWN_THREADS 64u
+static _Atomic int own_threads[MAX_OWN_THREADS];
+static _Atomic unsigned nr_own_threads;
+static _Thread_local bool separated __attribute__((tls_model("initial-exec")));
 
 static bool is_ours(int fd)
 {
@@ -113,7 +121,23 @@ bool berth__descriptors_separate(void)
 	/* The standard ones are something that can be neither read nor written. */
 	for (int fd = 0; fd <= STDERR_FILENO; fd++)
 		(void)berth_raw1(SYS_epoll_create1, EPOLL_CLOEXEC);
+	atomic_store(&own_threads[atomic_fetch_add(&nr_own_threads, 1) % MAX_OWN_THREADS],
+		     (int)berth_raw0(SYS_gettid));
+	separated = true;
 	return true;
+}
+
+bool berth__descriptors_separated(void)
+{
+	return separated;
+}
+
+bool berth__descriptors_own_thread(int tid)
+{
+	for (unsigned i = 0; i < MAX_OWN_THREADS; i++)
+		if (atomic_load(&own_threads[i]) == tid)
+			return true;
+	return false;
 }
 
 /* ---- Single ones --------------------------------------------------------------------------------------- */
@@ -149,20 +173,28 @@ BERTH_EXPORT int dup3(int from, int to, int flags)
 	return answer(berth_raw3(SYS_dup3, from, to, flags));
 }
 
+/* A file may become one for direct I/O after it was opened. */
+static int after_fcntl(int result, int command, const void *argument)
+{
+	if (result == 0 && command == F_SETFL && ((uintptr_t)argument & O_DIRECT))
+		berth__direct_opened();
+	return result;
+}
+
 /* All commands take nothing, an int or a pointer. */
-#define FCNTL(name)                                     \
-	BERTH_EXPORT int name(int fd, int command, ...) \
-	{                                               \
-		va_list list;                           \
-		void *argument;                         \
-                                                        \
-		BERTH_NEXT(name);                       \
-		va_start(list, command);                \
-		argument = va_arg(list, void *);        \
-		va_end(list);                           \
-		if (is_ours(fd))                        \
-			return not_open();              \
-		return next(fd, command, argument);     \
+#define FCNTL(name)                                                                 \
+	BERTH_EXPORT int name(int fd, int command, ...)                             \
+	{                                                                           \
+		va_list list;                                                       \
+		void *argument;                                                     \
+                                                                                    \
+		BERTH_NEXT(name);                                                   \
+		va_start(list, command);                                            \
+		argument = va_arg(list, void *);                                    \
+		va_end(list);                                                       \
+		if (is_ours(fd))                                                    \
+			return not_open();                                          \
+		return after_fcntl(next(fd, command, argument), command, argument); \
 	}
 FCNTL(fcntl)
 FCNTL(fcntl64)
@@ -181,7 +213,12 @@ bool berth__call_descriptors(long number, const long arg[6], long *result)
 	case SYS_dup3:
 		*result = -EBADF;
 		return is_ours((int)arg[0]) || is_ours((int)arg[1]);
-	default: /* close, dup, fcntl */
+	case SYS_fcntl:
+		*result = is_ours((int)arg[0]) ? -EBADF :
+						 berth_raw3(number, arg[0], arg[1], arg[2]);
+		(void)after_fcntl((int)*result, (int)arg[1], (const void *)arg[2]);
+		return true;
+	default: /* close, dup */
 		*result = -EBADF;
 		return is_ours((int)arg[0]);
 	}

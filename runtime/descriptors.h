@@ -18,5 +18,9 @@
  * False: the system refuses, and the table is the program's as before.
  */
 bool berth__descriptors_separate(void);
+/* The calling thread has done that. */
+bool berth__descriptors_separated(void);
+/* Some thread that has done that has this number (of gettid). */
+bool berth__descriptors_own_thread(int tid);
 
 #endif

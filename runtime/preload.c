@@ -26,6 +26,7 @@
 
 #include "port/linux/fd.h"
 #include "runtime/control.h"
+#include "runtime/direct.h"
 #include "runtime/heap.h"
 #include "runtime/internal.h"
 #include "runtime/run_record.h"
@@ -197,6 +198,7 @@ static void serve(bool aloud)
 		snprintf(process->notice, sizeof(process->notice), "%s", notice);
 	if (notice && aloud)
 		say(notice);
+	berth__direct_start(pool, record->trust_direct_io);
 	atomic_store(&process->pool_bytes, pool->memory.bytes);
 	atomic_store(&process->area_bytes, 0);
 	for (unsigned i = 0; i < pool->nr_areas; i++)
@@ -255,6 +257,7 @@ static void fork_child(void)
 	if (heap_fork_child)
 		heap_fork_child();
 	if (pool) {
+		berth__direct_forget();
 		berth__control_forget();
 		berth__pool_leave(pool);
 	}

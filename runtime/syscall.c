@@ -19,15 +19,20 @@
 #include "runtime/next.h"
 
 /* Who takes a call. The numbers below 512 are all that matter here; others are the kernel's. */
-enum taker { KERNEL, DESCRIPTORS };
+enum taker { KERNEL, DESCRIPTORS, DIRECT };
 #define NR_CALLS 512
 
 __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
-	[SYS_close] = DESCRIPTORS, [SYS_close_range] = DESCRIPTORS, [SYS_dup] = DESCRIPTORS,
+	[SYS_close] = DESCRIPTORS,     [SYS_close_range] = DESCRIPTORS, [SYS_dup] = DESCRIPTORS,
 #ifdef SYS_dup2
 	[SYS_dup2] = DESCRIPTORS,
 #endif
-	[SYS_dup3] = DESCRIPTORS,  [SYS_fcntl] = DESCRIPTORS,
+	[SYS_dup3] = DESCRIPTORS,      [SYS_fcntl] = DESCRIPTORS,
+#ifdef SYS_open
+	[SYS_open] = DIRECT,
+#endif
+	[SYS_openat] = DIRECT,         [SYS_openat2] = DIRECT,          [SYS_io_setup] = DIRECT,
+	[SYS_io_uring_setup] = DIRECT, [SYS_pidfd_getfd] = DIRECT,      [SYS_recvmsg] = DIRECT,
 };
 
 long berth__syscall_taken(long number, ...);
@@ -54,6 +59,9 @@ __attribute__((used)) long berth__syscall_taken(long number, ...)
 	switch ((enum taker)berth__call_takers[number]) {
 	case DESCRIPTORS:
 		taken = berth__call_descriptors(number, arg, &result);
+		break;
+	case DIRECT:
+		taken = berth__call_direct(number, arg, &result);
 		break;
 	case KERNEL:
 		break;

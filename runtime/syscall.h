@@ -14,5 +14,6 @@
  * in the table of syscall.c.
  */
 bool berth__call_descriptors(long number, const long arg[6], long *result);
+bool berth__call_direct(long number, const long arg[6], long *result);
 
 #endif

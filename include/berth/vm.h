@@ -83,6 +83,19 @@ size_t berth_space_size(void);
 int berth_space_init(struct berth_space **space, const struct berth_space_params *params,
 		     void *memory) BERTH_MUST_CHECK;
 
+/*
+ * The gate: asked before anything is moved or made private, once for each hold of the space's lock,
+ * under that lock. It answers NULL, or the name of who may use frames behind the space's back (a
+ * device, a transfer): then memory stays where it is, and a claim's report names that holder. The
+ * text must stay readable. Set before the space is used; NULL takes it away.
+ */
+void berth_space_set_gate(struct berth_space *space, const char *(*may_move)(void *ctx), void *ctx);
+/*
+ * Waits until no move is under way that asked the gate before this call. For whoever has just found a
+ * reason to shut the gate. Takes no lock; about as long as moving 2 MiB takes.
+ */
+void berth_space_wait_for_moves(struct berth_space *space);
+
 /* The table that was given, for the caller to free in the end. */
 uint32_t *berth_space_table(const struct berth_space *space);
 
@@ -110,7 +123,7 @@ int berth_space_unmap(struct berth_space *space, uint64_t page, uint64_t nr_page
  * Puts memory outside the zone, with the same contents, at pages that are mapped to frames, and frees the
  * frames: these pages never move again, until they are unmapped. For memory that is used in a way that
  * a move would break. Pages that aren't mapped to frames are left as they are.
- * 0; -EINVAL: outside the space; -EBUSY: a page is pinned, or shares a block with one that is; -ENOMEM: the
+ * 0; -EINVAL: outside the space; -EBUSY: a page is pinned, or shares a block with one that is, or the gate is shut; -ENOMEM: the
  * machine has no memory or mapping for it. On -ENOMEM a part may have been done, which is no harm.
  */
 int berth_space_make_private(struct berth_space *space, uint64_t page,
