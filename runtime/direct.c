@@ -15,8 +15,8 @@
  * gets the descriptor. What comes in other ways (system calls by a program's own instructions,
  * descriptors from other processes by recvmmsg) is seen by the next look.
  *
- * Two transfers need no gate, since they have a form that copies: vmsplice() of heap memory becomes
- * writev(), and SO_ZEROCOPY is refused, as on sockets that lack it.
+ * Sends without a copy need no gate: SO_ZEROCOPY is refused, as on sockets that lack it, and programs
+ * send by copying then.
  *
  * I1  A move begins only after a look that began after the last berth__direct_opened().
  *

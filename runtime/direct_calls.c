@@ -14,21 +14,17 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <linux/io_uring.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
 #include "port/linux/raw.h"
-#include "runtime/heap.h"
 #include "runtime/next.h"
 #include "runtime/syscall.h"
 
 #ifndef IORING_SETUP_REGISTERED_FD_ONLY
 #define IORING_SETUP_REGISTERED_FD_ONLY (1u << 15)
 #endif
-#define MOST_PARTS 1024 /* of one writev() */
 #ifndef SO_ZEROCOPY
 #define SO_ZEROCOPY 60
 #endif
@@ -197,50 +193,7 @@ bool berth__call_direct(long number, const long arg[6], long *result)
 	}
 }
 
-/* ---- Transfers that can be copies -------------------------------------------------------------------------- */
-
-static bool any_in_heap(const struct iovec *parts, size_t nr_parts)
-{
-	for (size_t i = 0; i < nr_parts; i++)
-		if (berth__heap_contains(parts[i].iov_base))
-			return true;
-	return false;
-}
-
-/* What fits without waiting: a pipe that is writable takes this much. */
-static ssize_t write_without_waiting(int fd, const struct iovec *parts)
-{
-	struct pollfd writable = { .fd = fd, .events = POLLOUT };
-
-	if (poll(&writable, 1, 0) == 1 && !(writable.revents & POLLOUT)) {
-		errno = EPIPE;
-		return -1;
-	}
-	if (!writable.revents) {
-		errno = EAGAIN;
-		return -1;
-	}
-	return write(fd, parts->iov_base, parts->iov_len < 4096 ? parts->iov_len : 4096);
-}
-
-BERTH_EXPORT ssize_t vmsplice(int fd, const struct iovec *parts, size_t nr_parts, unsigned flags)
-{
-	int mode;
-
-	BERTH_NEXT(vmsplice);
-	mode = (int)berth_raw3(SYS_fcntl, fd, F_GETFL, 0);
-	if (mode < 0 || (mode & O_ACCMODE) == O_RDONLY || !any_in_heap(parts, nr_parts) ||
-	    !berth__direct_gated())
-		return next(fd, parts, nr_parts, flags);
-	if ((flags & SPLICE_F_NONBLOCK) && !(mode & O_NONBLOCK)) {
-		while (nr_parts > 1 && !parts->iov_len) {
-			parts++;
-			nr_parts--;
-		}
-		return write_without_waiting(fd, parts);
-	}
-	return writev(fd, parts, nr_parts < MOST_PARTS ? (int)nr_parts : MOST_PARTS);
-}
+/* ---- Sends without a copy, which have a form that copies ----------------------------------------------------- */
 
 BERTH_EXPORT int setsockopt(int fd, int level, int option, const void *value, socklen_t bytes)
 {

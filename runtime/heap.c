@@ -17,6 +17,7 @@
 #define _GNU_SOURCE
 #include "runtime/heap.h"
 
+#include <errno.h>
 #include <jemalloc/jemalloc.h>
 #include <stdio.h>
 #include <string.h>
@@ -72,18 +73,74 @@ bool berth__heap_contains(const void *address)
 	return in_space(address);
 }
 
+bool berth__heap_overlaps(const void *address, size_t bytes)
+{
+	uintptr_t at = (uintptr_t)address, base;
+
+	if (!heap.pool)
+		return false;
+	base = (uintptr_t)heap.pool->mmu.base;
+	return at < base ? bytes > base - at : bytes && at - base < heap.pool->mmu.bytes;
+}
+
+static enum berth_heap_kind kind_of(const void *address)
+{
+	berth_pfn_t pfn;
+
+	if (!in_space(address))
+		return BERTH_HEAP_OUTSIDE;
+	pfn = berth_space_lookup(heap.pool->space, page_of(address));
+	return pfn == BERTH_PFN_NONE    ? BERTH_HEAP_NONE :
+	       pfn == BERTH_PFN_PRIVATE ? BERTH_HEAP_PRIVATE :
+					  BERTH_HEAP_FRAMES;
+}
+
+size_t berth__heap_run(const void *address, size_t bytes, enum berth_heap_kind *kind)
+{
+	const char *at = address;
+	size_t run;
+
+	*kind = kind_of(at);
+	if (*kind == BERTH_HEAP_OUTSIDE) {
+		if (!berth__heap_overlaps(at, bytes))
+			return bytes;
+		return (size_t)(heap.pool->mmu.base - at);
+	}
+	for (run = BERTH_PAGE_SIZE - (uintptr_t)at % BERTH_PAGE_SIZE; run < bytes;
+	     run += BERTH_PAGE_SIZE)
+		if (kind_of(at + run) != *kind)
+			return run;
+	return bytes;
+}
+
+/* Pages [page, next), at most up to `end`, that are all private. */
+static uint64_t private_run_end(uint64_t page, uint64_t end)
+{
+	while (page < end && berth_space_lookup(heap.pool->space, page) == BERTH_PFN_PRIVATE)
+		page++;
+	return page;
+}
+
 bool berth__heap_zero(void *address, size_t bytes)
 {
 	uint64_t page = page_of(address), nr_pages = bytes >> BERTH_PAGE_SHIFT;
 	bool all = nr_pages <= heap.nr_pages - page;
 
 	berth_lock(&heap.lock); /* nothing is decommitted meanwhile */
-	for (uint64_t end = all ? page + nr_pages : heap.nr_pages; page < end; page++) {
+	for (uint64_t end = all ? page + nr_pages : heap.nr_pages; page < end;) {
+		char *at = heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT);
+		uint64_t next = private_run_end(page, end);
+
+		if (next > page) { /* the program may have protected or locked it */
+			all &= madvise(at, (next - page) << BERTH_PAGE_SHIFT, MADV_DONTNEED) == 0;
+			page = next;
+			continue;
+		}
 		if (berth_space_lookup(heap.pool->space, page) == BERTH_PFN_NONE)
 			all = false;
 		else
-			memset(heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT), 0,
-			       BERTH_PAGE_SIZE);
+			memset(at, 0, BERTH_PAGE_SIZE);
+		page++;
 	}
 	berth_unlock(&heap.lock);
 	return all;
@@ -91,38 +148,26 @@ bool berth__heap_zero(void *address, size_t bytes)
 
 int berth__heap_make_private(const void *address, size_t bytes)
 {
-	uint64_t page = page_of(address), end;
+	const char *at = address, *base = heap.pool ? heap.pool->mmu.base : NULL;
+	uint64_t page, end;
+	int saved = errno, error;
 
-	if (!bytes)
+	if (!berth__heap_overlaps(address, bytes))
 		return 0;
-	end = page_of((const char *)address + bytes - 1) + 1;
-	if (end > heap.nr_pages)
-		return -BERTH_EINVAL;
-	return berth_space_make_private(heap.pool->space, page, end - page);
-}
-
-int berth__heap_pin(const void *address, size_t bytes, const char *name, uint64_t *pin)
-{
-	struct berth_space *space = heap.pool->space;
-	uint64_t page = page_of(address), end = page_of((const char *)address + bytes - 1) + 1;
-	int error;
-
-	for (uint64_t at = page; at < end; at++)
-		if (berth_space_lookup(space, at) >= BERTH_PFN_PRIVATE)
-			page = at + 1;
-	*pin = UINT64_MAX;
+	if (at < base) {
+		bytes -= (size_t)(base - at);
+		at = base;
+	}
+	if (bytes > (size_t)(base + heap.pool->mmu.bytes - at))
+		bytes = (size_t)(base + heap.pool->mmu.bytes - at);
+	page = page_of(at);
+	end = page_of(at + bytes - 1) + 1;
+	page = private_run_end(page, end);
 	if (page == end)
 		return 0;
-	error = berth_space_pin(space, page, end - page, name, true, pin);
-	if (error == -BERTH_ENOMEM || error == -BERTH_EBUSY)
-		error = berth_space_pin(space, page, end - page, name, false, pin);
+	error = berth_space_make_private(heap.pool->space, page, end - page);
+	errno = saved;
 	return error;
-}
-
-void berth__heap_unpin(uint64_t pin)
-{
-	/* A pin from before a fork is unknown in the child, where nothing moves. */
-	(void)!berth_space_unpin(heap.pool->space, pin);
 }
 
 /* ---- Committed bits ---------------------------------------------------------------------------------------- */
@@ -203,25 +248,21 @@ static bool commit_locked(uint64_t page, uint64_t end)
 /* ---- Decommit ------------------------------------------------------------------------------------------------ */
 
 /*
- * Zeroes what stays mapped of [page, end): the next user expects fresh memory. Private pages are mapped
- * anew: the last user may have protected or locked them.
+ * Zeroes what stays mapped of [page, end): the next user expects fresh memory. Private pages are given
+ * back all the same: the last user may have protected or locked them, and the next gets frames again.
  */
 static void zero_pages(uint64_t page, uint64_t end)
 {
 	while (page < end) {
-		berth_pfn_t pfn = berth_space_lookup(heap.pool->space, page);
 		char *at = heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT);
-		uint64_t next = page + 1;
+		uint64_t next = private_run_end(page, end);
 
-		if (pfn == BERTH_PFN_PRIVATE) {
-			while (next < end &&
-			       berth_space_lookup(heap.pool->space, next) == BERTH_PFN_PRIVATE)
-				next++;
-			if (mmap(at, (next - page) << BERTH_PAGE_SHIFT, PROT_READ | PROT_WRITE,
-				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
-				memset(at, 0, (next - page) << BERTH_PAGE_SHIFT);
-		} else if (pfn != BERTH_PFN_NONE) {
-			memset(at, 0, BERTH_PAGE_SIZE);
+		if (next == page) {
+			if (berth_space_lookup(heap.pool->space, page) != BERTH_PFN_NONE)
+				memset(at, 0, BERTH_PAGE_SIZE);
+			next++;
+		} else if (berth_space_unmap(heap.pool->space, page, next - page) != 0) {
+			memset(at, 0, (next - page) << BERTH_PAGE_SHIFT);
 		}
 		page = next;
 	}
@@ -273,15 +314,15 @@ static void decommit_locked(uint64_t page, uint64_t end)
 
 /* ---- The hooks: true means failure, as jemalloc has it ---------------------------------------------------------- */
 
-/* Memory outside the space, for when its addresses are used up. */
-static void *alloc_foreign(size_t size, size_t alignment)
+void *berth__map_aligned(size_t size, size_t alignment)
 {
 	size_t padded = size + alignment;
 	char *start, *at;
 
 	if (padded < size)
 		return NULL;
-	start = mmap(NULL, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	start = mmap(NULL, padded, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (start == MAP_FAILED)
 		return NULL;
 	at = (char *)(((uintptr_t)start + alignment - 1) & ~(alignment - 1));
@@ -289,7 +330,16 @@ static void *alloc_foreign(size_t size, size_t alignment)
 		munmap(start, (size_t)(at - start));
 	if (start + padded > at + size)
 		munmap(at + size, (size_t)(start + padded - (at + size)));
-	atomic_fetch_add(&heap.foreign_bytes, size);
+	return at;
+}
+
+/* Memory outside the space, for when its addresses are used up. */
+static void *alloc_foreign(size_t size, size_t alignment)
+{
+	void *at = berth__map_aligned(size, alignment);
+
+	if (at)
+		atomic_fetch_add(&heap.foreign_bytes, size);
 	return at;
 }
 
@@ -468,8 +518,23 @@ static extent_hooks_t heap_hooks = {
 
 /* ---- fork ----------------------------------------------------------------------------------------------------------- */
 
+#define OWN_STACK_BYTES ((size_t)64 << BERTH_PAGE_SHIFT) /* on both sides of the caller's frame */
+
+/*
+ * Who forks on a stack of malloc's (a coroutine) must be able to write to it while everybody else is
+ * stalled, and in the child while the heap is being copied.
+ */
+static void free_own_stack(void)
+{
+	const char *here = __builtin_frame_address(0);
+
+	if (in_space(here))
+		(void)!berth__heap_make_private(here - OWN_STACK_BYTES, 2 * OWN_STACK_BYTES);
+}
+
 static void fork_prepare(void)
 {
+	free_own_stack();
 	berth_lock(&heap.lock);
 }
 
@@ -509,6 +574,7 @@ int berth__heap_init(struct berth_pool_impl *pool)
 	size_t bitmap_bytes = (pool->regions.nr_pages / 64 + 1) * sizeof(uint64_t);
 	void *bitmap = mmap(NULL, bitmap_bytes, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int error;
 
 	if (bitmap == MAP_FAILED)
 		return -BERTH_ENOMEM;
@@ -518,7 +584,8 @@ int berth__heap_init(struct berth_pool_impl *pool)
 	berth__fork_hooks.prepare = fork_prepare;
 	berth__fork_hooks.parent = fork_done;
 	berth__fork_hooks.child = fork_done;
-	return use_hooks();
+	error = use_hooks();
+	return error ? error : berth__aligned_init();
 }
 
 void berth__heap_stats(struct berth_heap_stats *stats)
@@ -528,5 +595,5 @@ void berth__heap_stats(struct berth_heap_stats *stats)
 	berth_space_stats(heap.pool->space, &space);
 	stats->pool_bytes = space.mapped_pages << BERTH_PAGE_SHIFT;
 	stats->outside_bytes = (space.private_pages << BERTH_PAGE_SHIFT) +
-			       atomic_load(&heap.foreign_bytes);
+			       atomic_load(&heap.foreign_bytes) + berth__aligned_bytes();
 }

@@ -16,10 +16,11 @@
 #include <stdint.h>
 
 #include "port/linux/raw.h"
+#include "runtime/memory_calls.h"
 #include "runtime/next.h"
 
 /* Who takes a call. The numbers below 512 are all that matter here; others are the kernel's. */
-enum taker { KERNEL, DESCRIPTORS, DIRECT };
+enum taker { KERNEL, DESCRIPTORS, DIRECT, MEMORY };
 #define NR_CALLS 512
 
 __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
@@ -62,6 +63,12 @@ __attribute__((used)) long berth__syscall_taken(long number, ...)
 		break;
 	case DIRECT:
 		taken = berth__call_direct(number, arg, &result);
+		break;
+	case MEMORY: /* these set errno themselves */
+		if (!berth__futex_call(number, arg))
+			return -1;
+		if (berth__memory_call(number, arg, &result))
+			return result;
 		break;
 	case KERNEL:
 		break;

@@ -19,10 +19,12 @@
 	X(MPROTECT, "mprotect")       \
 	X(MLOCK, "mlock")             \
 	X(MREMAP, "mremap")           \
+	X(MMAP, "mmap")               \
 	X(MUNMAP, "munmap")           \
 	X(MADVISE, "madvise")         \
 	X(MSYNC, "msync")             \
 	X(MINCORE, "mincore")         \
+	X(VMSPLICE, "vmsplice")       \
 	X(FUTEX, "futex")             \
 	X(STACKS, "stacks")           \
 	X(ALIGNED, "aligned")         \

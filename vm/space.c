@@ -247,7 +247,7 @@ int berth_space_make_private(struct berth_space *space, uint64_t page, uint64_t 
 	if (!berth__in_space(space, page, nr_pages))
 		return -BERTH_EINVAL;
 	berth__space_lock(space);
-	if (berth__gate_enter(space) || held_by_pin_locked(space, page, nr_pages))
+	if (held_by_pin_locked(space, page, nr_pages))
 		error = -BERTH_EBUSY;
 	while (!error && page < end) {
 		uint64_t limit = end - page < MAX_RUN ? end : page + MAX_RUN;
@@ -257,7 +257,6 @@ int berth_space_make_private(struct berth_space *space, uint64_t page, uint64_t 
 			error = make_run_private_locked(space, page, run_end - page);
 		page = run_end;
 	}
-	berth__gate_leave(space);
 	berth_unlock(&space->lock);
 	return error;
 }

@@ -84,10 +84,11 @@ int berth_space_init(struct berth_space **space, const struct berth_space_params
 		     void *memory) BERTH_MUST_CHECK;
 
 /*
- * The gate: asked before anything is moved or made private, once for each hold of the space's lock,
+ * The gate: asked before anything is moved, once for each hold of the space's lock,
  * under that lock. It answers NULL, or the name of who may use frames behind the space's back (a
  * device, a transfer): then memory stays where it is, and a claim's report names that holder. The
- * text must stay readable. Set before the space is used; NULL takes it away.
+ * text must stay readable. Making pages private isn't asked for: that acts on what the caller names,
+ * as mprotect() does. Set before the space is used; NULL takes it away.
  */
 void berth_space_set_gate(struct berth_space *space, const char *(*may_move)(void *ctx), void *ctx);
 /*
@@ -123,7 +124,7 @@ int berth_space_unmap(struct berth_space *space, uint64_t page, uint64_t nr_page
  * Puts memory outside the zone, with the same contents, at pages that are mapped to frames, and frees the
  * frames: these pages never move again, until they are unmapped. For memory that is used in a way that
  * a move would break. Pages that aren't mapped to frames are left as they are.
- * 0; -EINVAL: outside the space; -EBUSY: a page is pinned, or shares a block with one that is, or the gate is shut; -ENOMEM: the
+ * 0; -EINVAL: outside the space; -EBUSY: a page is pinned, or shares a block with one that is; -ENOMEM: the
  * machine has no memory or mapping for it. On -ENOMEM a part may have been done, which is no harm.
  */
 int berth_space_make_private(struct berth_space *space, uint64_t page,
