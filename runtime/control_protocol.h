@@ -25,6 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/un.h>
 
@@ -167,6 +168,12 @@ struct berth_control_attached {
  * -BERTH_EINVAL: the path is longer than PATH_MAX. Allocates nothing.
  */
 int berth__control_directory(uid_t uid, bool create, char *path, size_t path_bytes);
+/* Its path when the environment says nothing. False: it doesn't fit. */
+bool berth__control_usual_path(uid_t uid, char *path, size_t bytes);
+/* Opens a directory, or makes it, whose path is known already. */
+int berth__control_open(const char *path, uid_t uid, bool create);
+/* A tenant's file name in the directory. */
+void berth__control_name(long pid, char *name, size_t bytes);
 /* The address of a tenant's socket in that directory; `directory` stays open meanwhile. The path
  * goes through /proc/self/fd, so that it is short and the directory the one that was looked at. */
 socklen_t berth__control_address(int directory, long pid, struct sockaddr_un *address);

@@ -19,9 +19,15 @@
 
 #include <errno.h>
 #include <jemalloc/jemalloc.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "runtime/untreated.h"
 
 #define GRANULE_PAGES (BERTH_HUGE_BYTES >> BERTH_PAGE_SHIFT)
 #define PIECE_PAGES 16u
@@ -39,7 +45,27 @@ static struct {
 	_Atomic uint64_t foreign_bytes; /* mapped by us outside the space */
 	char *base_blocks; /* while starting: ordinary memory for jemalloc's own needs */
 	size_t base_bytes;
+	_Atomic uint32_t
+		*ours; /* 1 in the process that the heap is of; the kernel clears it in any child */
 } heap;
+
+/*
+ * A child that was made without fork handlers (by a bare clone()) shares our memory with its parent, and each would
+ * spoil the other's. It is stopped as soon as it asks for memory.
+ */
+static void stop_strangers(void)
+{
+	static const char text[] =
+		"berth: this process was forked past the C library (by a bare clone() system call) and "
+		"shares its heap with its parent: it is stopped before it spoils it\n";
+
+	if (atomic_load_explicit(heap.ours, memory_order_relaxed))
+		return;
+	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0) {
+		/* nobody to tell */
+	}
+	abort();
+}
 
 /* ---- Addresses ------------------------------------------------------------------------------------------- */
 
@@ -146,6 +172,58 @@ bool berth__heap_zero(void *address, size_t bytes)
 	return all;
 }
 
+/*
+ * Whoever makes its own stack private (a coroutine's, on heap memory) can't stand on it meanwhile: its first
+ * write there would wait for itself. So it steps onto a stack of ours.
+ */
+static struct {
+	berth_lock_t lock; /* the rest */
+	ucontext_t caller, here;
+	uint64_t page, nr_pages;
+	int error;
+	_Alignas(64) char stack[64 << 10];
+} aside;
+#define OWN_STACK_BYTES \
+	((size_t)64 << BERTH_PAGE_SHIFT) /* written at most, around a caller's frame */
+
+static void make_private_aside(void)
+{
+	aside.error = berth_space_make_private(heap.pool->space, aside.page, aside.nr_pages);
+}
+
+static int make_own_stack_private(uint64_t page, uint64_t nr_pages)
+{
+	sigset_t all, old;
+	int error;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler may run, or leave, on that stack */
+	berth_lock(&aside.lock);
+	aside.page = page;
+	aside.nr_pages = nr_pages;
+	aside.error = -BERTH_ENOMEM;
+	if (getcontext(&aside.here) == 0) {
+		aside.here.uc_stack.ss_sp = aside.stack;
+		aside.here.uc_stack.ss_size = sizeof(aside.stack);
+		aside.here.uc_link = &aside.caller;
+		makecontext(&aside.here, make_private_aside, 0);
+		(void)swapcontext(&aside.caller, &aside.here);
+	}
+	error = aside.error;
+	berth_unlock(&aside.lock);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return error;
+}
+
+/* The pages are near the caller's frame, so they may be written on the way. */
+static bool is_own_stack(uint64_t page, uint64_t end)
+{
+	const char *here = __builtin_frame_address(0);
+	const uint64_t margin = OWN_STACK_BYTES >> BERTH_PAGE_SHIFT;
+
+	return in_space(here) && page <= page_of(here) + margin && end + margin > page_of(here);
+}
+
 int berth__heap_make_private(const void *address, size_t bytes)
 {
 	const char *at = address, *base = heap.pool ? heap.pool->mmu.base : NULL;
@@ -165,7 +243,9 @@ int berth__heap_make_private(const void *address, size_t bytes)
 	page = private_run_end(page, end);
 	if (page == end)
 		return 0;
-	error = berth_space_make_private(heap.pool->space, page, end - page);
+	error = is_own_stack(page, end) ?
+			make_own_stack_private(page, end - page) :
+			berth_space_make_private(heap.pool->space, page, end - page);
 	errno = saved;
 	return error;
 }
@@ -376,6 +456,7 @@ static void *hook_alloc(extent_hooks_t *hooks, void *wanted, size_t size, size_t
 		if (block)
 			return block;
 	}
+	stop_strangers();
 	berth_lock(&heap.lock);
 	taken = take_addresses_locked(size >> BERTH_PAGE_SHIFT, align_pages ? align_pages : 1,
 				      &page);
@@ -431,6 +512,7 @@ static bool hook_commit(extent_hooks_t *hooks, void *address, size_t size, size_
 	if (!in_space(address))
 		return true;
 	page = page_of((char *)address + offset);
+	stop_strangers();
 	berth_lock(&heap.lock);
 	done = commit_locked(page, page + (length >> BERTH_PAGE_SHIFT));
 	berth_unlock(&heap.lock);
@@ -448,6 +530,7 @@ static bool hook_decommit(extent_hooks_t *hooks, void *address, size_t size, siz
 	if (!in_space(address))
 		return true;
 	page = page_of((char *)address + offset);
+	stop_strangers();
 	berth_lock(&heap.lock);
 	decommit_locked(page, page + (length >> BERTH_PAGE_SHIFT));
 	berth_unlock(&heap.lock);
@@ -518,8 +601,6 @@ static extent_hooks_t heap_hooks = {
 
 /* ---- fork ----------------------------------------------------------------------------------------------------------- */
 
-#define OWN_STACK_BYTES ((size_t)64 << BERTH_PAGE_SHIFT) /* on both sides of the caller's frame */
-
 /*
  * Who forks on a stack of malloc's (a coroutine) must be able to write to it while everybody else is
  * stalled, and in the child while the heap is being copied.
@@ -528,19 +609,27 @@ static void free_own_stack(void)
 {
 	const char *here = __builtin_frame_address(0);
 
-	if (in_space(here))
+	if (in_space(here) && !berth__untreated(BERTH_TREAT_STACKS))
 		(void)!berth__heap_make_private(here - OWN_STACK_BYTES, 2 * OWN_STACK_BYTES);
 }
 
 static void fork_prepare(void)
 {
 	free_own_stack();
+	berth_lock(&aside.lock);
 	berth_lock(&heap.lock);
 }
 
-static void fork_done(void)
+static void fork_parent(void)
 {
 	berth_unlock(&heap.lock);
+	berth_unlock(&aside.lock);
+}
+
+static void fork_child(void)
+{
+	atomic_store(heap.ours, 1);
+	fork_parent();
 }
 
 /* ---- Starting ------------------------------------------------------------------------------------------------------- */
@@ -574,16 +663,21 @@ int berth__heap_init(struct berth_pool_impl *pool)
 	size_t bitmap_bytes = (pool->regions.nr_pages / 64 + 1) * sizeof(uint64_t);
 	void *bitmap = mmap(NULL, bitmap_bytes, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *ours = mmap(NULL, BERTH_PAGE_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int error;
 
-	if (bitmap == MAP_FAILED)
+	if (bitmap == MAP_FAILED || ours == MAP_FAILED)
 		return -BERTH_ENOMEM;
+	(void)madvise(ours, BERTH_PAGE_SIZE, MADV_WIPEONFORK);
+	heap.ours = ours;
+	atomic_store(heap.ours, 1);
 	heap.committed = bitmap;
 	heap.nr_pages = pool->regions.nr_pages;
 	heap.pool = pool;
 	berth__fork_hooks.prepare = fork_prepare;
-	berth__fork_hooks.parent = fork_done;
-	berth__fork_hooks.child = fork_done;
+	berth__fork_hooks.parent = fork_parent;
+	berth__fork_hooks.child = fork_child;
 	error = use_hooks();
 	return error ? error : berth__aligned_init();
 }

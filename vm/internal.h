@@ -43,6 +43,10 @@ struct berth_space {
 	bool protected_for_fork;           /* S */
 	const char *(*may_move)(void *);   /* c: the gate, or NULL */
 	void *may_move_ctx;                /* c */
+	bool pushing;                      /* S: from push_begin to push_end */
+	int push_error;                    /* S: contents that were asked for couldn't be pushed */
+	uint64_t push_page, push_end;      /* S: what is left of the sweep */
+	uint64_t *pending;                 /* S: bit a page, its contents aren't pushed yet */
 	_Atomic uint32_t *table;           /* a: written under S */
 
 	_Alignas(64) berth_lock_t lock;
@@ -123,6 +127,16 @@ int berth__move_block_locked(struct berth_space *space, uint64_t page, berth_pfn
  */
 const char *berth__gate_enter(struct berth_space *space);
 void berth__gate_leave(struct berth_space *space);
+/* vm/fork.c: calls fn for the parts of [page, end) that a fork protects. S. */
+int berth__for_each_closed(struct berth_space *space, uint64_t page, uint64_t end,
+			   int (*fn)(struct berth_space *, uint64_t page, uint64_t nr_pages));
+/* Calls fn for every run of frames. S. */
+int berth__for_each_run(struct berth_space *space, int (*fn)(struct berth_space *, uint64_t page,
+							     uint64_t nr_pages, berth_pfn_t pfn));
+/* The child's side is complete: forgets the zone. S. */
+void berth__detach_locked(struct berth_space *space);
+/* vm/push.c: pushes what of a range is still pending, before its frames change hands. S. */
+void berth__push_before_locked(struct berth_space *space, uint64_t page, uint64_t nr_pages);
 
 /* vm/pin.c: the name of a pin that touches the pages, or NULL. S. */
 const char *berth__pin_holder_locked(struct berth_space *space, uint64_t page, uint64_t nr_pages);

@@ -248,6 +248,7 @@ static bool move_open_group_locked(struct berth_space *space, struct berth_move 
 				   bool in_batch)
 {
 	struct stretch stretch = { .page = moves[0].cookie, .dst = moves[0].dst };
+	int error;
 
 	for (unsigned i = 0; i < nr; i++) {
 		if (!still_there(space, &moves[i])) {
@@ -266,6 +267,7 @@ static bool move_open_group_locked(struct berth_space *space, struct berth_move 
 		answer(moves, nr, BERTH_MOVE_BUSY, "the system has no memory to move it to");
 		return true;
 	}
+	berth__push_before_locked(space, stretch.page, stretch.nr_pages);
 	if (!freeze_all(space, moves, nr)) {
 		if (nr > 1)
 			return false;
@@ -273,7 +275,12 @@ static bool move_open_group_locked(struct berth_space *space, struct berth_move 
 		       berth__pin_holder_locked(space, stretch.page, stretch.nr_pages));
 		return true;
 	}
-	if (move_stretch(space, &stretch) == 0) {
+	error = move_stretch(space, &stretch);
+	/* Looking for our writers we have also read of those who wait for a page to be pushed: let them
+	 * ask again. */
+	if (space->pushing)
+		space->mmu->wake(space->mmu_ctx, 0, space->push_end);
+	if (error == 0) {
 		answer(moves, nr, BERTH_MOVE_MOVED, NULL);
 		/* Under the lock: whoever finds the page next finds an ordinary block. */
 		for (unsigned i = 0; i < nr && in_batch; i++)

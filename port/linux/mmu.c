@@ -138,14 +138,25 @@ static int uffd_write_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_
 	return result;
 }
 
+/* The program has closed it, by means that we don't see; the number may be its own by now. */
+static bool uffd_open_again(struct berth_mmu *mmu)
+{
+	berth__fd_release(mmu->uffd);
+	mmu->uffd = -1;
+	return berth_mmu_reopen(mmu) == 0;
+}
+
 static int uffd_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 {
 	struct uffdio_register range = {
 		.range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) },
 		.mode = UFFDIO_REGISTER_MODE_WP,
 	};
+	int result = ioctl(mmu->uffd, UFFDIO_REGISTER, &range);
 
-	if (ioctl(mmu->uffd, UFFDIO_REGISTER, &range) != 0)
+	if (result != 0 && (errno == EBADF || errno == ENOTTY) && uffd_open_again(mmu))
+		result = ioctl(mmu->uffd, UFFDIO_REGISTER, &range);
+	if (result != 0)
 		return -BERTH_ENOMEM;
 	if (uffd_write_protect(mmu, page, nr_pages, true) != 0) {
 		ioctl(mmu->uffd, UFFDIO_UNREGISTER, &range.range);
@@ -163,8 +174,17 @@ static void uffd_unprotect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pag
 	(void)ioctl(mmu->uffd, UFFDIO_UNREGISTER, &range);
 }
 
-static void uffd_wake(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
+static void open_part(void *ctx, uint64_t page, uint64_t nr_pages)
 {
+	int saved = errno;
+
+	(void)uffd_write_protect(ctx, page, nr_pages, false);
+	errno = saved;
+}
+
+static void uffd_wake(void *ctx, uint64_t page, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
 	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
 
 	(void)ioctl(mmu->uffd, UFFDIO_WAKE, &range);
@@ -500,6 +520,10 @@ const struct berth_mmu_ops berth_mmu_linux_ops = {
 	.prepare = prepare,
 	.copy = copy,
 	.zero = zero,
+	.receive = berth_mmu_receive,
+	.push = berth_mmu_push,
+	.open = open_part,
+	.wake = uffd_wake,
 	.forget_protection = forget_protection,
 	.begin = begin,
 	.end = end,
@@ -512,7 +536,7 @@ int berth_mmu_open(struct berth_mmu *mmu, struct berth_memory *memory, size_t by
 {
 	int error;
 
-	*mmu = (struct berth_mmu){ .memory = memory, .mover = mover, .uffd = -1 };
+	*mmu = (struct berth_mmu){ .memory = memory, .mover = mover, .uffd = -1, .child_uffd = -1 };
 	bytes = (bytes + BERTH_HUGE_BYTES - 1) & ~(size_t)(BERTH_HUGE_BYTES - 1);
 	error = berth_uffd_open(&mmu->mover, &mmu->uffd);
 	if (error)
