@@ -297,21 +297,29 @@ static void *shuffle(void *unused)
 	return unused;
 }
 
-static int start_thread(void *(*body)(void *))
+int berth__start_thread(void *(*body)(void *), pthread_t *thread)
 {
-	pthread_t thread;
 	sigset_t all, old;
 	int error;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's signals are the program's */
-	error = pthread_create(&thread, NULL, body, NULL);
+	error = pthread_create(thread, NULL, body, NULL);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (error)
 		return -BERTH_ENOMEM;
-	pthread_detach(thread);
 	berth__fork_hooks.own_threads++;
 	return 0;
+}
+
+static int start_detached(void *(*body)(void *))
+{
+	pthread_t thread;
+	int error = berth__start_thread(body, &thread);
+
+	if (!error)
+		pthread_detach(thread);
+	return error;
 }
 
 int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *record,
@@ -329,15 +337,24 @@ int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *
 		uint64_t start = record->start_ns + wanted->start_ns;
 
 		control.claims[i].claim = wanted;
-		control.claims[i].next_ns = atomic_load(&wanted->done) >= wanted->repeat ? NEVER :
-					    start > now                                  ? start :
-											   now;
+		control.claims[i].next_ns = getpid() != record->root_pid ||
+							    atomic_load(&wanted->done) >=
+								    wanted->repeat ?
+						    NEVER :
+					    start > now ? start :
+							  now;
 	}
 	sample(now, true);
-	error = start_thread(run);
+	error = start_detached(run);
 	if (!error && record->stress)
-		error = start_thread(shuffle);
+		error = start_detached(shuffle);
 	return error;
+}
+
+void berth__control_forget(void)
+{
+	control.pool = NULL;
+	berth__fork_hooks.own_threads = 0;
 }
 
 void berth__control_finish(void)

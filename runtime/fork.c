@@ -75,6 +75,16 @@ void berth__fork_remove(struct berth_pool_impl *pool)
 	pthread_mutex_unlock(&fork_lock);
 }
 
+void berth__fork_block(void)
+{
+	pthread_mutex_lock(&fork_lock);
+}
+
+void berth__fork_unblock(void)
+{
+	pthread_mutex_unlock(&fork_lock);
+}
+
 /* ---- FILE locks ------------------------------------------------------------------------------------------- */
 
 #ifdef __GLIBC__

@@ -36,6 +36,8 @@ static struct {
 	uint64_t nr_pages;
 	uint64_t *committed;            /* bit a page */
 	_Atomic uint64_t foreign_bytes; /* mapped by us outside the space */
+	char *base_blocks; /* while starting: ordinary memory for jemalloc's own needs */
+	size_t base_bytes;
 } heap;
 
 /* ---- Addresses ------------------------------------------------------------------------------------------- */
@@ -85,6 +87,18 @@ bool berth__heap_zero(void *address, size_t bytes)
 	}
 	berth_unlock(&heap.lock);
 	return all;
+}
+
+int berth__heap_make_private(const void *address, size_t bytes)
+{
+	uint64_t page = page_of(address), end;
+
+	if (!bytes)
+		return 0;
+	end = page_of((const char *)address + bytes - 1) + 1;
+	if (end > heap.nr_pages)
+		return -BERTH_EINVAL;
+	return berth_space_make_private(heap.pool->space, page, end - page);
 }
 
 int berth__heap_pin(const void *address, size_t bytes, const char *name, uint64_t *pin)
@@ -188,13 +202,29 @@ static bool commit_locked(uint64_t page, uint64_t end)
 
 /* ---- Decommit ------------------------------------------------------------------------------------------------ */
 
-/* Zeroes what stays mapped of [page, end): the next user expects fresh memory. */
+/*
+ * Zeroes what stays mapped of [page, end): the next user expects fresh memory. Private pages are mapped
+ * anew: the last user may have protected or locked them.
+ */
 static void zero_pages(uint64_t page, uint64_t end)
 {
-	for (; page < end; page++)
-		if (berth_space_lookup(heap.pool->space, page) != BERTH_PFN_NONE)
-			memset(heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT), 0,
-			       BERTH_PAGE_SIZE);
+	while (page < end) {
+		berth_pfn_t pfn = berth_space_lookup(heap.pool->space, page);
+		char *at = heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT);
+		uint64_t next = page + 1;
+
+		if (pfn == BERTH_PFN_PRIVATE) {
+			while (next < end &&
+			       berth_space_lookup(heap.pool->space, next) == BERTH_PFN_PRIVATE)
+				next++;
+			if (mmap(at, (next - page) << BERTH_PAGE_SHIFT, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+				memset(at, 0, (next - page) << BERTH_PAGE_SHIFT);
+		} else if (pfn != BERTH_PFN_NONE) {
+			memset(at, 0, BERTH_PAGE_SIZE);
+		}
+		page = next;
+	}
 }
 
 /* Gives [page, end) back, or zeroes it when it must stay. Lock held. */
@@ -263,6 +293,22 @@ static void *alloc_foreign(size_t size, size_t alignment)
 	return at;
 }
 
+/*
+ * Each arena begins with a block for its own records, of which little is used: out of the pool it would
+ * hold 2 MiB resident for each.
+ */
+static void *take_base_block(size_t size, size_t alignment)
+{
+	size_t skip = -(uintptr_t)heap.base_blocks & (alignment - 1);
+	char *at = heap.base_blocks + skip;
+
+	if (skip + size < size || skip + size > heap.base_bytes)
+		return NULL;
+	heap.base_blocks = at + size;
+	heap.base_bytes -= skip + size;
+	return at;
+}
+
 static void *hook_alloc(extent_hooks_t *hooks, void *wanted, size_t size, size_t alignment,
 			bool *zero, bool *commit, unsigned arena)
 {
@@ -273,6 +319,13 @@ static void *hook_alloc(extent_hooks_t *hooks, void *wanted, size_t size, size_t
 	(void)arena;
 	if (wanted)
 		return NULL; /* addresses only ever grow */
+	if (heap.base_blocks) {
+		void *block = take_base_block(size, alignment);
+
+		*zero = *commit = true;
+		if (block)
+			return block;
+	}
 	berth_lock(&heap.lock);
 	taken = take_addresses_locked(size >> BERTH_PAGE_SHIFT, align_pages ? align_pages : 1,
 				      &page);
@@ -432,17 +485,23 @@ static int use_hooks(void)
 	extent_hooks_t *ours = &heap_hooks;
 	unsigned nr_arenas;
 	size_t size = sizeof(nr_arenas);
+	int error = 0;
 
 	if (mallctl("opt.narenas", &nr_arenas, &size, NULL, 0) != 0)
 		return -BERTH_EINVAL;
-	for (unsigned i = 0; i < nr_arenas; i++) {
+	heap.base_bytes = nr_arenas * (size_t)BERTH_HUGE_BYTES;
+	heap.base_blocks = berth_reserve_aligned(heap.base_bytes);
+	if (heap.base_blocks && mprotect(heap.base_blocks, heap.base_bytes, PROT_READ | PROT_WRITE))
+		heap.base_blocks = NULL;
+	for (unsigned i = 0; i < nr_arenas && !error; i++) {
 		char name[48];
 
 		snprintf(name, sizeof(name), "arena.%u.extent_hooks", i);
 		if (mallctl(name, NULL, NULL, &ours, sizeof(ours)) != 0)
-			return -BERTH_EINVAL;
+			error = -BERTH_EINVAL;
 	}
-	return 0;
+	heap.base_blocks = NULL;
+	return error;
 }
 
 int berth__heap_init(struct berth_pool_impl *pool)

@@ -19,6 +19,12 @@ bool berth__heap_contains(const void *address);
  */
 bool berth__heap_zero(void *address, size_t bytes);
 /*
+ * Makes the pages that contain [address, address + bytes) ordinary private memory for as long as they are
+ * allocated: they stay at their address with their contents, and never move. What lies outside the
+ * pool is so already. Errors as berth_space_make_private().
+ */
+int berth__heap_make_private(const void *address, size_t bytes);
+/*
  * Pins heap memory, long-term if it can be moved out of the areas. What of it lies outside the pool
  * never moves: then only the part after it is pinned. Errors as berth_space_pin().
  */

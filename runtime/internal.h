@@ -68,10 +68,22 @@ struct berth_pool_impl {
 	struct berth_regions regions;
 };
 
+/* For berth__pool_open(), besides the public flags: areas become resident as they are used. So a process can
+ * have a pool that it hardly uses. */
+#define BERTH_POOL_SPARSE (1u << 16)
+
 /* Opens as berth_pool_open() does; space_bytes: addresses for movable memory, 0 picks. */
 int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 		     struct berth_pool_impl **pool);
 void berth__pool_close(struct berth_pool_impl *pool);
+/* In a forked child, after the copying: gives up what is the parent's. Nothing but the space, with its
+ * addresses and what is mapped there, is left. */
+void berth__pool_leave(struct berth_pool_impl *pool);
+/*
+ * After that: a new pool for the same space; `params` as for the first. Errors as berth_pool_open(); then it is as
+ * before, and can be tried again. The caller has the lock that keeps forks away (berth__fork_block()).
+ */
+int berth__pool_revive(struct berth_pool_impl *pool, const struct berth_pool_params *params);
 struct berth_pool_area *berth__pool_area(struct berth_pool_impl *pool, const char *name);
 int berth__pool_claim(struct berth_pool_impl *pool, const char *area, size_t bytes,
 		      const struct berth_claim_options *options, struct berth_buffer *buffer,
@@ -89,12 +101,15 @@ void berth__fork_register(void);
 /* Pools whose spaces a fork must copy. -ENOSPC: too many. */
 int berth__fork_add(struct berth_pool_impl *pool);
 void berth__fork_remove(struct berth_pool_impl *pool);
+/* Keeps forks away for a moment, as long as nothing that a forking thread may hold is waited for. */
+void berth__fork_block(void);
+void berth__fork_unblock(void);
 /* The heap's part, when there is one: called around the spaces' own. */
 struct berth_fork_hooks {
 	void (*prepare)(void);
 	void (*parent)(void);
 	void (*child)(void);
-	unsigned own_threads; /* threads of ours that never write to movable memory */
+	_Atomic unsigned own_threads; /* threads of ours that never write to movable memory */
 };
 extern struct berth_fork_hooks berth__fork_hooks;
 

@@ -46,6 +46,7 @@ static void poison(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
 {
 	struct berth_pool_impl *pool = ctx;
 
+	berth_memory_used(&pool->memory, pfn << BERTH_PAGE_SHIFT, nr_pages << BERTH_PAGE_SHIFT);
 	memset(berth_memory_at(&pool->memory, pfn), 0xdb, (size_t)nr_pages << BERTH_PAGE_SHIFT);
 }
 
@@ -83,7 +84,8 @@ static int check_params(const struct berth_pool_params *params, size_t *bytes)
 
 	if (!params || params->nr_areas > BERTH_MAX_POOL_AREAS ||
 	    (params->nr_areas && !params->areas) ||
-	    (params->flags & ~(unsigned)(BERTH_POOL_POISON | BERTH_POOL_RESIDENT)) ||
+	    (params->flags &
+	     ~(unsigned)(BERTH_POOL_POISON | BERTH_POOL_RESIDENT | BERTH_POOL_SPARSE)) ||
 	    params->bytes > most)
 		return -BERTH_EINVAL;
 	for (unsigned i = 0; i < params->nr_areas; i++) {
@@ -129,7 +131,7 @@ static int check_system(const struct berth_pool_params *params, size_t bytes)
 	if (length <= 0)
 		return 0;
 	text[length] = 0;
-	for (unsigned i = 0; i < params->nr_areas; i++)
+	for (unsigned i = 0; i < params->nr_areas && !(params->flags & BERTH_POOL_SPARSE); i++)
 		resident += round_up(params->areas[i].bytes, BERTH_HUGE_BYTES);
 	if (params->flags & BERTH_POOL_RESIDENT)
 		resident = bytes;
@@ -187,8 +189,10 @@ static int open_areas(struct berth_pool_impl *pool, const struct berth_pool_para
 		offset += area->bytes;
 		pool->nr_areas++;
 	}
-	if (!error && params->flags & BERTH_POOL_RESIDENT)
+	if (params->flags & BERTH_POOL_RESIDENT)
 		offset = pool->memory.bytes;
+	if (params->flags & BERTH_POOL_SPARSE)
+		offset = 0;
 	return error || !offset ? error : berth_memory_populate(&pool->memory, 0, offset);
 }
 
@@ -232,6 +236,32 @@ static int open_space(struct berth_pool_impl *pool, size_t space_bytes, enum ber
 	return 0;
 }
 
+/* All but the space. */
+static int open_frames(struct berth_pool_impl *pool, const struct berth_pool_params *params,
+		       size_t bytes)
+{
+	int error = berth_memory_open(&pool->memory, bytes);
+
+	if (params->flags & BERTH_POOL_POISON)
+		pool->port.poison = poison;
+	if (!error)
+		error = open_zone(pool, bytes);
+	return error ? error : open_areas(pool, params);
+}
+
+static void close_frames(struct berth_pool_impl *pool)
+{
+	for (unsigned i = 0; i < pool->nr_areas; i++)
+		if (pool->areas[i].cma)
+			unmap(berth_cma_bitmap(pool->areas[i].cma),
+			      berth_cma_bitmap_bytes(pages_of(pool->areas[i].bytes), 0));
+	pool->nr_areas = 0;
+	unmap(pool->metadata, pool->metadata_bytes);
+	pool->metadata = NULL;
+	pool->zone = NULL;
+	berth_memory_close(&pool->memory);
+}
+
 int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 		     struct berth_pool_impl **out)
 {
@@ -252,13 +282,7 @@ int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 	pool->mmu.uffd = -1;
 	pool->memory.fd = -1;
 	pool->port = *berth_port_linux_ops();
-	if (params->flags & BERTH_POOL_POISON)
-		pool->port.poison = poison;
-	error = berth_memory_open(&pool->memory, bytes);
-	if (!error)
-		error = open_zone(pool, bytes);
-	if (!error)
-		error = open_areas(pool, params);
+	error = open_frames(pool, params, bytes);
 	if (!error)
 		error = open_space(pool, space_bytes, mover);
 	if (!error)
@@ -274,19 +298,42 @@ int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 void berth__pool_close(struct berth_pool_impl *pool)
 {
 	berth__fork_remove(pool);
-	for (unsigned i = 0; i < pool->nr_areas; i++)
-		if (pool->areas[i].cma)
-			unmap(berth_cma_bitmap(pool->areas[i].cma),
-			      berth_cma_bitmap_bytes(pages_of(pool->areas[i].bytes), 0));
 	if (pool->space) {
 		unmap(berth_space_table(pool->space), pool->regions.nr_pages * sizeof(uint32_t));
 		unmap(pool->space, berth_space_size());
 	}
 	if (pool->mmu.base)
 		berth_mmu_close(&pool->mmu);
-	unmap(pool->metadata, pool->metadata_bytes);
-	berth_memory_close(&pool->memory);
+	close_frames(pool);
 	unmap(pool, sizeof(*pool));
+}
+
+/* ---- In a forked child --------------------------------------------------------------------------------- */
+
+void berth__pool_leave(struct berth_pool_impl *pool)
+{
+	berth_port_linux_fork_child();
+	close_frames(pool);
+	atomic_store(&pool->claims_held, 0);
+}
+
+int berth__pool_revive(struct berth_pool_impl *pool, const struct berth_pool_params *params)
+{
+	size_t bytes;
+	int error = check_params(params, &bytes);
+
+	if (!error)
+		error = check_system(params, bytes);
+	pool->port = *berth_port_linux_ops(); /* registers this process */
+	if (!error)
+		error = open_frames(pool, params, bytes);
+	if (!error)
+		error = berth_mmu_reopen(&pool->mmu);
+	if (!error)
+		error = berth_space_attach(pool->space, pool->zone);
+	if (error)
+		close_frames(pool);
+	return error;
 }
 
 /* ---- Claims -------------------------------------------------------------------------------------------- */
@@ -337,6 +384,13 @@ int berth__pool_claim(struct berth_pool_impl *pool, const char *name, size_t byt
 	error = berth_cma_alloc(area->cma, &params, &pfn, report);
 	if (error)
 		return error;
+	/* No work, but for areas that become resident as they are used. */
+	if (berth_memory_populate(&pool->memory, pfn << BERTH_PAGE_SHIFT,
+				  params.nr_pages << BERTH_PAGE_SHIFT) != 0) {
+		if (berth_cma_release(area->cma, pfn, params.nr_pages) != 0)
+			abort(); /* it was claimed a line above */
+		return report->error = -BERTH_ENOMEM;
+	}
 	*buffer = (struct berth_buffer){
 		.address = berth_memory_at(&pool->memory, pfn),
 		.bytes = params.nr_pages << BERTH_PAGE_SHIFT,
@@ -344,7 +398,8 @@ int berth__pool_claim(struct berth_pool_impl *pool, const char *name, size_t byt
 		.area = area->name,
 	};
 	if (options->flags & BERTH_ZERO)
-		memset(buffer->address, 0, buffer->bytes);
+		berth_memory_zero(&pool->memory, buffer->offset, buffer->bytes);
+	berth_memory_used(&pool->memory, buffer->offset, buffer->bytes);
 	atomic_fetch_add(&pool->claims_held, 1);
 	return 0;
 }

@@ -2,8 +2,12 @@
 /*
  * The preload library: started in every process of a program under `berth run`.
  *
- * The program's first process gets a pool, its heap moves in, and the control thread starts. Other
- * processes (children after exec, copies after fork) run on ordinary memory and say so in the record.
+ * Each process has a pool of its own. One that was started by exec gets it here, before main: its heap
+ * moves in, and the control thread starts. A forked child begins with a private copy of its parent's heap; when
+ * it has lived for LATE_NS without an exec, it gets a pool too, for what its heap needs from then on. The
+ * areas of the program's first process are resident from the start; those of the others become so as they are used,
+ * since there may be many and most end soon.
+ *
  * Whatever goes wrong here, the program runs on, and the record says what.
  */
 #define _GNU_SOURCE
@@ -12,9 +16,12 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/control.h"
@@ -22,8 +29,12 @@
 #include "runtime/internal.h"
 #include "runtime/run_record.h"
 
+#define LATE_NS 20000000 /* most forked children exec or end sooner */
+
 static struct berth_run_record *record;
 static struct berth_run_process *process;
+static struct berth_pool_impl *pool; /* this process's; NULL: it has none */
+static pid_t pool_pid; /* whose it is: a forked child has only the addresses of its parent's */
 
 /*
  * jemalloc registers its fork handlers when it starts, which is before any constructor. Ours have to
@@ -69,6 +80,27 @@ static struct berth_run_record *map_record(void)
 	return at;
 }
 
+/* The table is full: takes the place of a process that has ended without a claim. NULL: none, and this
+ * process isn't listed. */
+static struct berth_run_process *replace_process_record(void)
+{
+	for (int i = 0; i < BERTH_RUN_PROCESSES; i++) {
+		struct berth_run_process *one = &record->processes[i];
+		uint32_t used = 1;
+
+		if (one->pid == record->root_pid || atomic_load(&one->claims_ok) ||
+		    atomic_load(&one->claims_failed) || kill(one->pid, 0) == 0 || errno != ESRCH ||
+		    !atomic_compare_exchange_strong(&one->used, &used, 2))
+			continue;
+		memset((char *)one + sizeof(one->used), 0, sizeof(*one) - sizeof(one->used));
+		one->pid = getpid();
+		snprintf(one->program, sizeof(one->program), "%s", program_invocation_short_name);
+		atomic_store(&one->used, 1);
+		return one;
+	}
+	return NULL;
+}
+
 /* This process's record: the one it had before an exec, or a new one. */
 static struct berth_run_process *take_process_record(void)
 {
@@ -83,6 +115,7 @@ static struct berth_run_process *take_process_record(void)
 		one->why_no_pool[0] = 0;
 		return one;
 	}
+	atomic_fetch_add(&record->nr_processes, 1);
 	for (int i = 0; i < BERTH_RUN_PROCESSES; i++) {
 		struct berth_run_process *one = &record->processes[i];
 		uint32_t unused = 0;
@@ -93,7 +126,7 @@ static struct berth_run_process *take_process_record(void)
 		snprintf(one->program, sizeof(one->program), "%s", program_invocation_short_name);
 		return one;
 	}
-	return NULL; /* too many processes: this one isn't listed */
+	return replace_process_record();
 }
 
 /* The program must not be harmed by what Berth can't do: it runs on without a pool. */
@@ -115,48 +148,54 @@ static void say(const char *what)
 	}
 }
 
-static int open_pool(struct berth_pool_impl **pool)
-{
+struct wanted_pool {
+	struct berth_pool_params params;
 	struct berth_area_params areas[BERTH_RUN_AREAS];
-	struct berth_pool_params params = {
+};
+
+/* What the record asks for. */
+static void describe_pool(struct wanted_pool *wanted)
+{
+	const bool first = record->root_pid == getpid();
+
+	wanted->params = (struct berth_pool_params){
 		.bytes = record->pool_bytes,
-		.areas = areas,
+		.areas = wanted->areas,
 		.nr_areas = record->nr_areas,
-		.flags = record->poison ? BERTH_POOL_POISON : 0,
+		.flags = (record->poison ? BERTH_POOL_POISON : 0u) |
+			 (first ? 0u : BERTH_POOL_SPARSE),
 		.mover = record->mover,
 	};
-
 	for (uint32_t i = 0; i < record->nr_areas; i++)
-		areas[i] = (struct berth_area_params){
+		wanted->areas[i] = (struct berth_area_params){
 			.name = record->areas[i].name,
 			.bytes = record->areas[i].bytes,
 			.lend = BERTH_LEND_FIRST,
 		};
-	return berth__pool_open(&params, (size_t)256 << 30, pool);
 }
 
-static void live_in_pool(void)
+static void go_without_error(int error)
 {
-	struct berth_pool_impl *pool;
-	const char *notice;
-	char why[160];
-	int error = open_pool(&pool);
+	char why[128];
 
-	if (!error)
-		error = berth__heap_init(pool);
-	if (error) {
-		snprintf(why, sizeof(why), "%s (%s); the program runs on ordinary memory",
-			 berth_errname(error), berth_strerror(error));
-		go_without(why);
-		say(why);
-		return;
-	}
+	snprintf(why, sizeof(why), "%s (%s); the program runs on ordinary memory",
+		 berth_errname(error), berth_strerror(error));
+	go_without(why);
+	say(why);
+}
+
+/* The pool is there and the heap is in it: says so, and starts the control thread. */
+static void serve(bool aloud)
+{
+	const char *notice = berth_mover_notice(pool->mmu.mover);
+
+	pool_pid = getpid();
+	process->why_no_pool[0] = 0;
 	snprintf(process->mover, sizeof(process->mover), "%s", berth_mover_name(pool->mmu.mover));
-	notice = berth_mover_notice(pool->mmu.mover);
-	if (notice) {
+	if (notice)
 		snprintf(process->notice, sizeof(process->notice), "%s", notice);
+	if (notice && aloud)
 		say(notice);
-	}
 	atomic_store(&process->pool_bytes, pool->memory.bytes);
 	atomic_store(&process->area_bytes, 0);
 	for (unsigned i = 0; i < pool->nr_areas; i++)
@@ -167,14 +206,70 @@ static void live_in_pool(void)
 	}
 }
 
-/* A forked child is a process of its own, on a private copy of the heap. */
+static void live_in_pool(void)
+{
+	struct wanted_pool wanted;
+	struct berth_pool_impl *opened;
+	int error;
+
+	describe_pool(&wanted);
+	error = berth__pool_open(&wanted.params, (size_t)256 << 30, &opened);
+	if (!error)
+		error = berth__heap_init(opened);
+	if (error) {
+		go_without_error(error);
+		return;
+	}
+	pool = opened;
+	serve(record->root_pid == getpid());
+}
+
+/* ---- Forked children ---------------------------------------------------------------------------- */
+
+static void *live_in_pool_late(void *unused)
+{
+	const struct timespec pause = { .tv_nsec = LATE_NS };
+	struct wanted_pool wanted;
+	int error;
+
+	prctl(PR_SET_NAME, "berth-control");
+	nanosleep(&pause, NULL);
+	describe_pool(&wanted);
+	berth__fork_block();
+	error = berth__pool_revive(pool, &wanted.params);
+	if (error)
+		go_without_error(error);
+	else
+		serve(false);
+	berth__fork_unblock();
+	berth__fork_hooks.own_threads--; /* this one */
+	return unused;
+}
+
 static void (*heap_fork_child)(void);
+
+/* The first thing in a forked child. */
 static void fork_child(void)
 {
 	if (heap_fork_child)
 		heap_fork_child();
+	if (pool) {
+		berth__control_forget();
+		berth__pool_leave(pool);
+	}
 	process = take_process_record();
 	go_without("a forked child: its heap is a private copy");
+}
+
+/* The last: malloc and threads can be used again. */
+static void fork_child_late(void)
+{
+	pthread_t thread;
+
+	if (!pool || !process)
+		return;
+	if (berth__start_thread(live_in_pool_late, &thread) == 0)
+		pthread_detach(thread);
 }
 
 __attribute__((constructor)) static void start(void)
@@ -184,19 +279,18 @@ __attribute__((constructor)) static void start(void)
 	record = map_record();
 	if (record)
 		process = take_process_record();
-	if (process && record->root_pid != getpid())
-		go_without("a child process: only the program's first process has a pool");
-	else if (process)
+	if (process)
 		live_in_pool();
 	if (record) {
 		heap_fork_child = berth__fork_hooks.child;
 		berth__fork_hooks.child = fork_child;
+		pthread_atfork(NULL, NULL, fork_child_late);
 	}
 	errno = saved;
 }
 
 __attribute__((destructor)) static void finish(void)
 {
-	if (process && record && process->pid == getpid() && record->root_pid == getpid())
+	if (process && pool_pid == getpid())
 		berth__control_finish();
 }

@@ -80,7 +80,7 @@ struct berth_run_moment {
 };
 
 struct berth_run_process {
-	_Atomic uint32_t used; /* 1: taken */
+	_Atomic uint32_t used; /* 1: taken; 2: just changing hands */
 	int32_t pid;
 	char program[BERTH_RUN_NAME];
 	char why_no_pool[128]; /* empty: it has a pool */
@@ -115,6 +115,7 @@ struct berth_run_record {
 	uint32_t trust_direct_io;   /* move the heap although direct I/O may be under way in it */
 	uint32_t quarantine;        /* with stress: report writes to memory after it was moved */
 	char mover[BERTH_RUN_NAME]; /* empty: the best */
+	_Atomic uint64_t nr_processes; /* that there were; `processes` may have lost some of them */
 	struct berth_run_area areas[BERTH_RUN_AREAS];
 	struct berth_run_claim claims[BERTH_RUN_CLAIMS]; /* from the first area */
 	struct berth_run_process processes[BERTH_RUN_PROCESSES];

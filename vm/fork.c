@@ -162,3 +162,19 @@ int berth_space_fork_child(struct berth_space *space)
 	berth_unlock(&space->lock);
 	return error;
 }
+
+int berth_space_attach(struct berth_space *space, struct berth_zone *zone)
+{
+	int error = -BERTH_EINVAL;
+
+	berth__space_lock(space);
+	if (space->detached)
+		error = berth_owner_register(zone, &space->ops, space, &space->owner);
+	if (!error) {
+		space->zone = zone;
+		space->start_pfn = berth_zone_start_pfn(zone);
+		space->detached = false;
+	}
+	berth_unlock(&space->lock);
+	return error;
+}

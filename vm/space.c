@@ -12,6 +12,8 @@
  */
 #include "vm/internal.h"
 
+#define MAX_RUN (1u << BERTH_HUGE_ORDER) /* becomes private in one piece */
+
 _Noreturn void berth__space_panic(const struct berth_space *space, const char *what, uint64_t value,
 				  uint64_t expected)
 {
@@ -197,6 +199,12 @@ static bool cuts_pinned_locked(struct berth_space *space, uint64_t page, uint64_
 	return false;
 }
 
+static bool held_by_pin_locked(struct berth_space *space, uint64_t page, uint64_t nr_pages)
+{
+	return space->nr_pins && (berth__pin_holder_locked(space, page, nr_pages) ||
+				  cuts_pinned_locked(space, page, page + nr_pages));
+}
+
 int berth_space_unmap(struct berth_space *space, uint64_t page, uint64_t nr_pages)
 {
 	int error = 0;
@@ -204,13 +212,51 @@ int berth_space_unmap(struct berth_space *space, uint64_t page, uint64_t nr_page
 	if (!berth__in_space(space, page, nr_pages))
 		return -BERTH_EINVAL;
 	berth__space_lock(space);
-	if (space->nr_pins && (berth__pin_holder_locked(space, page, nr_pages) ||
-			       cuts_pinned_locked(space, page, page + nr_pages)))
+	if (held_by_pin_locked(space, page, nr_pages))
 		error = -BERTH_EBUSY;
 	if (!error)
 		error = space->mmu->unmap(space->mmu_ctx, page, nr_pages);
 	if (!error)
 		forget_locked(space, page, page + nr_pages);
+	berth_unlock(&space->lock);
+	return error;
+}
+
+/* One run of frames. S. */
+static int make_run_private_locked(struct berth_space *space, uint64_t page, uint64_t nr_pages)
+{
+	berth_pfn_t pfn = berth__entry_pfn(space, berth__entry(space, page));
+	int error;
+
+	if (space->mapping_budget && space->mappings + 2 > space->mapping_budget)
+		return -BERTH_ENOMEM;
+	error = space->mmu->make_private(space->mmu_ctx, page, pfn, nr_pages);
+	if (error)
+		return error;
+	if (berth_free_range(space->zone, pfn, nr_pages, space->owner) != 0)
+		berth__space_panic(space, "a mapped frame isn't the space's", page, pfn);
+	berth__set_entries_locked(space, page, nr_pages, BERTH_ENTRY_PRIVATE);
+	return 0;
+}
+
+int berth_space_make_private(struct berth_space *space, uint64_t page, uint64_t nr_pages)
+{
+	uint64_t end = page + nr_pages;
+	int error = 0;
+
+	if (!berth__in_space(space, page, nr_pages))
+		return -BERTH_EINVAL;
+	berth__space_lock(space);
+	if (held_by_pin_locked(space, page, nr_pages))
+		error = -BERTH_EBUSY;
+	while (!error && page < end) {
+		uint64_t limit = end - page < MAX_RUN ? end : page + MAX_RUN;
+		uint64_t run_end = berth__run_end(space, page, limit);
+
+		if (berth__entry_is_frame(berth__entry(space, page)))
+			error = make_run_private_locked(space, page, run_end - page);
+		page = run_end;
+	}
 	berth_unlock(&space->lock);
 	return error;
 }
@@ -332,27 +378,6 @@ int berth_space_map(struct berth_space *space, uint64_t page, uint64_t nr_pages,
 	}
 	if (error && at > page && space->mmu->unmap(space->mmu_ctx, page, at - page) == 0)
 		forget_locked(space, page, at);
-	berth_unlock(&space->lock);
-	return error;
-}
-
-int berth_space_zero(struct berth_space *space, uint64_t page, uint64_t nr_pages)
-{
-	int error = 0;
-
-	if (!berth__in_space(space, page, nr_pages))
-		return -BERTH_EINVAL;
-	berth__space_lock(space);
-	for (uint64_t at = page; at < page + nr_pages; at++)
-		if (!berth__entry_is_frame(berth__entry(space, at)))
-			error = -BERTH_EINVAL;
-	for (uint64_t at = page; !error && at < page + nr_pages;) {
-		uint64_t run_end = berth__run_end(space, at, page + nr_pages);
-
-		space->mmu->zero(space->mmu_ctx, berth__entry_pfn(space, berth__entry(space, at)),
-				 run_end - at);
-		at = run_end;
-	}
 	berth_unlock(&space->lock);
 	return error;
 }

@@ -35,6 +35,10 @@ struct berth_mmu_ops {
 	int (*map)(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);
 	/* Maps nr pages to fresh zeroed memory outside the zone. */
 	int (*map_private)(void *mmu, uint64_t page, uint64_t nr_pages);
+	/* Replaces nr pages that are mapped to the frames from pfn on by fresh memory outside the zone
+	 * with the same contents. Readers go on, writers wait for the time it takes. Not called between
+	 * begin() and end(). */
+	int (*make_private)(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);
 	/* Makes nr pages inaccessible, keeping the addresses reserved. */
 	int (*unmap)(void *mmu, uint64_t page, uint64_t nr_pages);
 	/* Readers go on, writers wait. The pages are mapped to frames. */
@@ -102,8 +106,15 @@ int berth_space_map(struct berth_space *space, uint64_t page, uint64_t nr_pages,
  */
 int berth_space_unmap(struct berth_space *space, uint64_t page, uint64_t nr_pages) BERTH_MUST_CHECK;
 
-/* Zeroes mapped pages. -EINVAL: outside, or some page isn't mapped; unchanged. */
-int berth_space_zero(struct berth_space *space, uint64_t page, uint64_t nr_pages) BERTH_MUST_CHECK;
+/*
+ * Puts memory outside the zone, with the same contents, at pages that are mapped to frames, and frees the
+ * frames: these pages never move again, until they are unmapped. For memory that is used in a way that
+ * a move would break. Pages that aren't mapped to frames are left as they are.
+ * 0; -EINVAL: outside the space; -EBUSY: a page is pinned, or shares a block with one that is; -ENOMEM: the
+ * machine has no memory or mapping for it. On -ENOMEM a part may have been done, which is no harm.
+ */
+int berth_space_make_private(struct berth_space *space, uint64_t page,
+			     uint64_t nr_pages) BERTH_MUST_CHECK;
 
 /* Where a page is: a frame, BERTH_PFN_NONE when unmapped, BERTH_PFN_PRIVATE outside the zone. Takes
  * no lock: exact only while nothing moves. */
@@ -141,6 +152,11 @@ int berth_space_fork_prepare(struct berth_space *space, bool protect,
 			     uint64_t own_page) BERTH_MUST_CHECK;
 void berth_space_fork_parent(struct berth_space *space);
 int berth_space_fork_child(struct berth_space *space) BERTH_MUST_CHECK;
+/*
+ * In a child: from now on the space maps the frames of `zone`, the child's own. What is mapped already
+ * stays where it is, outside. -EINVAL: the space has a zone; -ENOSPC: this one has no owner slot left.
+ */
+int berth_space_attach(struct berth_space *space, struct berth_zone *zone) BERTH_MUST_CHECK;
 
 /* ---- Statistics ---------------------------------------------------------------------------------- */
 

@@ -50,6 +50,7 @@ static int map_frames(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pag
 		errno = saved;
 		return -BERTH_ENOMEM;
 	}
+	berth_memory_used(mmu->memory, bytes_of(pfn), bytes_of(nr_pages));
 	return 0;
 }
 
@@ -334,6 +335,15 @@ static void unprotect(void *ctx, uint64_t page, uint64_t nr_pages)
 	errno = saved;
 }
 
+/* Protected pages have got a new mapping: whoever waits for them goes on. */
+static void remapped(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
+{
+	if (mmu->mover == BERTH_MOVER_MPROTECT)
+		gate_reopened(mmu, nr_pages);
+	else
+		uffd_wake(mmu, page, nr_pages);
+}
+
 static int remap(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
@@ -342,10 +352,7 @@ static int remap(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
 	error = map_frames(mmu, page, pfn, nr_pages);
 	if (error)
 		return error;
-	if (mmu->mover == BERTH_MOVER_MPROTECT)
-		gate_reopened(mmu, nr_pages);
-	else
-		uffd_wake(mmu, page, nr_pages);
+	remapped(mmu, page, nr_pages);
 	errno = saved;
 	return 0;
 }
@@ -376,6 +383,7 @@ static void copy(void *ctx, berth_pfn_t dst, berth_pfn_t src, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
 
+	berth_memory_used(mmu->memory, bytes_of(dst), bytes_of(nr_pages));
 	memcpy(berth_memory_at(mmu->memory, dst), berth_memory_at(mmu->memory, src),
 	       bytes_of(nr_pages));
 }
@@ -384,20 +392,7 @@ static void zero(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
 
-	memset(berth_memory_at(mmu->memory, pfn), 0, bytes_of(nr_pages));
-}
-
-static void forget_protection(void *ctx)
-{
-	struct berth_mmu *mmu = ctx;
-
-	/* The userfaultfd is the parent's: it would act on the parent's memory. */
-	if (mmu->uffd >= 0)
-		close(mmu->uffd);
-	mmu->uffd = -1;
-	mmu->gated_pages = 0;
-	if (atomic_load(&mmu->gate) & 1)
-		gate_open(mmu);
+	berth_memory_zero(mmu->memory, bytes_of(pfn), bytes_of(nr_pages));
 }
 
 static void begin(void *ctx)
@@ -418,10 +413,55 @@ static void end(void *ctx)
 	pthread_sigmask(SIG_SETMASK, &mmu->old_mask, NULL);
 }
 
+static int make_private(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
+	size_t bytes = bytes_of(nr_pages);
+	int saved = errno, error = 0;
+	void *fresh = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (fresh == MAP_FAILED) {
+		errno = saved;
+		return -BERTH_ENOMEM;
+	}
+	begin(mmu);
+	error = protect(mmu, page, nr_pages);
+	if (!error) {
+		memcpy(fresh, berth_memory_at(mmu->memory, pfn), bytes);
+		if (mremap(fresh, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   address(mmu, page)) == MAP_FAILED) {
+			unprotect(mmu, page, nr_pages);
+			error = -BERTH_ENOMEM;
+		} else {
+			remapped(mmu, page, nr_pages);
+		}
+	}
+	end(mmu);
+	if (error)
+		munmap(fresh, bytes);
+	errno = saved;
+	return error;
+}
+
+static void forget_protection(void *ctx)
+{
+	struct berth_mmu *mmu = ctx;
+
+	/* The userfaultfd is the parent's: it would act on the parent's memory. */
+	if (mmu->uffd >= 0)
+		close(mmu->uffd);
+	mmu->uffd = -1;
+	mmu->gated_pages = 0;
+	if (atomic_load(&mmu->gate) & 1)
+		gate_open(mmu);
+}
+
 const struct berth_mmu_ops berth_mmu_linux_ops = {
 	.map = map_frames,
 	.map_private = map_private,
 	.copy_private = copy_private,
+	.make_private = make_private,
 	.unmap = unmap,
 	.protect = protect,
 	.unprotect = unprotect,
@@ -459,6 +499,13 @@ int berth_mmu_open(struct berth_mmu *mmu, struct berth_memory *memory, size_t by
 	if (error)
 		berth_mmu_close(mmu);
 	return error;
+}
+
+int berth_mmu_reopen(struct berth_mmu *mmu)
+{
+	if (mmu->uffd >= 0 || mmu->mover == BERTH_MOVER_MPROTECT)
+		return 0;
+	return berth_uffd_open(&mmu->mover, &mmu->uffd);
 }
 
 void berth_mmu_close(struct berth_mmu *mmu)

@@ -34,6 +34,9 @@ extern const struct berth_mmu_ops berth_mmu_linux_ops;
  */
 int berth_mmu_open(struct berth_mmu *mmu, struct berth_memory *memory, size_t bytes,
 		   enum berth_mover mover);
+/* In a child, after forget_protection(): a mover of the child's own, the parent's kind if it can be had. Does
+ * nothing when there is one. Errors as above. */
+int berth_mmu_reopen(struct berth_mmu *mmu);
 /* Only when nobody uses the addresses any more. */
 void berth_mmu_close(struct berth_mmu *mmu);
 

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -78,9 +79,9 @@ int berth_memory_open(struct berth_memory *memory, size_t bytes)
 	fd = berth_fd_move_up(fd);
 	memory->fd = fd;
 	memory->linear = berth_reserve_aligned(bytes);
-	memory->resident = mmap(NULL, nr_huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-				-1, 0);
-	if (!memory->linear || memory->resident == MAP_FAILED || ftruncate(fd, (off_t)bytes) != 0 ||
+	memory->state = mmap(NULL, nr_huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			     0);
+	if (!memory->linear || memory->state == MAP_FAILED || ftruncate(fd, (off_t)bytes) != 0 ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
 	    mmap(memory->linear, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
 		    MAP_FAILED) {
@@ -95,8 +96,8 @@ void berth_memory_close(struct berth_memory *memory)
 {
 	if (memory->linear)
 		munmap(memory->linear, memory->bytes);
-	if (memory->resident && memory->resident != MAP_FAILED)
-		munmap((void *)memory->resident, memory->bytes / BERTH_HUGE_BYTES);
+	if (memory->state && memory->state != MAP_FAILED)
+		munmap((void *)memory->state, memory->bytes / BERTH_HUGE_BYTES);
 	if (memory->fd >= 0)
 		close(memory->fd);
 	*memory = (struct berth_memory){ .fd = -1 };
@@ -118,18 +119,52 @@ static int populate_one(struct berth_memory *memory, size_t index)
 	return madvise(at, BERTH_HUGE_BYTES, MADV_POPULATE_WRITE) == 0 ? 0 : -BERTH_ENOMEM;
 }
 
+/* From one state to the next, unless somebody else did it. */
+static void mark(struct berth_memory *memory, size_t index, uint8_t from, uint8_t to)
+{
+	atomic_compare_exchange_strong(&memory->state[index], &from, to);
+}
+
 int berth_memory_populate(struct berth_memory *memory, size_t offset, size_t bytes)
 {
 	size_t last = (offset + bytes - 1) / BERTH_HUGE_BYTES;
 	int saved = errno, error = 0;
 
 	for (size_t index = offset / BERTH_HUGE_BYTES; index <= last && !error; index++) {
-		if (atomic_load_explicit(&memory->resident[index], memory_order_acquire))
+		if (atomic_load_explicit(&memory->state[index], memory_order_acquire))
 			continue;
 		error = populate_one(memory, index);
 		if (!error)
-			atomic_store_explicit(&memory->resident[index], 1, memory_order_release);
+			mark(memory, index, BERTH_MEMORY_ABSENT, BERTH_MEMORY_FRESH);
 	}
 	errno = saved;
 	return error;
+}
+
+void berth_memory_used(struct berth_memory *memory, size_t offset, size_t bytes)
+{
+	size_t last = (offset + bytes - 1) / BERTH_HUGE_BYTES;
+
+	for (size_t index = offset / BERTH_HUGE_BYTES; index <= last; index++)
+		if (atomic_load_explicit(&memory->state[index], memory_order_relaxed) !=
+		    BERTH_MEMORY_USED)
+			mark(memory, index, BERTH_MEMORY_FRESH, BERTH_MEMORY_USED);
+}
+
+void berth_memory_zero(struct berth_memory *memory, size_t offset, size_t bytes)
+{
+	while (bytes) {
+		size_t index = offset / BERTH_HUGE_BYTES;
+		size_t part = BERTH_HUGE_BYTES - offset % BERTH_HUGE_BYTES;
+		uint8_t fresh = BERTH_MEMORY_FRESH;
+
+		if (part > bytes)
+			part = bytes;
+		/* Whoever had a part of a fresh page before would have marked it. */
+		if (!atomic_compare_exchange_strong(&memory->state[index], &fresh,
+						    BERTH_MEMORY_USED))
+			memset(memory->linear + offset, 0, part);
+		offset += part;
+		bytes -= part;
+	}
 }

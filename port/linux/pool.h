@@ -13,10 +13,16 @@
 
 struct berth_memory {
 	int fd;
-	char *linear;              /* aligned to BERTH_HUGE_BYTES */
-	size_t bytes;              /* a multiple of BERTH_HUGE_BYTES */
-	_Atomic bool huge;         /* the kernel collapses it to huge pages */
-	_Atomic uint8_t *resident; /* one for each huge page: memory is behind it */
+	char *linear;           /* aligned to BERTH_HUGE_BYTES */
+	size_t bytes;           /* a multiple of BERTH_HUGE_BYTES */
+	_Atomic bool huge;      /* the kernel collapses it to huge pages */
+	_Atomic uint8_t *state; /* one for each huge page: enum berth_memory_state */
+};
+
+enum berth_memory_state {
+	BERTH_MEMORY_ABSENT,
+	BERTH_MEMORY_FRESH, /* resident, and zero: nobody has written to it yet */
+	BERTH_MEMORY_USED,
 };
 
 /* Inaccessible addresses for `bytes`, at a multiple of a huge page; NULL: there are none. */
@@ -33,6 +39,11 @@ void berth_memory_close(struct berth_memory *memory);
  * -ENOMEM: the system has no memory left.
  */
 int berth_memory_populate(struct berth_memory *memory, size_t offset, size_t bytes);
+
+/* Somebody may write to a resident range: it isn't fresh any more. */
+void berth_memory_used(struct berth_memory *memory, size_t offset, size_t bytes);
+/* Zeroes a resident range for whoever gets it now. Fresh memory isn't touched. */
+void berth_memory_zero(struct berth_memory *memory, size_t offset, size_t bytes);
 
 static inline char *berth_memory_at(const struct berth_memory *memory, berth_pfn_t pfn)
 {

@@ -103,6 +103,16 @@ uint32_t berth__thread_slot_acquire(void)
 	return BERTH_SLOT_REFUSED;
 }
 
+void berth_port_linux_fork_child(void)
+{
+	uint32_t slot = berth__thread_slot;
+
+	for (uint32_t word = 0; word < MAX_SLOTS / 64; word++)
+		atomic_store(&slots_taken[word], 0);
+	if (slot && slot != BERTH_SLOT_REFUSED)
+		atomic_store(&slots_taken[(slot - 1) / 64], 1ull << ((slot - 1) % 64));
+}
+
 /* ---- Operations ----------------------------------------------------------------------------------- */
 
 static uint64_t now_ns(void *ctx)

@@ -13,4 +13,7 @@
  */
 const struct berth_port_ops *berth_port_linux_ops(void);
 
+/* In a forked child: the slots of threads that aren't here are free. */
+void berth_port_linux_fork_child(void);
+
 #endif

@@ -24,6 +24,7 @@ enum rig_op {
 	RIG_REMAP,
 	RIG_PREPARE,
 	RIG_COPY_PRIVATE,
+	RIG_MAKE_PRIVATE,
 	RIG_NR_FAILING, /* the operations above can fail */
 	RIG_UNPROTECT = RIG_NR_FAILING,
 	RIG_WRITER_WAITS,
@@ -35,8 +36,9 @@ enum rig_op {
 };
 
 static const char *const rig_op_names[] __attribute__((unused)) = {
-	"map",       "map_private",  "unmap", "protect", "remap", "prepare", "copy_private",
-	"unprotect", "writer_waits", "copy",  "zero",    "begin", "end",
+	"map",     "map_private",  "unmap",        "protect",   "remap",
+	"prepare", "copy_private", "make_private", "unprotect", "writer_waits",
+	"copy",    "zero",         "begin",        "end",
 };
 
 struct rig_page {
@@ -313,6 +315,21 @@ static inline int rig_copy_private(void *mmu, uint64_t page, berth_pfn_t pfn, ui
 	return 0;
 }
 
+static inline int rig_make_private(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
+{
+	struct rig *rig = mmu;
+
+	assert_false(rig->begun);
+	if (rig_call(rig, RIG_MAKE_PRIVATE))
+		return -BERTH_ENOMEM;
+	for (uint64_t i = 0; i < nr_pages; i++) {
+		assert_int_equal(rig->pages[page + i].pfn, pfn + i);
+		rig->pages[page + i].private_content = test_frame(rig->tz, pfn + i)->content;
+		rig_set(rig, page + i, BERTH_PFN_PRIVATE);
+	}
+	return 0;
+}
+
 static inline void rig_forget_protection(void *mmu)
 {
 	struct rig *rig = mmu;
@@ -352,6 +369,7 @@ static const struct berth_mmu_ops rig_mmu_ops __attribute__((unused)) = {
 	.copy = rig_copy,
 	.zero = rig_zero,
 	.copy_private = rig_copy_private,
+	.make_private = rig_make_private,
 	.forget_protection = rig_forget_protection,
 	.begin = rig_begin,
 	.end = rig_end,

@@ -133,6 +133,12 @@ static void frames_appear_at_their_pages(void **state)
 	pattern_ok(address_of(m, 512), 512 * 4096, 1);
 	memset(address_of(m, 512), 1, 512 * 4096);
 	pattern_ok(berth_memory_at(&m->memory, pfn), 512 * 4096, 1);
+	/* Likewise, in place of frames that are in use. */
+	must(m->ops->map(&m->mmu, 512, pfn, 512));
+	must(m->ops->make_private(&m->mmu, 700, pfn + 188, 40));
+	pattern_ok(address_of(m, 512), 512 * 4096, 1);
+	memset(address_of(m, 700), 1, 40 * 4096);
+	pattern_ok(berth_memory_at(&m->memory, pfn), 512 * 4096, 1);
 	machine_close(m);
 }
 

@@ -87,7 +87,8 @@ static void bad_ranges_are_refused(void **state)
 
 		assert_int_equal(berth_space_map(rig->space, page, nr_pages, 0, 0), -BERTH_EINVAL);
 		assert_int_equal(berth_space_unmap(rig->space, page, nr_pages), -BERTH_EINVAL);
-		assert_int_equal(berth_space_zero(rig->space, page, nr_pages), -BERTH_EINVAL);
+		assert_int_equal(berth_space_make_private(rig->space, page, nr_pages),
+				 -BERTH_EINVAL);
 		assert_int_equal(berth_space_pin(rig->space, page, nr_pages, "x", false, &pin),
 				 -BERTH_EINVAL);
 		assert_false(berth_space_is_mapped(rig->space, page, nr_pages));
@@ -240,19 +241,33 @@ static void parts_are_unmapped(void **state)
 	rig_close(rig);
 }
 
-static void mapped_memory_can_be_zeroed(void **state)
+/* Contents stay, frames go back, and nothing moves there any more. */
+static void memory_can_be_made_private(void **state)
 {
 	struct rig *rig = rig_open();
+	uint64_t pin;
 
 	(void)state;
 	rig_map_and_write(rig, 512, 512, 9, 0);
 	rig_map_scattered(rig, 1024, 20, 0);
-	assert_int_equal(berth_space_zero(rig->space, 1000, 40), 0);
-	for (uint64_t page = 1000; page < 1040; page++)
-		rig->pages[page].expected = 0;
+	assert_int_equal(berth_space_make_private(rig->space, 1000, 60), 0); /* and a hole */
 	rig_ok(rig);
-	assert_int_equal(berth_space_zero(rig->space, 1000, 45), -BERTH_EINVAL);
-	assert_int_equal(berth_space_zero(rig->space, 500, 13), -BERTH_EINVAL);
+	assert_int_equal(rig_stats(rig).mapped_pages, 532 - 44);
+	assert_int_equal(rig_stats(rig).private_pages, 44);
+	assert_int_equal(zone_free_pages(rig->tz), RIG_FRAMES - 488);
+	assert_int_equal(berth_space_make_private(rig->space, 990, 60), 0); /* twice is no harm */
+	assert_int_equal(rig_stats(rig).private_pages, 54);
+	assert_int_equal(rig_empty_range(rig, RIG_START_PFN, AREA_PAGES, NULL), 0);
+	rig_ok(rig);
+	assert_int_equal(berth_space_pin(rig->space, 600, 1, "a", false, &pin), 0);
+	rig_forget_calls(rig);
+	assert_int_equal(berth_space_make_private(rig->space, 600, 1), -BERTH_EBUSY);
+	assert_int_equal(rig->calls[RIG_MAKE_PRIVATE], 0);
+	assert_int_equal(berth_space_unpin(rig->space, pin), 0);
+	assert_int_equal(berth_space_make_private(rig->space, rig->params.nr_pages - 1, 2),
+			 -BERTH_EINVAL);
+	assert_int_equal(berth_space_unmap(rig->space, 512, 600), 0);
+	assert_int_equal(rig_stats(rig).private_pages, 0);
 	rig_close(rig);
 }
 
@@ -1128,12 +1143,18 @@ static int act_fork(struct rig *rig)
 	return error;
 }
 
+static int act_make_private(struct rig *rig)
+{
+	return berth_space_make_private(rig->space, 3, 30);
+}
+
 static const struct scenario scenarios[] = {
 	{ "map", prepare_gaps, act_map, .error = -BERTH_ENOMEM },
 	{ "map, or private", prepare_gaps, act_map_private, .error = -BERTH_ENOMEM,
 	  .may_succeed = true },
 	{ "unmap", prepare_gaps, act_unmap, .error = -BERTH_ENOMEM },
 	{ "pin for long", prepare_pin, act_pin, .error = -BERTH_EBUSY, .may_move = true },
+	{ "make private", prepare_pin, act_make_private, .error = -BERTH_ENOMEM, .may_move = true },
 	{ "empty a range", prepare_blocks, act_empty, .error = -BERTH_EBUSY, .may_move = true },
 	{ "empty a range under writers", prepare_blocks, act_empty, .error = -BERTH_EBUSY,
 	  .may_move = true, .on_op = write_always },
@@ -1357,18 +1378,21 @@ static int model_pin(struct space_model *m)
 	return 0;
 }
 
-static int model_zero(struct space_model *m)
+static int model_make_private(struct space_model *m)
 {
-	uint64_t page, nr_pages;
+	uint64_t page, nr_pages, failed = m->rig->nr_failed;
 	int error;
 
 	random_range(m, &page, &nr_pages);
-	m->rig->on_op = NULL; /* who writes meanwhile may or may not win */
-	error = berth_space_zero(m->rig->space, page, nr_pages);
-	m->rig->on_op = write_at_random;
-	assert_int_equal(error, model_all(m, page, nr_pages, true) ? 0 : -BERTH_EINVAL);
-	for (uint64_t i = 0; !error && i < nr_pages; i++)
-		m->rig->pages[page + i].expected = 0;
+	if (nr_pages > 32) /* or soon nothing would move any more */
+		nr_pages = 32;
+	error = berth_space_make_private(m->rig->space, page, nr_pages);
+	if (model_pinned(m, page, nr_pages))
+		assert_int_equal(error, -BERTH_EBUSY);
+	else
+		assert_int_equal(error, machine_failed(m, failed) ? -BERTH_ENOMEM : 0);
+	for (uint64_t at = page; !error && at < page + nr_pages; at++)
+		assert_false(rig_is_frame(m->rig->pages[at].pfn));
 	return error;
 }
 
@@ -1418,7 +1442,7 @@ static int model_write(struct space_model *m)
 static void run_model(uint64_t seed, uint64_t nr_ops, bool failing)
 {
 	static int (*const ops[])(struct space_model *) = {
-		model_map,   model_unmap,   model_pin,   model_zero,
+		model_map,   model_unmap,   model_pin,   model_make_private,
 		model_claim, model_shuffle, model_write, model_map,
 	};
 	struct space_model m = {
@@ -1487,7 +1511,7 @@ int main(void)
 		cmocka_unit_test(a_full_zone_is_said_to_be_full),
 		cmocka_unit_test(areas_lend_only_when_they_may),
 		cmocka_unit_test(parts_are_unmapped),
-		cmocka_unit_test(mapped_memory_can_be_zeroed),
+		cmocka_unit_test(memory_can_be_made_private),
 		cmocka_unit_test(the_budget_of_mappings_holds),
 		cmocka_unit_test(a_pin_holds_its_block),
 		cmocka_unit_test(pinned_memory_is_not_unmapped),
