@@ -168,6 +168,10 @@ struct berth_control_attached {
  * -BERTH_EINVAL: the path is longer than PATH_MAX. Allocates nothing.
  */
 int berth__control_directory(uid_t uid, bool create, char *path, size_t path_bytes);
+/* The same for a path that is known already. */
+int berth__control_open(const char *path, uid_t uid, bool create);
+/* A tenant's file name in the directory. */
+void berth__control_name(long pid, char *name, size_t bytes);
 /* The address of a tenant's socket in that directory; `directory` stays open meanwhile. The path
  * goes through /proc/self/fd, so that it is short and the directory the one that was looked at. */
 socklen_t berth__control_address(int directory, long pid, struct sockaddr_un *address);

@@ -92,6 +92,23 @@ int berth__pool_release(struct berth_pool_impl *pool, const struct berth_buffer 
 void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *stats);
 int64_t berth__pool_shuffle(struct berth_pool_impl *pool, uint64_t *cursor);
 
+/* ---- Another process's pool (attach.c); errors as the public functions' -------------------------- */
+
+struct berth_attached;
+
+int berth__attached_open(long pid, struct berth_attached **out);
+/* No claims are held. */
+bool berth__attached_is_idle(struct berth_attached *attached);
+void berth__attached_close(struct berth_attached *attached);
+int berth__attached_claim(struct berth_attached *attached, const char *area, size_t bytes,
+			  const struct berth_claim_options *options, struct berth_buffer *buffer,
+			  struct berth_claim_report *report);
+int berth__attached_release(struct berth_attached *attached, const struct berth_buffer *buffer);
+int berth__attached_claim_fd(struct berth_attached *attached, const struct berth_buffer *buffer);
+int berth__attached_stats(struct berth_attached *attached, struct berth_pool_stats *stats);
+int berth__attached_area_stats(struct berth_attached *attached, const char *area,
+			       struct berth_cma_stats *stats);
+
 /* ---- fork (fork.c) ------------------------------------------------------------------------------------ */
 
 /* How often this process has forked to get here; a handle from an earlier generation is stale. */

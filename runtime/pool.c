@@ -351,7 +351,8 @@ int berth__pool_claim(struct berth_pool_impl *pool, const char *name, size_t byt
 		      struct berth_claim_report *report)
 {
 	static const struct berth_claim_options plain;
-	const unsigned core_flags = BERTH_CLAIM_FIRST_FIT | BERTH_CLAIM_FREE_ONLY;
+	const unsigned core_flags = BERTH_CLAIM_FIRST_FIT | BERTH_CLAIM_FREE_ONLY |
+				    BERTH_CLAIM_NORETRY;
 	struct berth_pool_area *area = berth__pool_area(pool, name);
 	struct berth_claim_params params = { 0 };
 	struct berth_claim_report own;
