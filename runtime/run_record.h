@@ -16,6 +16,7 @@
 
 #define BERTH_RUN_ENV "BERTH_RUN"
 #define BERTH_RUN_MAGIC 0x6265727468303102ull
+#define BERTH_RUN_RECORD "berth-run" /* the memory file's name */
 #define BERTH_RUN_AREAS 16
 #define BERTH_RUN_CLAIMS 64
 #define BERTH_RUN_PROCESSES 256
