@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/descriptors.h"
 #include "runtime/heap.h"
 #include "runtime/server.h"
 
@@ -246,6 +247,7 @@ static void *run(void *unused)
 	uint64_t next_sample = 0;
 
 	prctl(PR_SET_NAME, "berth-control");
+	berth__server_apart = berth__descriptors_separate();
 	for (;;) {
 		uint64_t now = clock_ns(CLOCK_MONOTONIC);
 
@@ -263,6 +265,7 @@ static void *shuffle(void *unused)
 	uint64_t cursor = 0;
 
 	prctl(PR_SET_NAME, "berth-stress");
+	(void)berth__descriptors_separate();
 	for (;;) {
 		int64_t moved = berth__pool_shuffle(control.pool, &cursor);
 		struct timespec pause = { .tv_nsec = 20000 };
@@ -273,21 +276,6 @@ static void *shuffle(void *unused)
 			nanosleep(&pause, NULL);
 	}
 	return unused;
-}
-
-int berth__start_thread(void *(*body)(void *), pthread_t *thread)
-{
-	sigset_t all, old;
-	int error;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's signals are the program's */
-	error = pthread_create(thread, NULL, body, NULL);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (error)
-		return -BERTH_ENOMEM;
-	berth__fork_hooks.own_threads++;
-	return 0;
 }
 
 static int start_detached(void *(*body)(void *))

@@ -6,8 +6,6 @@
 #ifndef BERTH_RUNTIME_CONTROL_H
 #define BERTH_RUNTIME_CONTROL_H
 
-#include <pthread.h>
-
 #include "runtime/internal.h"
 #include "runtime/run_record.h"
 
@@ -16,8 +14,6 @@ int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *
 			 struct berth_run_process *process);
 /* In a forked child: the threads and the pool are the parent's. */
 void berth__control_forget(void);
-/* Starts a thread of ours: it blocks all signals, and a fork doesn't count it as a writer. -ENOMEM. */
-int berth__start_thread(void *(*body)(void *), pthread_t *thread);
 /* Brings the process's figures up to date once more. */
 void berth__control_finish(void);
 

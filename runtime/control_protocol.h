@@ -168,7 +168,9 @@ struct berth_control_attached {
  * -BERTH_EINVAL: the path is longer than PATH_MAX. Allocates nothing.
  */
 int berth__control_directory(uid_t uid, bool create, char *path, size_t path_bytes);
-/* The same for a path that is known already. */
+/* Its path when the environment says nothing. False: it doesn't fit. */
+bool berth__control_usual_path(uid_t uid, char *path, size_t bytes);
+/* Opens a directory, or makes it, whose path is known already. */
 int berth__control_open(const char *path, uid_t uid, bool create);
 /* A tenant's file name in the directory. */
 void berth__control_name(long pid, char *name, size_t bytes);

@@ -48,20 +48,26 @@ static bool is_directory(const char *path)
 	return stat(path, &file) == 0 && S_ISDIR(file.st_mode);
 }
 
-/* The path only. False: too long. */
-static bool find_path(uid_t uid, char *path, size_t bytes)
+bool berth__control_usual_path(uid_t uid, char *path, size_t bytes)
 {
-	const char *runtime = uid == geteuid() ? getenv("XDG_RUNTIME_DIR") : NULL;
-
 	path[0] = 0;
-	if (runtime && runtime[0] == '/' && is_directory(runtime))
-		return put(path, bytes, runtime) && put(path, bytes, "/berth");
 	if (!put(path, bytes, "/run/user/") || !put_number(path, bytes, uid))
 		return false;
 	if (is_directory(path))
 		return put(path, bytes, "/berth");
 	path[0] = 0;
 	return put(path, bytes, "/tmp/berth-") && put_number(path, bytes, uid);
+}
+
+/* The path only. False: too long. */
+static bool find_path(uid_t uid, char *path, size_t bytes)
+{
+	const char *runtime = uid == geteuid() ? getenv("XDG_RUNTIME_DIR") : NULL;
+
+	if (!runtime || runtime[0] != '/' || !is_directory(runtime))
+		return berth__control_usual_path(uid, path, bytes);
+	path[0] = 0;
+	return put(path, bytes, runtime) && put(path, bytes, "/berth");
 }
 
 int berth__control_open(const char *path, uid_t uid, bool create)

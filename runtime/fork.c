@@ -16,6 +16,7 @@
  * prefork has written its metadata, and the child's part runs first, before anybody's hook.
  */
 #define _GNU_SOURCE
+#include "port/linux/fd.h"
 #include "runtime/internal.h"
 
 #include <errno.h>
@@ -26,6 +27,7 @@
 #include <string.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -35,15 +37,17 @@
 #define MAX_FILE_LOCKS 4096
 
 _Atomic uint32_t berth__fork_generation;
+size_t berth__fork_push_bytes = 64u << 20;
 struct berth_fork_hooks berth__fork_hooks;
 
 static pthread_mutex_t fork_lock = PTHREAD_MUTEX_INITIALIZER; /* guards pools[] */
 static struct berth_pool_impl *pools[MAX_POOLS];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-/* While a fork is under way; the forking thread's. The parent hears from the child by a pipe, which
+/* While a fork is under way; the forking thread's. The parent hears from the child by a socket, which
  * also tells when the child dies; without a descriptor left, by a shared page. */
-static int pipe_ends[2] = { -1, -1 };
+static int line[2] = { -1, -1 };
+static struct berth_pool_impl *pushed; /* the pool that isn't copied at once, or NULL */
 static struct {
 	_Atomic int32_t child_pid;
 	_Atomic uint32_t copied;
@@ -83,6 +87,21 @@ void berth__fork_block(void)
 void berth__fork_unblock(void)
 {
 	pthread_mutex_unlock(&fork_lock);
+}
+
+int berth__start_thread(void *(*body)(void *), pthread_t *thread)
+{
+	sigset_t all, old;
+	int error;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's signals are the program's */
+	error = pthread_create(thread, NULL, body, NULL);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (error)
+		return -BERTH_ENOMEM;
+	berth__fork_hooks.own_threads++;
+	return 0;
 }
 
 /* ---- FILE locks ------------------------------------------------------------------------------------------- */
@@ -160,6 +179,17 @@ static void restore_file_locks(void)
 	for (unsigned i = 0; i < nr_file_locks; i++)
 		*file_locks[i].place = file_locks[i].value;
 }
+
+/* In a child whose memory comes later, with the locks as the parent restores them. */
+static void reset_file_locks(const struct berth_pool_impl *pool)
+{
+	for (FILE *file = _IO_list_all; file; file = file->_chain) {
+		char *at = (char *)file->_lock;
+
+		if (at >= pool->mmu.base && at < pool->mmu.base + pool->mmu.bytes)
+			memset(at, 0, sizeof(struct file_lock));
+	}
+}
 #else
 static void lock_file_list(void)
 {
@@ -175,6 +205,10 @@ static void save_file_locks(void)
 }
 static void restore_file_locks(void)
 {
+}
+static void reset_file_locks(const struct berth_pool_impl *pool)
+{
+	(void)pool;
 }
 #endif
 
@@ -192,10 +226,10 @@ static bool others_may_write(void)
 
 static _Noreturn void die(const char *why)
 {
-	char line[256];
-	int length = snprintf(line, sizeof(line), "berth: fork can't go on: %s\n", why);
+	char text[256];
+	int length = snprintf(text, sizeof(text), "berth: fork can't go on: %s\n", why);
 
-	if (length > 0 && write(STDERR_FILENO, line, (size_t)length) < 0) {
+	if (length > 0 && write(STDERR_FILENO, text, (size_t)length) < 0) {
 		/* nobody to tell */
 	}
 	abort();
@@ -211,22 +245,36 @@ static uint64_t own_page(const struct berth_pool_impl *pool)
 	return (uint64_t)(here - pool->mmu.base) >> BERTH_PAGE_SHIFT;
 }
 
+/* The largest matter first: at most one pool is pushed. */
+static struct berth_pool_impl *choose_pushed(void)
+{
+	for (int i = 0; i < MAX_POOLS; i++)
+		if (pools[i] && berth__pusher_wants(pools[i]))
+			return pools[i];
+	return NULL;
+}
+
 static void prepare(void)
 {
 	int saved = errno;
 
 	pthread_mutex_lock(&fork_lock);
+	berth__pusher_settle(); /* one at a time */
 	if (berth__fork_hooks.prepare)
 		berth__fork_hooks.prepare();
 	lock_file_list();
 	atomic_store(&shared->child_pid, 0);
 	atomic_store(&shared->copied, 0);
-	if (pipe2(pipe_ends, O_CLOEXEC) != 0)
-		pipe_ends[0] = pipe_ends[1] = -1;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, line) != 0)
+		line[0] = line[1] = -1;
+	for (int i = 0; i < 2 && line[i] >= 0; i++)
+		line[i] = berth_fd_move_up(line[i]); /* the child's low numbers are the program's */
+	pushed = line[0] >= 0 ? choose_pushed() : NULL;
 	writers_stalled = others_may_write();
 	for (int i = 0; i < MAX_POOLS; i++)
-		if (pools[i] && berth_space_fork_prepare(pools[i]->space, writers_stalled,
-							 own_page(pools[i])) != 0)
+		if (pools[i] &&
+		    berth_space_fork_prepare(pools[i]->space, writers_stalled || pools[i] == pushed,
+					     own_page(pools[i])) != 0)
 			die("the system refused to write-protect movable memory");
 	save_file_locks();
 	errno = saved;
@@ -240,7 +288,7 @@ static void map_shared_page(void)
 		die("no memory for a page");
 }
 
-/* Without a pipe: looks every millisecond. */
+/* Without a socket: looks every millisecond. */
 static void poll_for_child(void)
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };
@@ -260,30 +308,32 @@ static void poll_for_child(void)
 	}
 }
 
-/* Until the child has copied, or has died, or wasn't born. */
-static void wait_for_child(void)
+/* Until the child needs us no more, or waits for its pages (true), or has died, or wasn't born. */
+static bool wait_for_child(int *child_uffd, int *childs_end)
 {
-	char byte;
-
-	if (pipe_ends[0] < 0) {
+	if (line[0] < 0) {
 		poll_for_child();
-		return;
+		return false;
 	}
-	close(pipe_ends[1]);
-	while (read(pipe_ends[0], &byte, 1) < 0 && errno == EINTR)
-		;
-	close(pipe_ends[0]);
+	berth_fd_close(line[1]); /* so that its death is heard */
+	if (berth__line_receive(line[0], child_uffd, childs_end))
+		return true;
+	berth_fd_close(line[0]);
+	return false;
 }
 
 static void parent(void)
 {
-	int saved = errno;
+	int saved = errno, child_uffd, childs_end;
+	bool push = wait_for_child(&child_uffd, &childs_end);
 
-	wait_for_child();
 	restore_file_locks();
-	for (int i = MAX_POOLS - 1; i >= 0; i--)
-		if (pools[i])
+	for (int i = MAX_POOLS - 1; i >= 0; i--) {
+		if (pools[i] && pools[i] == pushed && push)
+			berth__pusher_hand_over(pools[i], child_uffd, line[0], childs_end);
+		else if (pools[i])
 			berth_space_fork_parent(pools[i]->space);
+	}
 	unlock_file_list();
 	if (berth__fork_hooks.parent)
 		berth__fork_hooks.parent();
@@ -291,22 +341,36 @@ static void parent(void)
 	errno = saved;
 }
 
+/* The parent may go on: we have copied all, or wait for what it pushes. */
+static void tell_parent(bool receives)
+{
+	atomic_store(&shared->copied, 1);
+	if (line[0] < 0)
+		return;
+	berth_fd_close(line[0]);
+	if (!berth__line_send(line[1], receives ? pushed->mmu.child_uffd : -1) && receives)
+		die("its pages can't be asked for");
+	if (!receives)
+		berth_fd_close(line[1]);
+}
+
 static void child(void)
 {
 	int saved = errno;
+	bool receives = false;
 
 	atomic_store(&shared->child_pid, (int32_t)getpid());
-	for (int i = MAX_POOLS - 1; i >= 0; i--)
-		if (pools[i] && berth_space_fork_child(pools[i]->space) != 0)
+	/* In reverse order: each restores the signals that it found blocked. */
+	for (int i = MAX_POOLS - 1; i >= 0; i--) {
+		if (pools[i] && pools[i] == pushed && berth__pusher_receive(pushed, line[1]))
+			receives = true;
+		else if (pools[i] && berth_space_fork_child(pools[i]->space) != 0)
 			die("no memory for the child's copy of movable memory");
-	atomic_store(&shared->copied, 1);
-	if (pipe_ends[0] >= 0) {
-		close(pipe_ends[0]);
-		if (write(pipe_ends[1], "x", 1) < 0) {
-			/* closing says the same */
-		}
-		close(pipe_ends[1]);
 	}
+	tell_parent(receives);
+	berth__pusher_forget();
+	if (receives)
+		reset_file_locks(pushed);
 	map_shared_page(); /* the parent's is the parent's */
 	atomic_fetch_add(&berth__fork_generation, 1);
 	reset_file_list_lock();
@@ -314,6 +378,19 @@ static void child(void)
 		berth__fork_hooks.child();
 	pthread_mutex_unlock(&fork_lock);
 	errno = saved;
+}
+
+void berth__fork_begin(void)
+{
+	prepare();
+}
+
+void berth__fork_end(long pid)
+{
+	if (pid == 0)
+		child();
+	else
+		parent();
 }
 
 static void register_handlers(void)

@@ -8,6 +8,8 @@
 #ifndef BERTH_RUNTIME_INTERNAL_H
 #define BERTH_RUNTIME_INTERNAL_H
 
+#include <pthread.h>
+
 #include <berth/berth.h>
 #include <berth/vm.h>
 #include <berth_port.h>
@@ -118,6 +120,44 @@ void berth__fork_register(void);
 /* Pools whose spaces a fork must copy. -ENOSPC: too many. */
 int berth__fork_add(struct berth_pool_impl *pool);
 void berth__fork_remove(struct berth_pool_impl *pool);
+/* Starts a thread of ours: it blocks all signals, and a fork doesn't count it as a writer. -ENOMEM. */
+int berth__start_thread(void *(*body)(void *), pthread_t *thread);
+
+/* ---- Forks of large pools (pusher.c) ------------------------------------------------------------------- */
+
+/* Pools with more mapped than this are pushed to a child, if the thread is there; others are copied by it. */
+extern size_t berth__fork_push_bytes;
+/* Starts the thread, once. -ENOMEM. Not from a fork handler, nor with a lock that malloc needs; by a thread with the
+ * program's descriptors. */
+int berth__pusher_start(void);
+/* Likewise, if a fork now would want it. */
+void berth__pusher_ready(const struct berth_pool_impl *pool);
+/* Ends the thread, when nobody waits for it. No fork may be under way. */
+void berth__pusher_stop(void);
+/* Waits until no child of ours, nor we ourselves, wait for pages: before a fork, and before a pool goes. */
+void berth__pusher_settle(void);
+/* The same, but gives up when nothing goes on: who calls may hold what the thread needs. Does nothing in a child
+ * of vfork(). */
+void berth__pusher_settle_before_end(void);
+/* Before a fork: is this pool to be pushed? */
+bool berth__pusher_wants(const struct berth_pool_impl *pool);
+/* In the child: false, and it has to copy. Then berth__line_send() with pool->mmu.child_uffd. */
+bool berth__pusher_receive(struct berth_pool_impl *pool, int line);
+/* In the child: thread and jobs are the parent's. */
+void berth__pusher_forget(void);
+/* In the parent: the space goes on, and the child is filled. */
+void berth__pusher_hand_over(struct berth_pool_impl *pool, int child_uffd, int line,
+			     int childs_end);
+/* The message of a fork's child to its parent: with its userfaultfd, or -1, it needs nothing. */
+bool berth__line_send(int line, int child_uffd);
+/* The child's userfaultfd and its end of the line; false: it needs nothing, or is gone. */
+bool berth__line_receive(int line, int *child_uffd, int *childs_end);
+
+/* ---- For both ------------------------------------------------------------------------------------------ */
+
+/* Around a system call that forks without running fork handlers; `pid`: what it returned. */
+void berth__fork_begin(void);
+void berth__fork_end(long pid);
 /* Keeps forks away for a moment, as long as nothing that a forking thread may hold is waited for. */
 void berth__fork_block(void);
 void berth__fork_unblock(void);

@@ -222,6 +222,7 @@ static int open_space(struct berth_pool_impl *pool, size_t space_bytes, enum ber
 		return error;
 	params.nr_pages = pages_of(pool->mmu.bytes);
 	params.table = map_anonymous(params.nr_pages * sizeof(uint32_t));
+	params.pending = map_anonymous(params.nr_pages / 8 + sizeof(uint64_t));
 	memory = map_anonymous(berth_space_size());
 	error = params.table && memory ? berth_space_init(&pool->space, &params, memory) :
 					 -BERTH_ENOMEM;
@@ -298,6 +299,7 @@ int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 void berth__pool_close(struct berth_pool_impl *pool)
 {
 	berth__fork_remove(pool);
+	berth__pusher_settle(); /* a child may still be given its memory */
 	if (pool->space) {
 		unmap(berth_space_table(pool->space), pool->regions.nr_pages * sizeof(uint32_t));
 		unmap(pool->space, berth_space_size());

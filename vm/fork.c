@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fork, the eager way: the parent's memory stands still until the child has copied it.
+ * fork, the eager way: the parent's memory stands still until the child has copied it. (push.c has the other.)
  *
  * A space's mappings are shared with a child. So the parent's writes are stalled from before the
  * fork until the child has put private copies at the same addresses; from then on the child has
@@ -12,8 +12,7 @@
  */
 #include "vm/internal.h"
 
-/* Calls fn for every run of frames. S. */
-static int for_each_run(struct berth_space *space, int (*fn)(struct berth_space *, uint64_t page,
+int berth__for_each_run(struct berth_space *space, int (*fn)(struct berth_space *, uint64_t page,
 							     uint64_t nr_pages, berth_pfn_t pfn))
 {
 	for (uint64_t page = 0; page < space->used_end;) {
@@ -66,8 +65,7 @@ static uint64_t next_open(const struct berth_space *space, uint64_t page, uint64
 	return first;
 }
 
-/* Calls fn for the parts of a run that are to be protected. */
-static int for_each_closed(struct berth_space *space, uint64_t page, uint64_t end,
+int berth__for_each_closed(struct berth_space *space, uint64_t page, uint64_t end,
 			   int (*fn)(struct berth_space *, uint64_t page, uint64_t nr_pages))
 {
 	while (page < end) {
@@ -95,14 +93,14 @@ static int unprotect_part(struct berth_space *space, uint64_t page, uint64_t nr_
 static int protect_run(struct berth_space *space, uint64_t page, uint64_t nr_pages, berth_pfn_t pfn)
 {
 	(void)pfn;
-	return for_each_closed(space, page, page + nr_pages, protect_part);
+	return berth__for_each_closed(space, page, page + nr_pages, protect_part);
 }
 
 static int unprotect_run(struct berth_space *space, uint64_t page, uint64_t nr_pages,
 			 berth_pfn_t pfn)
 {
 	(void)pfn;
-	return for_each_closed(space, page, page + nr_pages, unprotect_part);
+	return berth__for_each_closed(space, page, page + nr_pages, unprotect_part);
 }
 
 static int copy_run(struct berth_space *space, uint64_t page, uint64_t nr_pages, berth_pfn_t pfn)
@@ -121,7 +119,7 @@ int berth_space_fork_prepare(struct berth_space *space, bool protect, uint64_t o
 	space->protected_for_fork = protect;
 	space->own_page = own_page;
 	if (protect)
-		error = for_each_run(space, protect_run);
+		error = berth__for_each_run(space, protect_run);
 	if (error)
 		berth_space_fork_parent(space);
 	return error;
@@ -131,7 +129,7 @@ void berth_space_fork_parent(struct berth_space *space)
 {
 	if (!space->detached) {
 		if (space->protected_for_fork)
-			(void)!for_each_run(space, unprotect_run);
+			(void)!berth__for_each_run(space, unprotect_run);
 		space->mmu->end(space->mmu_ctx);
 	}
 	berth_unlock(&space->lock);
@@ -144,20 +142,26 @@ static int forget_run(struct berth_space *space, uint64_t page, uint64_t nr_page
 	return 0;
 }
 
+void berth__detach_locked(struct berth_space *space)
+{
+	(void)!berth__for_each_run(space, forget_run);
+	space->mmu->forget_protection(space->mmu_ctx);
+	space->detached = true;
+	space->pushing = false;
+	space->nr_pins = 0;
+	for (unsigned i = 0; i < BERTH_MAX_PINS; i++)
+		space->pins[i].nr_pages = 0;
+	space->mmu->end(space->mmu_ctx);
+}
+
 int berth_space_fork_child(struct berth_space *space)
 {
 	int error = 0;
 
 	if (!space->detached) {
-		error = for_each_run(space, copy_run);
+		error = berth__for_each_run(space, copy_run);
 		if (!error)
-			error = for_each_run(space, forget_run);
-		space->mmu->forget_protection(space->mmu_ctx);
-		space->detached = true;
-		space->nr_pins = 0;
-		for (unsigned i = 0; i < BERTH_MAX_PINS; i++)
-			space->pins[i].nr_pages = 0;
-		space->mmu->end(space->mmu_ctx);
+			berth__detach_locked(space);
 	}
 	berth_unlock(&space->lock);
 	return error;

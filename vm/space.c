@@ -47,6 +47,7 @@ int berth_space_init(struct berth_space **out, const struct berth_space_params *
 	space->port_ctx = params->port_ctx;
 	space->mapping_budget = params->mapping_budget;
 	space->table = (_Atomic uint32_t *)params->table;
+	space->pending = params->pending;
 	*out = space;
 	space->ops = berth__space_owner_ops;
 	space->ops.name = params->name;
@@ -215,6 +216,8 @@ int berth_space_unmap(struct berth_space *space, uint64_t page, uint64_t nr_page
 	if (held_by_pin_locked(space, page, nr_pages))
 		error = -BERTH_EBUSY;
 	if (!error)
+		berth__push_before_locked(space, page, nr_pages);
+	if (!error)
 		error = space->mmu->unmap(space->mmu_ctx, page, nr_pages);
 	if (!error)
 		forget_locked(space, page, page + nr_pages);
@@ -249,6 +252,8 @@ int berth_space_make_private(struct berth_space *space, uint64_t page, uint64_t 
 	berth__space_lock(space);
 	if (held_by_pin_locked(space, page, nr_pages))
 		error = -BERTH_EBUSY;
+	else
+		berth__push_before_locked(space, page, nr_pages);
 	while (!error && page < end) {
 		uint64_t limit = end - page < MAX_RUN ? end : page + MAX_RUN;
 		uint64_t run_end = berth__run_end(space, page, limit);

@@ -24,6 +24,9 @@ struct berth_mmu {
 	/* mprotect only: odd while a range is in motion; writers that ran into it. */
 	_Atomic uint32_t gate, waiting;
 	uint64_t gated_pages; /* protected now; under the space's lock */
+	/* While a fork's child is being filled (push.c): its userfaultfd; in the child itself, and after it in the
+	 * parent. -1: none. */
+	int child_uffd;
 };
 
 extern const struct berth_mmu_ops berth_mmu_linux_ops;
@@ -43,6 +46,21 @@ void berth_mmu_close(struct berth_mmu *mmu);
 /* Mappings (VMAs) that a space may cause: three quarters of vm.max_map_count less what the process
  * has. */
 uint32_t berth_mmu_budget(void);
+
+/* ---- push.c: memory that is pushed to a fork's child ---------------------------------------------- */
+
+int berth_mmu_receive(void *mmu, uint64_t page, uint64_t nr_pages);
+int berth_mmu_push(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);
+/* True when this mover can make a child wait for its pages, inside system calls too. */
+bool berth_mmu_can_push(const struct berth_mmu *mmu);
+/* Pages that somebody waits for: in the parent (to write) or in the child (to touch). Returns how many there are
+ * in `pages`, at most `room`; never blocks. */
+unsigned berth_mmu_faults(const struct berth_mmu *mmu, bool in_child, uint64_t *pages,
+			  unsigned room);
+/* The child touches a page that isn't pushed: it gave it up, so it is zero. */
+void berth_mmu_push_zero(const struct berth_mmu *mmu, uint64_t page);
+/* Nobody waits for pages any more: in the parent, when all is pushed, or to give it up. */
+void berth_mmu_push_done(struct berth_mmu *mmu);
 
 /*
  * mprotect only: the program's own action for SIGSEGV, which is called for faults that aren't ours.
