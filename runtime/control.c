@@ -19,7 +19,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "runtime/descriptors.h"
 #include "runtime/heap.h"
 #include "runtime/server.h"
 
@@ -247,7 +246,6 @@ static void *run(void *unused)
 	uint64_t next_sample = 0;
 
 	prctl(PR_SET_NAME, "berth-control");
-	berth__server_apart = berth__descriptors_separate();
 	for (;;) {
 		uint64_t now = clock_ns(CLOCK_MONOTONIC);
 
@@ -265,7 +263,6 @@ static void *shuffle(void *unused)
 	uint64_t cursor = 0;
 
 	prctl(PR_SET_NAME, "berth-stress");
-	(void)berth__descriptors_separate();
 	for (;;) {
 		int64_t moved = berth__pool_shuffle(control.pool, &cursor);
 		struct timespec pause = { .tv_nsec = 20000 };

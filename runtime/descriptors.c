@@ -4,8 +4,8 @@
  *
  * Ours look as if they weren't open: EBADF for whoever closes, duplicates or asks for one, and for
  * whoever wants to put something in its place (as for a number beyond the limit); ranges are closed
- * around them. Those in the program's table are needed by the program's own threads only, for a pin
- * or a fork: our threads have a table of their own.
+ * around them. A program that makes system calls by instructions of its own gets past this. Then
+ * each user of a descriptor of ours finds that it isn't what it was, and opens it again.
  *
  * I1  A descriptor in the table of port/linux/fd.h is closed by nobody but us.
  *
@@ -13,17 +13,15 @@
  */
 #define _GNU_SOURCE
 #undef _FILE_OFFSET_BITS /* fcntl() would be another name for fcntl64() */
-#include "runtime/descriptors.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdint.h>
-#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "port/linux/fd.h"
 #include "port/linux/raw.h"
 #include "runtime/direct.h"
 #include "runtime/next.h"
@@ -33,12 +31,6 @@
 #ifndef CLOSE_RANGE_UNSHARE
 #define CLOSE_RANGE_UNSHARE (1u << 1)
 #endif
-
-/* Threads with a table of their own: few, and the last ones are those that live. */
-#define MAX_OWN_THREADS 64u
-static _Atomic int own_threads[MAX_OWN_THREADS];
-static _Atomic unsigned nr_own_threads;
-static _Thread_local bool separated __attribute__((tls_model("initial-exec")));
 
 static bool is_ours(int fd)
 {
@@ -110,34 +102,6 @@ BERTH_EXPORT void closefrom(int low)
 			if (!is_ours(fd)) /* a filter forbids it, or the kernel is old */
 				(void)berth_raw1(SYS_close, fd);
 	errno = saved;
-}
-
-bool berth__descriptors_separate(void)
-{
-	if (berth__untreated(BERTH_TREAT_DESCRIPTORS))
-		return false;
-	if (close_around(0, UINT_MAX, CLOSE_RANGE_UNSHARE) != 0)
-		return false;
-	/* The standard ones are something that can be neither read nor written. */
-	for (int fd = 0; fd <= STDERR_FILENO; fd++)
-		(void)berth_raw1(SYS_epoll_create1, EPOLL_CLOEXEC);
-	atomic_store(&own_threads[atomic_fetch_add(&nr_own_threads, 1) % MAX_OWN_THREADS],
-		     (int)berth_raw0(SYS_gettid));
-	separated = true;
-	return true;
-}
-
-bool berth__descriptors_separated(void)
-{
-	return separated;
-}
-
-bool berth__descriptors_own_thread(int tid)
-{
-	for (unsigned i = 0; i < MAX_OWN_THREADS; i++)
-		if (atomic_load(&own_threads[i]) == tid)
-			return true;
-	return false;
 }
 
 /* ---- Single ones --------------------------------------------------------------------------------------- */

@@ -20,7 +20,7 @@
  *
  * I1  A move begins only after a look that began after the last berth__direct_opened().
  *
- * Complexity: a look costs 1 us a descriptor, 5 for files and devices, and is worth 16 times its
+ * Complexity: a look costs about 1 us a descriptor, and is worth 16 times its
  * duration, so it takes 6 % of the mover's time at most. The program pays nothing, but for opening.
  */
 #define _GNU_SOURCE
@@ -36,7 +36,6 @@
 
 #include "port/linux/fd.h"
 #include "port/linux/raw.h"
-#include "runtime/descriptors.h"
 #include "runtime/untreated.h"
 
 #define LOOK_WORTH_NS 2000000u    /* at least */
@@ -48,6 +47,14 @@
 #define AF_XDP 44
 #endif
 
+/* What we keep open in /proc, under a high number. */
+struct view {
+	const char *path;
+	int flags, fd;
+	uint64_t inode;
+	uint32_t major, minor;
+};
+
 static struct {
 	struct berth_space *_Atomic space; /* NULL: no gate */
 	_Atomic uint32_t changes;          /* counts berth__direct_opened() */
@@ -55,13 +62,17 @@ static struct {
 	_Atomic bool hidden_ring; /* one that has neither descriptor nor mapping */
 	/* Below: under the space's lock, or constant. */
 	const struct berth_port_ops *port;
-	int table, maps, aio_nr; /* /proc/self/fd, /proc/self/maps, /proc/sys/fs/aio-nr; all ours */
+	struct view table, maps, aio_nr;
 	uint32_t seen_changes;
 	uint64_t valid_until_ns, maps_until_ns;
 	const char *holder, *maps_holder;
 	char names[NAMES][NAME_BYTES];
 	unsigned next_name;
-} direct = { .table = -1, .maps = -1, .aio_nr = -1 };
+} direct = {
+	.table = { "/proc/thread-self/fd", O_RDONLY | O_DIRECTORY, -1, 0, 0, 0 },
+	.maps = { "/proc/self/maps", O_RDONLY, -1, 0, 0, 0 },
+	.aio_nr = { "/proc/sys/fs/aio-nr", O_RDONLY, -1, 0, 0, 0 },
+};
 
 static _Alignas(8) char buffer[8192]; /* of the one who looks */
 
@@ -150,26 +161,6 @@ static bool read_link(int table, const char *name, char *path, size_t bytes)
 	return length > 0;
 }
 
-/* The flags of a descriptor of the program's, or -1: it is gone. */
-static int flags_of(int table, const char *name)
-{
-	char path[40] = "../fdinfo/", text[256];
-	long fd, length;
-	char *at;
-
-	if (!berth__descriptors_separated()) /* it is in this thread's table too */
-		return (int)berth_raw3(SYS_fcntl, atoi(name), F_GETFL, 0);
-	strcat(path, name);
-	fd = berth_raw4(SYS_openat, table, path, O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0)
-		return -1;
-	length = berth_raw3(SYS_read, fd, text, sizeof(text) - 1);
-	(void)berth_raw1(SYS_close, fd);
-	text[length > 0 ? length : 0] = 0;
-	at = strstr(text, "flags:");
-	return at ? (int)strtol(at + strlen("flags:"), NULL, 8) : -1;
-}
-
 /* The holder that a descriptor is, or NULL. */
 static const char *look_at(int table, const char *name)
 {
@@ -185,7 +176,7 @@ static const char *look_at(int table, const char *name)
 	switch (file.stx_mode & S_IFMT) {
 	case S_IFREG:
 	case S_IFBLK:
-		flags = flags_of(table, name);
+		flags = (int)berth_raw3(SYS_fcntl, fd, F_GETFL, 0);
 		if (flags < 0 || !(flags & O_DIRECT))
 			return NULL;
 		(void)read_link(table, name, path, sizeof(path));
@@ -211,18 +202,62 @@ struct entry { /* of SYS_getdents64 */
 	char name[];
 };
 
+static void open_view(struct view *view)
+{
+	struct statx file = { 0 };
+	long fd = berth_raw4(SYS_openat, AT_FDCWD, view->path, view->flags | O_CLOEXEC, 0);
+
+	view->fd = fd < 0 ? -1 : berth_fd_move_up((int)fd);
+	(void)berth_raw6(SYS_statx, view->fd, (long)"", AT_EMPTY_PATH, STATX_INO, (long)&file, 0);
+	view->inode = file.stx_ino;
+	view->major = file.stx_dev_major;
+	view->minor = file.stx_dev_minor;
+}
+
+/* Another file may be there by now, and reading it would move its position. */
+static bool is_open(const struct view *view)
+{
+	struct statx file;
+
+	return view->fd >= 0 &&
+	       berth_raw6(SYS_statx, view->fd, (long)"", AT_EMPTY_PATH, STATX_INO, (long)&file,
+			  0) == 0 &&
+	       file.stx_ino == view->inode && file.stx_dev_major == view->major &&
+	       file.stx_dev_minor == view->minor;
+}
+
+/* Opened again if it is lost. It takes a low number for a moment, which only then nobody notices. */
+static bool is_at_hand(struct view *view)
+{
+	if (is_open(view))
+		return true;
+	berth__fd_release(view->fd);
+	open_view(view);
+	return view->fd >= 0;
+}
+
+static void close_view(struct view *view)
+{
+	if (is_open(view))
+		berth_fd_close(view->fd);
+	else
+		berth__fd_release(view->fd);
+	view->fd = -1;
+}
+
 #define BLIND ((const char *)-1)
 
-/* Looks at each entry of a table: the first holder; NULL: none; BLIND: it isn't the program's. */
-static const char *look_at_table(int table)
+/* Looks at each descriptor: the first holder; NULL: none; BLIND: they don't show. */
+static const char *look_at_table(struct view *table)
 {
 	const char *found = NULL;
 	bool any = false;
 	long bytes;
 
-	if (berth_raw3(SYS_lseek, table, 0, SEEK_SET) != 0)
+	if (!is_at_hand(table) || berth_raw3(SYS_lseek, table->fd, 0, SEEK_SET) != 0)
 		return BLIND;
-	while (!found && (bytes = berth_raw3(SYS_getdents64, table, buffer, sizeof(buffer))) > 0)
+	while (!found &&
+	       (bytes = berth_raw3(SYS_getdents64, table->fd, buffer, sizeof(buffer))) > 0)
 		for (long at = 0; at < bytes && !found;) {
 			const struct entry *entry = (const void *)(buffer + at);
 
@@ -230,45 +265,21 @@ static const char *look_at_table(int table)
 			if (entry->name[0] == '.')
 				continue;
 			any = true;
-			found = look_at(table, entry->name);
+			found = look_at(table->fd, entry->name);
 		}
 	return found || any ? found : BLIND;
 }
 
-/*
- * The main thread has ended, and its table with it; the program goes on in others. Looks for one
- * that isn't ours. Only from a thread with a table of its own: it opens descriptors.
- */
-static const char *look_at_other_thread(void)
+/* The table shows through a thread; when that has ended (the main thread may), through this one. */
+static const char *look_at_descriptors(struct view *table)
 {
-	const char *found = BLIND;
-	char path[64], tids[1024];
-	long tasks, bytes, table;
+	const char *found = look_at_table(table);
 
-	if (!berth__descriptors_separated())
-		return BLIND;
-	tasks = berth_raw4(SYS_openat, AT_FDCWD, "/proc/self/task",
-			   O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (tasks < 0)
-		return BLIND;
-	bytes = berth_raw3(SYS_getdents64, tasks, tids, sizeof(tids));
-	for (long at = 0; at < bytes && found == BLIND;) {
-		const struct entry *entry = (const void *)(tids + at);
-
-		at += entry->bytes;
-		if (entry->name[0] == '.' || berth__descriptors_own_thread(atoi(entry->name)))
-			continue;
-		path[0] = 0;
-		append(path, entry->name);
-		append(path, "/fd");
-		table = berth_raw4(SYS_openat, tasks, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-		if (table < 0)
-			continue;
-		found = look_at_table((int)table);
-		(void)berth_raw1(SYS_close, table);
-	}
-	(void)berth_raw1(SYS_close, tasks);
-	return found;
+	if (found != BLIND)
+		return found;
+	close_view(table);
+	found = look_at_table(table);
+	return found == BLIND ? "descriptors that can't be seen (/proc)" : found;
 }
 
 /* ---- Mappings -------------------------------------------------------------------------------------------------- */
@@ -279,8 +290,8 @@ static bool aio_exists(void)
 	char text[24];
 	long length = -1;
 
-	if (direct.aio_nr >= 0)
-		length = berth_raw4(SYS_pread64, direct.aio_nr, text, sizeof(text), 0);
+	if (is_at_hand(&direct.aio_nr))
+		length = berth_raw4(SYS_pread64, direct.aio_nr.fd, text, sizeof(text), 0);
 	return length <= 0 || text[0] != '0';
 }
 
@@ -294,10 +305,10 @@ static const char *look_at_maps(void)
 	size_t kept = 0;
 	long length;
 
-	if (berth_raw3(SYS_lseek, direct.maps, 0, SEEK_SET) != 0)
-		return NULL;
-	while ((length = berth_raw3(SYS_read, direct.maps, buffer + kept, sizeof(buffer) - kept)) >
-	       0) {
+	if (!is_at_hand(&direct.maps) || berth_raw3(SYS_lseek, direct.maps.fd, 0, SEEK_SET) != 0)
+		return "mappings that can't be seen (/proc)";
+	while ((length = berth_raw3(SYS_read, direct.maps.fd, buffer + kept,
+				    sizeof(buffer) - kept)) > 0) {
 		size_t filled = kept + (size_t)length;
 
 		for (int i = 0; i < 2; i++)
@@ -339,11 +350,7 @@ static const char *may_move(void *unused)
 	direct.seen_changes = changes;
 	if (atomic_load(&direct.hidden_ring))
 		return direct.holder = "io_uring: a ring without a descriptor";
-	holder = look_at_table(direct.table);
-	if (holder == BLIND)
-		holder = look_at_other_thread();
-	if (holder == BLIND)
-		holder = "descriptors that can't be seen (/proc)";
+	holder = look_at_descriptors(&direct.table);
 	if (!holder)
 		holder = holder_in_maps(now, changed);
 	took = direct.port->now_ns(NULL) - now;
@@ -377,21 +384,14 @@ bool berth__direct_gated(void)
 	return atomic_load(&direct.space) != NULL;
 }
 
-static int open_high(const char *path, int flags)
-{
-	long fd = berth_raw4(SYS_openat, AT_FDCWD, path, flags | O_RDONLY | O_CLOEXEC, 0);
-
-	return fd < 0 ? -1 : berth_fd_move_up((int)fd);
-}
-
 void berth__direct_start(struct berth_pool_impl *pool, bool trust)
 {
 	if (trust || berth__untreated(BERTH_TREAT_DIRECT_IO))
 		return;
 	direct.port = &pool->port;
-	direct.table = open_high("/proc/self/fd", O_DIRECTORY);
-	direct.maps = open_high("/proc/self/maps", 0);
-	direct.aio_nr = open_high("/proc/sys/fs/aio-nr", 0);
+	open_view(&direct.table);
+	open_view(&direct.maps);
+	open_view(&direct.aio_nr);
 	direct.valid_until_ns = direct.maps_until_ns = 0;
 	atomic_store(&direct.space, pool->space);
 	berth_space_set_gate(pool->space, may_move, NULL);
@@ -403,8 +403,7 @@ void berth__direct_forget(void)
 		return;
 	berth_space_set_gate(atomic_load(&direct.space), NULL, NULL);
 	atomic_store(&direct.space, NULL);
-	berth_fd_close(direct.table);
-	berth_fd_close(direct.maps);
-	berth_fd_close(direct.aio_nr);
-	direct.table = direct.maps = direct.aio_nr = -1;
+	close_view(&direct.table);
+	close_view(&direct.maps);
+	close_view(&direct.aio_nr);
 }

@@ -15,6 +15,7 @@
 #include <berth_port.h>
 
 #include "port/linux/mmu.h"
+#include "port/linux/fd.h"
 #include "port/linux/pool.h"
 
 #define BERTH_MAX_POOL_AREAS 16u

@@ -24,7 +24,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "port/linux/fd.h"
 #include "runtime/control.h"
 #include "runtime/direct.h"
 #include "runtime/heap.h"
@@ -158,8 +157,9 @@ static void say(const char *what)
 
 	if (length > (int)sizeof(line) - 1)
 		length = sizeof(line) - 1;
-	if (length > 0)
-		berth_stderr(line, (size_t)length);
+	if (length > 0 && write(STDERR_FILENO, line, (size_t)length) < 0) {
+		/* nobody to tell */
+	}
 }
 
 struct wanted_pool {

@@ -30,13 +30,6 @@ struct berth_server berth__server = { .listener.fd = -1, .pool.fd = -1 };
 
 /* ---- Descriptors -------------------------------------------------------------------------------------- */
 
-bool berth__server_apart;
-
-int berth__server_keep(int fd)
-{
-	return berth__server_apart ? fd : berth_fd_move_up(fd);
-}
-
 struct own berth__server_own(int fd)
 {
 	struct own one = { .fd = fd };
@@ -96,7 +89,7 @@ static int listen_in(int directory)
 	berth_lock(&berth__server.lock);
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd >= 0)
-		fd = berth__server_keep(fd);
+		fd = berth_fd_move_up(fd);
 	if (fd < 0)
 		error = -BERTH_ENOMEM;
 	else if (bind(fd, (const struct sockaddr *)&address, bytes) != 0 ||
@@ -283,7 +276,7 @@ static void accept_one(uint64_t now)
 	fd = accept4(berth__server.listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd >= 0) {
 		*place = (struct connection){ .state = IDLE, .used_ns = now };
-		place->socket = berth__server_own(berth__server_keep(fd));
+		place->socket = berth__server_own(berth_fd_move_up(fd));
 	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
 		berth__server.accept_ns = now + RELISTEN_NS; /* no descriptors, for instance */
 	}

@@ -88,17 +88,3 @@ void berth_fd_close(int fd)
 	berth__fd_release(fd);
 	(void)berth_raw1(SYS_close, fd);
 }
-
-void berth_stderr(const char *text, size_t bytes)
-{
-	long fd;
-
-	if (berth_raw3(SYS_write, STDERR_FILENO, text, bytes) >= 0)
-		return;
-	/* The main thread's table is the program's. */
-	fd = berth_raw3(SYS_openat, AT_FDCWD, "/proc/self/fd/2", O_WRONLY | O_APPEND | O_NOCTTY);
-	if (fd < 0)
-		return;
-	(void)berth_raw3(SYS_write, fd, text, bytes);
-	(void)berth_raw1(SYS_close, fd);
-}

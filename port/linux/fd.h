@@ -13,7 +13,6 @@
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stddef.h>
 
 #define BERTH_FD_NUMBERS (1u << 20) /* larger ones can't be protected */
 
@@ -40,8 +39,5 @@ static inline bool berth__fd_is_ours(int fd)
 int berth_fd_move_up(int fd);
 /* Releases and closes one of ours, past an interposed close(). */
 void berth_fd_close(int fd);
-
-/* Writes to the program's standard error, also from a thread whose own table lacks it. */
-void berth_stderr(const char *text, size_t bytes);
 
 #endif

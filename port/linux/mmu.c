@@ -138,14 +138,25 @@ static int uffd_write_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_
 	return result;
 }
 
+/* The program has closed it, by means that we don't see; the number may be its own by now. */
+static bool uffd_open_again(struct berth_mmu *mmu)
+{
+	berth__fd_release(mmu->uffd);
+	mmu->uffd = -1;
+	return berth_mmu_reopen(mmu) == 0;
+}
+
 static int uffd_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 {
 	struct uffdio_register range = {
 		.range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) },
 		.mode = UFFDIO_REGISTER_MODE_WP,
 	};
+	int result = ioctl(mmu->uffd, UFFDIO_REGISTER, &range);
 
-	if (ioctl(mmu->uffd, UFFDIO_REGISTER, &range) != 0)
+	if (result != 0 && (errno == EBADF || errno == ENOTTY) && uffd_open_again(mmu))
+		result = ioctl(mmu->uffd, UFFDIO_REGISTER, &range);
+	if (result != 0)
 		return -BERTH_ENOMEM;
 	if (uffd_write_protect(mmu, page, nr_pages, true) != 0) {
 		ioctl(mmu->uffd, UFFDIO_UNREGISTER, &range.range);

@@ -262,7 +262,7 @@ both_ways() {
 	fi
 	same "$tenant_tmp/bare.out" "$tenant_tmp/berth.out" "$what"
 	[ -z "$tenant_unmoved" ] || return 0
-	for try in 1 2 3; do
+	for try in 1 2 3 4 5; do
 		rc=0
 		BERTH_UNTREATED=$treatment timeout -k 5 60 "${berth_cmd[@]}" "$@" \
 			>"$tenant_tmp/untreated.out" 2>"$tenant_tmp/untreated.err" </dev/null || rc=$?
