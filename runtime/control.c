@@ -19,6 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/descriptors.h"
 #include "runtime/heap.h"
 #include "runtime/server.h"
 
@@ -231,8 +232,6 @@ static void sample(uint64_t now, bool with_moments)
 	set(&process->moves_skipped, stats.moves_skipped);
 	set(&process->heap_pool_bytes, heap.pool_bytes);
 	set(&process->heap_outside_bytes, heap.outside_bytes);
-	if (heap.pool_bytes >= berth__fork_push_bytes)
-		(void)berth__pusher_start(); /* without it a fork copies at once */
 	if (heap.pool_bytes > heap_max + heap_max / 32) {
 		set(&process->heap_pool_bytes_max, heap.pool_bytes);
 		set(&process->resident_bytes_at_max, resident_bytes(heap.pool_bytes));
@@ -248,6 +247,7 @@ static void *run(void *unused)
 	uint64_t next_sample = 0;
 
 	prctl(PR_SET_NAME, "berth-control");
+	berth__server_apart = berth__descriptors_separate();
 	for (;;) {
 		uint64_t now = clock_ns(CLOCK_MONOTONIC);
 
@@ -265,6 +265,7 @@ static void *shuffle(void *unused)
 	uint64_t cursor = 0;
 
 	prctl(PR_SET_NAME, "berth-stress");
+	(void)berth__descriptors_separate();
 	for (;;) {
 		int64_t moved = berth__pool_shuffle(control.pool, &cursor);
 		struct timespec pause = { .tv_nsec = 20000 };

@@ -17,10 +17,17 @@
 #define _GNU_SOURCE
 #include "runtime/heap.h"
 
+#include <errno.h>
 #include <jemalloc/jemalloc.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "runtime/untreated.h"
 
 #define GRANULE_PAGES (BERTH_HUGE_BYTES >> BERTH_PAGE_SHIFT)
 #define PIECE_PAGES 16u
@@ -38,7 +45,27 @@ static struct {
 	_Atomic uint64_t foreign_bytes; /* mapped by us outside the space */
 	char *base_blocks; /* while starting: ordinary memory for jemalloc's own needs */
 	size_t base_bytes;
+	_Atomic uint32_t
+		*ours; /* 1 in the process that the heap is of; the kernel clears it in any child */
 } heap;
+
+/*
+ * A child that was made without fork handlers (by a bare clone()) shares our memory with its parent, and each would
+ * spoil the other's. It is stopped as soon as it asks for memory.
+ */
+static void stop_strangers(void)
+{
+	static const char text[] =
+		"berth: this process was forked past the C library (by a bare clone() system call) and "
+		"shares its heap with its parent: it is stopped before it spoils it\n";
+
+	if (atomic_load_explicit(heap.ours, memory_order_relaxed))
+		return;
+	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0) {
+		/* nobody to tell */
+	}
+	abort();
+}
 
 /* ---- Addresses ------------------------------------------------------------------------------------------- */
 
@@ -67,9 +94,62 @@ static bool take_addresses_locked(uint64_t nr_pages, uint64_t align_pages, uint6
 	return true;
 }
 
+const struct berth_pool_impl *berth__heap_pool(void)
+{
+	return heap.pool;
+}
+
 bool berth__heap_contains(const void *address)
 {
 	return in_space(address);
+}
+
+bool berth__heap_overlaps(const void *address, size_t bytes)
+{
+	uintptr_t at = (uintptr_t)address, base;
+
+	if (!heap.pool)
+		return false;
+	base = (uintptr_t)heap.pool->mmu.base;
+	return at < base ? bytes > base - at : bytes && at - base < heap.pool->mmu.bytes;
+}
+
+static enum berth_heap_kind kind_of(const void *address)
+{
+	berth_pfn_t pfn;
+
+	if (!in_space(address))
+		return BERTH_HEAP_OUTSIDE;
+	pfn = berth_space_lookup(heap.pool->space, page_of(address));
+	return pfn == BERTH_PFN_NONE    ? BERTH_HEAP_NONE :
+	       pfn == BERTH_PFN_PRIVATE ? BERTH_HEAP_PRIVATE :
+					  BERTH_HEAP_FRAMES;
+}
+
+size_t berth__heap_run(const void *address, size_t bytes, enum berth_heap_kind *kind)
+{
+	const char *at = address;
+	size_t run;
+
+	*kind = kind_of(at);
+	if (*kind == BERTH_HEAP_OUTSIDE) {
+		if (!berth__heap_overlaps(at, bytes))
+			return bytes;
+		return (size_t)(heap.pool->mmu.base - at);
+	}
+	for (run = BERTH_PAGE_SIZE - (uintptr_t)at % BERTH_PAGE_SIZE; run < bytes;
+	     run += BERTH_PAGE_SIZE)
+		if (kind_of(at + run) != *kind)
+			return run;
+	return bytes;
+}
+
+/* Pages [page, next), at most up to `end`, that are all private. */
+static uint64_t private_run_end(uint64_t page, uint64_t end)
+{
+	while (page < end && berth_space_lookup(heap.pool->space, page) == BERTH_PFN_PRIVATE)
+		page++;
+	return page;
 }
 
 bool berth__heap_zero(void *address, size_t bytes)
@@ -78,51 +158,101 @@ bool berth__heap_zero(void *address, size_t bytes)
 	bool all = nr_pages <= heap.nr_pages - page;
 
 	berth_lock(&heap.lock); /* nothing is decommitted meanwhile */
-	for (uint64_t end = all ? page + nr_pages : heap.nr_pages; page < end; page++) {
+	for (uint64_t end = all ? page + nr_pages : heap.nr_pages; page < end;) {
+		char *at = heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT);
+		uint64_t next = private_run_end(page, end);
+
+		if (next > page) { /* the program may have protected or locked it */
+			all &= madvise(at, (next - page) << BERTH_PAGE_SHIFT, MADV_DONTNEED) == 0;
+			page = next;
+			continue;
+		}
 		if (berth_space_lookup(heap.pool->space, page) == BERTH_PFN_NONE)
 			all = false;
 		else
-			memset(heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT), 0,
-			       BERTH_PAGE_SIZE);
+			memset(at, 0, BERTH_PAGE_SIZE);
+		page++;
 	}
 	berth_unlock(&heap.lock);
 	return all;
 }
 
-int berth__heap_make_private(const void *address, size_t bytes)
-{
-	uint64_t page = page_of(address), end;
+/*
+ * Whoever makes its own stack private (a coroutine's, on heap memory) can't stand on it meanwhile: its first
+ * write there would wait for itself. So it steps onto a stack of ours.
+ */
+static struct {
+	berth_lock_t lock; /* the rest */
+	ucontext_t caller, here;
+	uint64_t page, nr_pages;
+	int error;
+	_Alignas(64) char stack[64 << 10];
+} aside;
+#define OWN_STACK_BYTES \
+	((size_t)64 << BERTH_PAGE_SHIFT) /* written at most, around a caller's frame */
 
-	if (!bytes)
-		return 0;
-	end = page_of((const char *)address + bytes - 1) + 1;
-	if (end > heap.nr_pages)
-		return -BERTH_EINVAL;
-	return berth_space_make_private(heap.pool->space, page, end - page);
+static void make_private_aside(void)
+{
+	aside.error = berth_space_make_private(heap.pool->space, aside.page, aside.nr_pages);
 }
 
-int berth__heap_pin(const void *address, size_t bytes, const char *name, uint64_t *pin)
+static int make_own_stack_private(uint64_t page, uint64_t nr_pages)
 {
-	struct berth_space *space = heap.pool->space;
-	uint64_t page = page_of(address), end = page_of((const char *)address + bytes - 1) + 1;
+	sigset_t all, old;
 	int error;
 
-	for (uint64_t at = page; at < end; at++)
-		if (berth_space_lookup(space, at) >= BERTH_PFN_PRIVATE)
-			page = at + 1;
-	*pin = UINT64_MAX;
-	if (page == end)
-		return 0;
-	error = berth_space_pin(space, page, end - page, name, true, pin);
-	if (error == -BERTH_ENOMEM || error == -BERTH_EBUSY)
-		error = berth_space_pin(space, page, end - page, name, false, pin);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler may run, or leave, on that stack */
+	berth_lock(&aside.lock);
+	aside.page = page;
+	aside.nr_pages = nr_pages;
+	aside.error = -BERTH_ENOMEM;
+	if (getcontext(&aside.here) == 0) {
+		aside.here.uc_stack.ss_sp = aside.stack;
+		aside.here.uc_stack.ss_size = sizeof(aside.stack);
+		aside.here.uc_link = &aside.caller;
+		makecontext(&aside.here, make_private_aside, 0);
+		(void)swapcontext(&aside.caller, &aside.here);
+	}
+	error = aside.error;
+	berth_unlock(&aside.lock);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return error;
 }
 
-void berth__heap_unpin(uint64_t pin)
+/* The pages are near the caller's frame, so they may be written on the way. */
+static bool is_own_stack(uint64_t page, uint64_t end)
 {
-	/* A pin from before a fork is unknown in the child, where nothing moves. */
-	(void)!berth_space_unpin(heap.pool->space, pin);
+	const char *here = __builtin_frame_address(0);
+	const uint64_t margin = OWN_STACK_BYTES >> BERTH_PAGE_SHIFT;
+
+	return in_space(here) && page <= page_of(here) + margin && end + margin > page_of(here);
+}
+
+int berth__heap_make_private(const void *address, size_t bytes)
+{
+	const char *at = address, *base = heap.pool ? heap.pool->mmu.base : NULL;
+	uint64_t page, end;
+	int saved = errno, error;
+
+	if (!berth__heap_overlaps(address, bytes))
+		return 0;
+	if (at < base) {
+		bytes -= (size_t)(base - at);
+		at = base;
+	}
+	if (bytes > (size_t)(base + heap.pool->mmu.bytes - at))
+		bytes = (size_t)(base + heap.pool->mmu.bytes - at);
+	page = page_of(at);
+	end = page_of(at + bytes - 1) + 1;
+	page = private_run_end(page, end);
+	if (page == end)
+		return 0;
+	error = is_own_stack(page, end) ?
+			make_own_stack_private(page, end - page) :
+			berth_space_make_private(heap.pool->space, page, end - page);
+	errno = saved;
+	return error;
 }
 
 /* ---- Committed bits ---------------------------------------------------------------------------------------- */
@@ -203,25 +333,21 @@ static bool commit_locked(uint64_t page, uint64_t end)
 /* ---- Decommit ------------------------------------------------------------------------------------------------ */
 
 /*
- * Zeroes what stays mapped of [page, end): the next user expects fresh memory. Private pages are mapped
- * anew: the last user may have protected or locked them.
+ * Zeroes what stays mapped of [page, end): the next user expects fresh memory. Private pages are given
+ * back all the same: the last user may have protected or locked them, and the next gets frames again.
  */
 static void zero_pages(uint64_t page, uint64_t end)
 {
 	while (page < end) {
-		berth_pfn_t pfn = berth_space_lookup(heap.pool->space, page);
 		char *at = heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT);
-		uint64_t next = page + 1;
+		uint64_t next = private_run_end(page, end);
 
-		if (pfn == BERTH_PFN_PRIVATE) {
-			while (next < end &&
-			       berth_space_lookup(heap.pool->space, next) == BERTH_PFN_PRIVATE)
-				next++;
-			if (mmap(at, (next - page) << BERTH_PAGE_SHIFT, PROT_READ | PROT_WRITE,
-				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
-				memset(at, 0, (next - page) << BERTH_PAGE_SHIFT);
-		} else if (pfn != BERTH_PFN_NONE) {
-			memset(at, 0, BERTH_PAGE_SIZE);
+		if (next == page) {
+			if (berth_space_lookup(heap.pool->space, page) != BERTH_PFN_NONE)
+				memset(at, 0, BERTH_PAGE_SIZE);
+			next++;
+		} else if (berth_space_unmap(heap.pool->space, page, next - page) != 0) {
+			memset(at, 0, (next - page) << BERTH_PAGE_SHIFT);
 		}
 		page = next;
 	}
@@ -273,15 +399,15 @@ static void decommit_locked(uint64_t page, uint64_t end)
 
 /* ---- The hooks: true means failure, as jemalloc has it ---------------------------------------------------------- */
 
-/* Memory outside the space, for when its addresses are used up. */
-static void *alloc_foreign(size_t size, size_t alignment)
+void *berth__map_aligned(size_t size, size_t alignment)
 {
 	size_t padded = size + alignment;
 	char *start, *at;
 
 	if (padded < size)
 		return NULL;
-	start = mmap(NULL, padded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	start = mmap(NULL, padded, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (start == MAP_FAILED)
 		return NULL;
 	at = (char *)(((uintptr_t)start + alignment - 1) & ~(alignment - 1));
@@ -289,7 +415,16 @@ static void *alloc_foreign(size_t size, size_t alignment)
 		munmap(start, (size_t)(at - start));
 	if (start + padded > at + size)
 		munmap(at + size, (size_t)(start + padded - (at + size)));
-	atomic_fetch_add(&heap.foreign_bytes, size);
+	return at;
+}
+
+/* Memory outside the space, for when its addresses are used up. */
+static void *alloc_foreign(size_t size, size_t alignment)
+{
+	void *at = berth__map_aligned(size, alignment);
+
+	if (at)
+		atomic_fetch_add(&heap.foreign_bytes, size);
 	return at;
 }
 
@@ -326,6 +461,7 @@ static void *hook_alloc(extent_hooks_t *hooks, void *wanted, size_t size, size_t
 		if (block)
 			return block;
 	}
+	stop_strangers();
 	berth_lock(&heap.lock);
 	taken = take_addresses_locked(size >> BERTH_PAGE_SHIFT, align_pages ? align_pages : 1,
 				      &page);
@@ -381,6 +517,7 @@ static bool hook_commit(extent_hooks_t *hooks, void *address, size_t size, size_
 	if (!in_space(address))
 		return true;
 	page = page_of((char *)address + offset);
+	stop_strangers();
 	berth_lock(&heap.lock);
 	done = commit_locked(page, page + (length >> BERTH_PAGE_SHIFT));
 	berth_unlock(&heap.lock);
@@ -398,6 +535,7 @@ static bool hook_decommit(extent_hooks_t *hooks, void *address, size_t size, siz
 	if (!in_space(address))
 		return true;
 	page = page_of((char *)address + offset);
+	stop_strangers();
 	berth_lock(&heap.lock);
 	decommit_locked(page, page + (length >> BERTH_PAGE_SHIFT));
 	berth_unlock(&heap.lock);
@@ -468,14 +606,35 @@ static extent_hooks_t heap_hooks = {
 
 /* ---- fork ----------------------------------------------------------------------------------------------------------- */
 
+/*
+ * Who forks on a stack of malloc's (a coroutine) must be able to write to it while everybody else is
+ * stalled, and in the child while the heap is being copied.
+ */
+static void free_own_stack(void)
+{
+	const char *here = __builtin_frame_address(0);
+
+	if (in_space(here) && !berth__untreated(BERTH_TREAT_STACKS))
+		(void)!berth__heap_make_private(here - OWN_STACK_BYTES, 2 * OWN_STACK_BYTES);
+}
+
 static void fork_prepare(void)
 {
+	free_own_stack();
+	berth_lock(&aside.lock);
 	berth_lock(&heap.lock);
 }
 
-static void fork_done(void)
+static void fork_parent(void)
 {
 	berth_unlock(&heap.lock);
+	berth_unlock(&aside.lock);
+}
+
+static void fork_child(void)
+{
+	atomic_store(heap.ours, 1);
+	fork_parent();
 }
 
 /* ---- Starting ------------------------------------------------------------------------------------------------------- */
@@ -509,16 +668,23 @@ int berth__heap_init(struct berth_pool_impl *pool)
 	size_t bitmap_bytes = (pool->regions.nr_pages / 64 + 1) * sizeof(uint64_t);
 	void *bitmap = mmap(NULL, bitmap_bytes, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *ours = mmap(NULL, BERTH_PAGE_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int error;
 
-	if (bitmap == MAP_FAILED)
+	if (bitmap == MAP_FAILED || ours == MAP_FAILED)
 		return -BERTH_ENOMEM;
+	(void)madvise(ours, BERTH_PAGE_SIZE, MADV_WIPEONFORK);
+	heap.ours = ours;
+	atomic_store(heap.ours, 1);
 	heap.committed = bitmap;
 	heap.nr_pages = pool->regions.nr_pages;
 	heap.pool = pool;
 	berth__fork_hooks.prepare = fork_prepare;
-	berth__fork_hooks.parent = fork_done;
-	berth__fork_hooks.child = fork_done;
-	return use_hooks();
+	berth__fork_hooks.parent = fork_parent;
+	berth__fork_hooks.child = fork_child;
+	error = use_hooks();
+	return error ? error : berth__aligned_init();
 }
 
 void berth__heap_stats(struct berth_heap_stats *stats)
@@ -528,5 +694,5 @@ void berth__heap_stats(struct berth_heap_stats *stats)
 	berth_space_stats(heap.pool->space, &space);
 	stats->pool_bytes = space.mapped_pages << BERTH_PAGE_SHIFT;
 	stats->outside_bytes = (space.private_pages << BERTH_PAGE_SHIFT) +
-			       atomic_load(&heap.foreign_bytes);
+			       atomic_load(&heap.foreign_bytes) + berth__aligned_bytes();
 }

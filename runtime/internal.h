@@ -127,10 +127,18 @@ int berth__start_thread(void *(*body)(void *), pthread_t *thread);
 
 /* Pools with more mapped than this are pushed to a child, if the thread is there; others are copied by it. */
 extern size_t berth__fork_push_bytes;
-/* Starts the thread, once. -ENOMEM. Not from a fork handler, nor with a lock that malloc needs. */
+/* Starts the thread, once. -ENOMEM. Not from a fork handler, nor with a lock that malloc needs; by a thread with the
+ * program's descriptors. */
 int berth__pusher_start(void);
-/* Waits until no child of ours, nor we ourselves, wait for pages: before a fork, exit and exec. */
+/* Likewise, if a fork now would want it. */
+void berth__pusher_ready(const struct berth_pool_impl *pool);
+/* Ends the thread, when nobody waits for it. No fork may be under way. */
+void berth__pusher_stop(void);
+/* Waits until no child of ours, nor we ourselves, wait for pages: before a fork, and before a pool goes. */
 void berth__pusher_settle(void);
+/* The same, but gives up when nothing goes on: who calls may hold what the thread needs. Does nothing in a child
+ * of vfork(). */
+void berth__pusher_settle_before_end(void);
 /* Before a fork: is this pool to be pushed? */
 bool berth__pusher_wants(const struct berth_pool_impl *pool);
 /* In the child: false, and it has to copy. Then berth__line_send() with pool->mmu.child_uffd. */
@@ -147,6 +155,9 @@ bool berth__line_receive(int line, int *child_uffd, int *childs_end);
 
 /* ---- For both ------------------------------------------------------------------------------------------ */
 
+/* Around a system call that forks without running fork handlers; `pid`: what it returned. */
+void berth__fork_begin(void);
+void berth__fork_end(long pid);
 /* Keeps forks away for a moment, as long as nothing that a forking thread may hold is waited for. */
 void berth__fork_block(void);
 void berth__fork_unblock(void);

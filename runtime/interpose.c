@@ -4,24 +4,13 @@
  *
  * SIGSEGV: where memory moves by mprotect, writers are stalled in our handler. So the program's own
  * action for that signal is kept aside and called for faults that aren't ours.
- * madvise: heap memory is shared memory of the pool: there MADV_DONTNEED keeps the contents that a
- * program expects to be zero, and MADV_REMOVE would tear a hole into the pool.
- * pvalloc: jemalloc lacks it, and the C library's would come from another heap.
- * realloc: jemalloc's (linked as berth__je_realloc) doesn't set errno for impossible sizes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
-#include <malloc.h>
 #include <signal.h>
-#include <string.h>
-
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "port/linux/mmu.h"
-#include "runtime/heap.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -46,43 +35,4 @@ EXPORT sighandler_t signal(int number, sighandler_t handler)
 
 	sigemptyset(&action.sa_mask);
 	return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
-}
-
-EXPORT int madvise(void *address, size_t bytes, int advice)
-{
-	const size_t page = BERTH_PAGE_SIZE;
-
-	if (!bytes || !berth__heap_contains(address)) /* jemalloc calls this too: no look-up here */
-		return (int)syscall(SYS_madvise, address, bytes, advice);
-	if ((uintptr_t)address % page || bytes > SIZE_MAX - page || advice == MADV_WIPEONFORK) {
-		errno = EINVAL; /* as the kernel says, also of wiping shared memory on fork */
-		return -1;
-	}
-	if ((advice == MADV_DONTNEED || advice == MADV_REMOVE) &&
-	    !berth__heap_zero(address, (bytes + page - 1) / page * page)) {
-		errno = ENOMEM;
-		return -1;
-	}
-	return 0; /* the rest is advice, and what is best for the pool is done anyway */
-}
-
-void *berth__je_realloc(void *old, size_t size);
-EXPORT void *realloc(void *old, size_t size)
-{
-	void *now = berth__je_realloc(old, size);
-
-	if (!now && size)
-		errno = ENOMEM;
-	return now;
-}
-
-EXPORT void *pvalloc(size_t size)
-{
-	const size_t page = 4096;
-
-	if (size > SIZE_MAX - page) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	return memalign(page, size ? (size + page - 1) / page * page : page);
 }

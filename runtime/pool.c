@@ -299,6 +299,7 @@ int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 void berth__pool_close(struct berth_pool_impl *pool)
 {
 	berth__fork_remove(pool);
+	berth__pusher_settle(); /* a child may still be given its memory */
 	if (pool->space) {
 		unmap(berth_space_table(pool->space), pool->regions.nr_pages * sizeof(uint32_t));
 		unmap(pool->space, berth_space_size());

@@ -24,11 +24,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "port/linux/fd.h"
 #include "runtime/control.h"
+#include "runtime/direct.h"
 #include "runtime/heap.h"
 #include "runtime/internal.h"
 #include "runtime/run_record.h"
 #include "runtime/server.h"
+#include "runtime/untreated.h"
 
 #define LATE_NS 20000000 /* most forked children exec or end sooner */
 
@@ -147,9 +150,8 @@ static void say(const char *what)
 
 	if (length > (int)sizeof(line) - 1)
 		length = sizeof(line) - 1;
-	if (length > 0 && write(STDERR_FILENO, line, (size_t)length) < 0) {
-		/* nobody to tell */
-	}
+	if (length > 0)
+		berth_stderr(line, (size_t)length);
 }
 
 struct wanted_pool {
@@ -200,6 +202,7 @@ static void serve(bool aloud)
 		snprintf(process->notice, sizeof(process->notice), "%s", notice);
 	if (notice && aloud)
 		say(notice);
+	berth__direct_start(pool, record->trust_direct_io);
 	atomic_store(&process->pool_bytes, pool->memory.bytes);
 	atomic_store(&process->area_bytes, 0);
 	for (unsigned i = 0; i < pool->nr_areas; i++)
@@ -273,6 +276,7 @@ static void fork_child(void)
 	if (heap_fork.child)
 		heap_fork.child();
 	if (pool) {
+		berth__direct_forget();
 		berth__control_forget();
 		berth__pool_leave(pool);
 	}
@@ -295,6 +299,7 @@ __attribute__((constructor)) static void start(void)
 {
 	int saved = errno;
 
+	berth__untreated_init();
 	record = map_record();
 	if (record)
 		process = take_process_record();

@@ -13,6 +13,7 @@
  * Cost of a round: one ppoll() of 1 + connections + tokens, and what there is to do.
  */
 #define _GNU_SOURCE
+#include "port/linux/fd.h"
 #include "runtime/server_internal.h"
 
 #include <errno.h>
@@ -28,6 +29,13 @@
 struct berth_server berth__server = { .listener.fd = -1, .pool.fd = -1 };
 
 /* ---- Descriptors -------------------------------------------------------------------------------------- */
+
+bool berth__server_apart;
+
+int berth__server_keep(int fd)
+{
+	return berth__server_apart ? fd : berth_fd_move_up(fd);
+}
 
 struct own berth__server_own(int fd)
 {
@@ -54,7 +62,7 @@ void berth__server_close(struct own *one)
 {
 	berth_lock(&berth__server.lock);
 	if (berth__server_is_ours(one))
-		close(one->fd);
+		berth_fd_close(one->fd);
 	one->fd = -1;
 	berth_unlock(&berth__server.lock);
 }
@@ -88,14 +96,14 @@ static int listen_in(int directory)
 	berth_lock(&berth__server.lock);
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd >= 0)
-		fd = berth_fd_move_up(fd);
+		fd = berth__server_keep(fd);
 	if (fd < 0)
 		error = -BERTH_ENOMEM;
 	else if (bind(fd, (const struct sockaddr *)&address, bytes) != 0 ||
 		 fchmodat(directory, name, 0600, 0) != 0 || listen(fd, BACKLOG) != 0)
 		error = -BERTH_EPERM;
 	if (error && fd >= 0)
-		close(fd);
+		berth_fd_close(fd);
 	else
 		berth__server.listener = berth__server_own(fd);
 	berth_unlock(&berth__server.lock);
@@ -275,7 +283,7 @@ static void accept_one(uint64_t now)
 	fd = accept4(berth__server.listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd >= 0) {
 		*place = (struct connection){ .state = IDLE, .used_ns = now };
-		place->socket = berth__server_own(berth_fd_move_up(fd));
+		place->socket = berth__server_own(berth__server_keep(fd));
 	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
 		berth__server.accept_ns = now + RELISTEN_NS; /* no descriptors, for instance */
 	}
@@ -542,7 +550,7 @@ void berth__server_fork_parent(void)
 static void forget(struct own *one)
 {
 	if (berth__server_is_ours(one))
-		close(one->fd);
+		berth_fd_close(one->fd);
 	one->fd = -1;
 }
 

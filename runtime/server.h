@@ -37,6 +37,8 @@ int berth__server_start(const struct berth_server_params *params) BERTH_MUST_CHE
  * waits only. Allocates nothing, uses no stdio, blocks on no client.
  */
 void berth__server_round(uint64_t until_ns);
+/* True when the serving thread has a table of descriptors of its own, where nothing needs protection. */
+extern bool berth__server_apart;
 /* At the process's end: removes the socket's name. Claims stay, tokens hang up by themselves. */
 void berth__server_stop(void);
 

@@ -102,7 +102,7 @@ static int send_token(struct connection *connection)
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
 		error = -BERTH_ENOMEM;
 	} else {
-		token->socket = berth__server_own(berth_fd_move_up(pair[0]));
+		token->socket = berth__server_own(berth__server_keep(pair[0]));
 		fds[0] = berth__server.pool.fd;
 		fds[1] = pair[1];
 		if (!berth__server_deliver(connection, &connection->reply,

@@ -214,7 +214,8 @@ static void explain_share(struct berth__report *report)
 		   total->heap_outside_bytes > total->heap_pool_bytes_max / 8) {
 		snprintf(
 			reason, room,
-			"%s of heap found no room in the pool; make it larger with --pool or --area",
+			"%s of heap lie outside: they must not move (aligned, locked, shared or protected "
+			"memory), or found no room (then make it larger with --pool or --area)",
 			berth__format_bytes(heap, (double)total->heap_outside_bytes));
 	} else if (share >= 0 && share < LOW_SHARE) {
 		snprintf(reason, room,

@@ -45,10 +45,13 @@ struct berth_space {
 	int push_error;                    /* S: contents that were asked for couldn't be pushed */
 	uint64_t push_page, push_end;      /* S: what is left of the sweep */
 	uint64_t *pending;                 /* S: bit a page, its contents aren't pushed yet */
+	const char *(*may_move)(void *);   /* c: the gate, or NULL */
+	void *may_move_ctx;                /* c */
 	_Atomic uint32_t *table;           /* a: written under S */
 
 	_Alignas(64) berth_lock_t lock;
 	_Atomic uint32_t waiters;       /* a: threads that want the lock */
+	_Atomic uint32_t moves;         /* a: written under S; odd while something is moved */
 	uint64_t used_end;              /* S: pages from here on were never mapped */
 	uint64_t mapped, private_pages; /* S */
 	uint64_t mappings;              /* S: runs that the machine can't merge */
@@ -128,6 +131,12 @@ int berth__for_each_run(struct berth_space *space, int (*fn)(struct berth_space 
 void berth__detach_locked(struct berth_space *space);
 /* vm/push.c: pushes what of a range is still pending, before its frames change hands. S. */
 void berth__push_before_locked(struct berth_space *space, uint64_t page, uint64_t nr_pages);
+/*
+ * Asks the gate: NULL, and the caller may move memory until berth__gate_leave(), which must follow in
+ * both cases; else who forbids it. S.
+ */
+const char *berth__gate_enter(struct berth_space *space);
+void berth__gate_leave(struct berth_space *space);
 
 /* vm/pin.c: the name of a pin that touches the pages, or NULL. S. */
 const char *berth__pin_holder_locked(struct berth_space *space, uint64_t page, uint64_t nr_pages);

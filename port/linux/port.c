@@ -22,6 +22,8 @@
 
 #include <berth_port.h>
 
+#include "port/linux/fd.h"
+
 #define SPINS_BEFORE_SLEEP 200
 #define MAX_SLOTS 1024u
 
@@ -151,9 +153,8 @@ static void panic(void *ctx, const char *what, uint64_t value, uint64_t expected
 			  "berth: broken invariant, stopping before data is lost: %s (found %#llx, "
 			  "against %#llx)\n",
 			  what, (unsigned long long)value, (unsigned long long)expected);
-	if (length > 0 && write(STDERR_FILENO, line, (size_t)length) < 0) {
-		/* nobody to tell */
-	}
+	if (length > 0)
+		berth_stderr(line, (size_t)length);
 	abort();
 }
 
