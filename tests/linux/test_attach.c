@@ -155,6 +155,45 @@ static void attached_handles_are_stale_after_fork(void **state)
 	tenant_close(&tenant);
 }
 
+static void *claims_often(void *pool)
+{
+	const struct berth_claim_options patient = { .timeout_ns = TENANT_PATIENCE };
+	uintptr_t wrong = 0;
+
+	for (unsigned i = 0; i < 40; i++) {
+		struct berth_buffer buffer;
+
+		if (berth_claim(pool, NULL, 3 * MIB, &patient, &buffer, NULL) != 0)
+			return (void *)1;
+		wrong |= !is_zero(buffer.address, buffer.bytes);
+		pattern_fill(buffer.address, buffer.bytes, i);
+		wrong |= pattern_differs(buffer.address, buffer.bytes, i) < buffer.bytes / 8;
+		wrong |= berth_release(pool, &buffer) != 0;
+	}
+	return (void *)wrong;
+}
+
+/* More than the area holds at a time: they wait for each other. */
+static void threads_share_a_handle(void **state)
+{
+	struct tenant tenant = tenant_open();
+	struct berth_pool *pool;
+	pthread_t threads[4];
+
+	(void)state;
+	must(berth_attach(tenant.pid, &pool));
+	for (unsigned i = 0; i < ARRAY_SIZE(threads); i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, claims_often, pool), 0);
+	for (unsigned i = 0; i < ARRAY_SIZE(threads); i++) {
+		void *wrong = NULL;
+
+		pthread_join(threads[i], &wrong);
+		assert_null(wrong);
+	}
+	must(berth_pool_close(pool));
+	tenant_close(&tenant);
+}
+
 /* ---- Whose the range is ----------------------------------------------------------------------------- */
 
 static void token_in_a_child_keeps_the_claim(void **state)
@@ -446,6 +485,7 @@ int main(void)
 		cmocka_unit_test(attached_statistics),
 		cmocka_unit_test(attached_handles_refuse_the_rest),
 		cmocka_unit_test(attached_handles_are_stale_after_fork),
+		cmocka_unit_test(threads_share_a_handle),
 		cmocka_unit_test(token_in_a_child_keeps_the_claim),
 		cmocka_unit_test(killed_claimants_leave_nothing),
 		cmocka_unit_test(claimants_killed_at_random_moments),
