@@ -13,7 +13,6 @@
  * Cost of a round: one ppoll() of 1 + connections + tokens, and what there is to do.
  */
 #define _GNU_SOURCE
-#include "port/linux/fd.h"
 #include "runtime/server_internal.h"
 
 #include <errno.h>
@@ -22,6 +21,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "port/linux/fd.h"
+#include "port/linux/raw.h"
 
 #define BACKLOG 64
 #define RELISTEN_NS 1000000000ull /* after the socket was lost, or descriptors ran out */
@@ -35,6 +37,14 @@ bool berth__server_apart;
 int berth__server_keep(int fd)
 {
 	return berth__server_apart ? fd : berth_fd_move_up(fd);
+}
+
+void berth__server_drop(int fd)
+{
+	if (berth__server_apart)
+		(void)berth_raw1(SYS_close, fd); /* the number may be protected for the program */
+	else
+		berth_fd_close(fd);
 }
 
 struct own berth__server_own(int fd)
@@ -62,7 +72,7 @@ void berth__server_close(struct own *one)
 {
 	berth_lock(&berth__server.lock);
 	if (berth__server_is_ours(one))
-		berth_fd_close(one->fd);
+		berth__server_drop(one->fd);
 	one->fd = -1;
 	berth_unlock(&berth__server.lock);
 }
@@ -78,7 +88,7 @@ static bool is_served(const struct sockaddr_un *address, socklen_t bytes)
 	if (fd < 0)
 		return false;
 	served = connect(fd, (const struct sockaddr *)address, bytes) == 0 || errno == EAGAIN;
-	close(fd);
+	(void)berth_raw1(SYS_close, fd);
 	return served;
 }
 
@@ -103,7 +113,7 @@ static int listen_in(int directory)
 		 fchmodat(directory, name, 0600, 0) != 0 || listen(fd, BACKLOG) != 0)
 		error = -BERTH_EPERM;
 	if (error && fd >= 0)
-		berth_fd_close(fd);
+		berth__server_drop(fd);
 	else
 		berth__server.listener = berth__server_own(fd);
 	berth_unlock(&berth__server.lock);
@@ -159,7 +169,7 @@ int berth__server_start(const struct berth_server_params *params)
 	directory = find_directory(before);
 	error = directory < 0 ? directory : listen_in(directory);
 	if (directory >= 0)
-		close(directory);
+		(void)berth_raw1(SYS_close, directory);
 	berth__server.started = !error;
 	say_serving(error);
 	return error;
@@ -174,7 +184,7 @@ static void listen_anew(uint64_t now)
 	berth__server.listener.fd = -1;
 	if (directory >= 0) {
 		error = listen_in(directory);
-		close(directory);
+		(void)berth_raw1(SYS_close, directory);
 	}
 	if (error)
 		berth__server.accept_ns = now + RELISTEN_NS;
@@ -192,7 +202,7 @@ void berth__server_stop(void)
 	directory = berth__control_open(berth__server.directory, berth__server.uid, false);
 	if (directory >= 0) {
 		(void)unlinkat(directory, name, 0);
-		close(directory);
+		(void)berth_raw1(SYS_close, directory);
 	}
 }
 
@@ -550,12 +560,14 @@ void berth__server_fork_parent(void)
 static void forget(struct own *one)
 {
 	if (berth__server_is_ours(one))
-		berth_fd_close(one->fd);
+		berth__server_drop(one->fd);
 	one->fd = -1;
 }
 
 void berth__server_forget(void)
 {
+	/* If that thread had a table of its own, this process has the first listener only. */
+	berth__server_apart = false;
 	for (unsigned i = 0; i <= SERVER_CONNECTIONS; i++) {
 		if (berth__server.connections[i].state != UNUSED)
 			forget(&berth__server.connections[i].socket);

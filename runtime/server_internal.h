@@ -87,9 +87,12 @@ static inline void server_copy_text(char *to, size_t bytes, const char *from)
 
 /* ---- Descriptors and messages (server.c) ----------------------------------------------------------- */
 
-/* The file that a descriptor is now. */
-/* A new descriptor in its place: away from the program's and protected, unless this thread has a table of its own. */
+/* Puts a new descriptor in its place: away from the program's and protected, unless the serving thread
+ * has a table of its own. */
 int berth__server_keep(int fd);
+/* Closes one that was kept. */
+void berth__server_drop(int fd);
+/* The file that a descriptor is now. */
 struct own berth__server_own(int fd);
 /* It still is. */
 bool berth__server_is_ours(const struct own *one);
