@@ -16,6 +16,7 @@
 
 #define BERTH_RUN_ENV "BERTH_RUN"
 #define BERTH_RUN_MAGIC 0x6265727468303102ull
+#define BERTH_RUN_RECORD "berth-run" /* the memory file's name */
 #define BERTH_RUN_AREAS 16
 #define BERTH_RUN_CLAIMS 64
 #define BERTH_RUN_PROCESSES 256
@@ -29,12 +30,19 @@ struct berth_run_area {
 	uint64_t bytes;
 };
 
-/* One --claim; `done` counts over all images of the first process (exec keeps the count). */
+/*
+ * One --claim. The tool makes it, in a process of the tree, and counts here; what it cost stands in
+ * the record of the process that answered.
+ */
 struct berth_run_claim {
 	uint64_t bytes;
-	uint64_t start_ns, hold_ns; /* start: after the run's start */
-	uint64_t repeat;            /* UINT64_MAX: until the program ends */
-	_Atomic uint64_t done;
+	uint64_t start_ns, hold_ns;  /* start: after the run's start */
+	uint64_t repeat;             /* UINT64_MAX: until the program ends */
+	_Atomic uint64_t done;       /* times it was made: succeeded + failed */
+	_Atomic uint64_t succeeded;  /* one process had it */
+	_Atomic uint64_t passed_on;  /* failures that another process was asked after */
+	_Atomic uint64_t unanswered; /* failures of processes that never answered (stopped ones) */
+	_Atomic uint64_t nobody;     /* times that nobody was there to ask; not in `done` */
 };
 
 /* Latencies in a log-linear histogram: 16 buckets an octave of nanoseconds. */
@@ -105,7 +113,9 @@ struct berth_run_record {
 	uint64_t pool_bytes; /* 0: by the areas */
 	uint32_t nr_areas, nr_claims;
 	uint32_t stress, poison;
-	char mover[BERTH_RUN_NAME];    /* empty: the best */
+	uint32_t trust_direct_io;   /* move the heap although direct I/O may be under way in it */
+	uint32_t quarantine;        /* with stress: report writes to memory after it was moved */
+	char mover[BERTH_RUN_NAME]; /* empty: the best */
 	_Atomic uint64_t nr_processes; /* that there were; `processes` may have lost some of them */
 	struct berth_run_area areas[BERTH_RUN_AREAS];
 	struct berth_run_claim claims[BERTH_RUN_CLAIMS]; /* from the first area */
