@@ -114,6 +114,8 @@ extern size_t berth__fork_push_bytes;
 int berth__pusher_start(void);
 /* Waits until no child of ours, nor we ourselves, wait for pages: before a fork, exit and exec. */
 void berth__pusher_settle(void);
+/* In a forked child: waits until all its pages are there. Costs a load when they are. */
+void berth__pusher_await_pages(void);
 /* Before a fork: is this pool to be pushed? */
 bool berth__pusher_wants(const struct berth_pool_impl *pool);
 /* In the child: false, and it has to copy. Then berth__line_send() with pool->mmu.child_uffd. */

@@ -34,7 +34,7 @@
 #define PIECE_PAGES 16u /* 64 KiB: pushed for whoever waits for a page */
 
 static struct {
-	_Atomic uint32_t running; /* the thread is there */
+	_Atomic uint32_t running; /* 1: the thread is being made, 2: it runs */
 	_Atomic uint32_t busy;
 	struct berth_pool_impl *pool;
 	int line[2]; /* the child's end is kept too: its file is the child's */
@@ -47,6 +47,7 @@ static struct shared {
 
 /* In a child that waits for pages: it has all of them when its parent's count exceeds this. */
 static struct {
+	berth_lock_t lock; /* the rest, from the moment other threads may run */
 	struct shared *parents;
 	uint32_t nr_pushed;
 	struct berth_pool_impl *pool;
@@ -132,6 +133,9 @@ static void push_one_child(void)
 static void *run(void *unused)
 {
 	prctl(PR_SET_NAME, "berth-fork");
+	/* Not sooner: until then nobody would serve the thread that makes this one, when its allocator
+	 * writes to a page that a fork has protected. */
+	atomic_store(&pusher.running, 2);
 	for (;;) {
 		while (!atomic_load(&pusher.busy))
 			syscall(SYS_futex, &pusher.busy, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
@@ -163,20 +167,31 @@ int berth__pusher_start(void)
 	return 0;
 }
 
+void berth__pusher_await_pages(void)
+{
+	if (!receiving.parents) /* it's set before there is a second thread */
+		return;
+	berth_lock(&receiving.lock);
+	while (receiving.parents &&
+	       atomic_load(&receiving.parents->nr_pushed) == receiving.nr_pushed)
+		futex_wait(&receiving.parents->nr_pushed, receiving.nr_pushed, 0);
+	if (receiving.parents) {
+		munmap(receiving.parents, BERTH_PAGE_SIZE);
+		close(receiving.line);
+		/* With the parent's it's the last: what is missing from here on is just zero. */
+		if (receiving.pool->mmu.child_uffd >= 0)
+			close(receiving.pool->mmu.child_uffd);
+		receiving.pool->mmu.child_uffd = -1;
+		receiving.parents = NULL;
+	}
+	berth_unlock(&receiving.lock);
+}
+
 void berth__pusher_settle(void)
 {
 	while (atomic_load(&pusher.busy))
 		futex_wait(&pusher.busy, 1, FUTEX_PRIVATE_FLAG);
-	if (!receiving.parents)
-		return;
-	while (atomic_load(&receiving.parents->nr_pushed) == receiving.nr_pushed)
-		futex_wait(&receiving.parents->nr_pushed, receiving.nr_pushed, 0);
-	munmap(receiving.parents, BERTH_PAGE_SIZE);
-	close(receiving.line);
-	if (receiving.pool->mmu.child_uffd >= 0)
-		close(receiving.pool->mmu.child_uffd);
-	receiving.pool->mmu.child_uffd = -1;
-	receiving.parents = NULL;
+	berth__pusher_await_pages();
 }
 
 /* ---- A fork ------------------------------------------------------------------------------------------------ */
@@ -185,7 +200,7 @@ bool berth__pusher_wants(const struct berth_pool_impl *pool)
 {
 	struct berth_space_stats stats;
 
-	if (!atomic_load(&pusher.running) || !berth_mmu_can_push(&pool->mmu))
+	if (atomic_load(&pusher.running) != 2 || !berth_mmu_can_push(&pool->mmu))
 		return false;
 	berth_space_stats(pool->space, &stats);
 	return stats.mapped_pages << BERTH_PAGE_SHIFT >= berth__fork_push_bytes;
@@ -218,7 +233,8 @@ void berth__pusher_forget(void)
 	atomic_store(&pusher.running, 0);
 	atomic_store(&pusher.busy, 0);
 	pusher.pool = NULL;
-	shared = NULL; /* the parent's */
+	shared = NULL;                                  /* the parent's */
+	receiving.lock = (berth_lock_t)BERTH_LOCK_INIT; /* of a thread that isn't here */
 }
 
 void berth__pusher_hand_over(struct berth_pool_impl *pool, int child_uffd, int line, int childs_end)
