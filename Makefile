@@ -5,7 +5,7 @@ BUILD ?= build
 MESON ?= meson
 NINJA ?= ninja
 
-.PHONY: all help setup demo check static asan tsan gates format install clean
+.PHONY: all help setup demo check tenants static asan tsan gates format install clean
 
 all: $(BUILD)/build.ninja
 	@$(NINJA) -C $(BUILD)
@@ -14,6 +14,7 @@ help:
 	@echo 'make          build everything into build/ (the command is build/berth)'
 	@echo 'make demo     install what is missing, build, show what Berth does'
 	@echo 'make check    install what is missing, build, test everything'
+	@echo 'make tenants  install what is missing, build, run some 40 real programs bare and under Berth'
 	@echo 'make setup    install what is missing, nothing else'
 	@echo 'make static   build-static/berth: one static executable, without the preload library'
 	@echo 'make asan     tests under the address and undefined-behaviour sanitizers'
@@ -40,6 +41,13 @@ demo:
 check:
 	@scripts/setup.sh check
 	@scripts/check.sh
+
+# TENANTS: options for tests/tenants/matrix.sh and names of programs, all of them without
+tenants:
+	@scripts/setup.sh tenants
+	@$(MAKE) --no-print-directory -s $(BUILD)/build.ninja
+	@$(NINJA) -C $(BUILD) berth libberth-preload.so
+	@BERTH=$(BUILD)/berth tests/tenants/matrix.sh $(TENANTS)
 
 static:
 	@scripts/setup.sh -n build

@@ -2,7 +2,7 @@
 /*
  * The public functions of libberth: handles, and the checks at the border.
  *
- * A handle is 24 bytes that are never freed, so that a stale one can be recognised for ever. They
+ * A handle is 32 bytes that are never freed, so that a stale one can be recognised for ever. They
  * hang in one list, so that a leak checker finds them. `users` counts the calls inside.
  */
 #define _GNU_SOURCE
@@ -15,10 +15,11 @@
 #define HANDLE_CLOSING (1u << 30) /* being decided: wait */
 
 struct berth_pool {
-	struct berth_pool_impl *impl;
-	struct berth_pool *next; /* in all_handles */
-	_Atomic uint32_t users;  /* | HANDLE_CLOSED | HANDLE_CLOSING */
-	uint32_t generation;     /* berth__fork_generation at opening */
+	struct berth_pool_impl *impl;    /* a pool of our own, or */
+	struct berth_attached *attached; /* another process's */
+	struct berth_pool *next;         /* in all_handles */
+	_Atomic uint32_t users;          /* | HANDLE_CLOSED | HANDLE_CLOSING */
+	uint32_t generation;             /* berth__fork_generation at opening */
 };
 
 static _Atomic(struct berth_pool *) all_handles;
@@ -30,19 +31,19 @@ static void keep_for_ever(struct berth_pool *handle)
 		;
 }
 
-/* The pool behind a handle for the time until leave(), or NULL: -ESTALE. */
-static struct berth_pool_impl *enter(struct berth_pool *handle)
+/* Keeps a handle from being closed until leave(). False: it's stale. */
+static bool enter_any(struct berth_pool *handle)
 {
 	if (!handle || handle->generation != atomic_load(&berth__fork_generation))
-		return NULL;
+		return false;
 	for (;;) {
 		uint32_t users = atomic_fetch_add(&handle->users, 1);
 
 		if (!(users & (HANDLE_CLOSED | HANDLE_CLOSING)))
-			return handle->impl;
+			return true;
 		atomic_fetch_sub(&handle->users, 1);
 		if (users & HANDLE_CLOSED)
-			return NULL;
+			return false;
 		berth_relax(); /* somebody is about to decide */
 	}
 }
@@ -50,6 +51,40 @@ static struct berth_pool_impl *enter(struct berth_pool *handle)
 static void leave(struct berth_pool *handle)
 {
 	atomic_fetch_sub(&handle->users, 1);
+}
+
+/* The pool of our own behind a handle for the time until leave(), or NULL: see refusal(). */
+static struct berth_pool_impl *enter(struct berth_pool *handle)
+{
+	if (!enter_any(handle))
+		return NULL;
+	if (handle->impl)
+		return handle->impl;
+	leave(handle);
+	return NULL;
+}
+
+/* What a handle is told that enter() refused. */
+static int refusal(struct berth_pool *handle)
+{
+	int error = -BERTH_ESTALE;
+
+	if (!enter_any(handle))
+		return error;
+	if (handle->attached)
+		error = -BERTH_EOPNOTSUPP;
+	leave(handle);
+	return error;
+}
+
+/* A new handle; `generation` is set. NULL: no memory. */
+static struct berth_pool *new_handle(void)
+{
+	struct berth_pool *handle = calloc(1, sizeof(*handle));
+
+	if (handle)
+		handle->generation = atomic_load(&berth__fork_generation);
+	return handle;
 }
 
 int berth_pool_open(const struct berth_pool_params *params, struct berth_pool **out)
@@ -60,11 +95,31 @@ int berth_pool_open(const struct berth_pool_params *params, struct berth_pool **
 	if (!out)
 		return -BERTH_EINVAL;
 	berth__fork_register();
-	handle = calloc(1, sizeof(*handle));
+	handle = new_handle();
 	if (!handle)
 		return -BERTH_ENOMEM;
-	handle->generation = atomic_load(&berth__fork_generation);
 	error = berth__pool_open(params, 0, &handle->impl);
+	if (error) {
+		free(handle);
+		return error;
+	}
+	keep_for_ever(handle);
+	*out = handle;
+	return 0;
+}
+
+int berth_attach(long pid, struct berth_pool **out)
+{
+	struct berth_pool *handle;
+	int error;
+
+	if (!out)
+		return -BERTH_EINVAL;
+	berth__fork_register();
+	handle = new_handle();
+	if (!handle)
+		return -BERTH_ENOMEM;
+	error = berth__attached_open(pid, &handle->attached);
 	if (error) {
 		free(handle);
 		return error;
@@ -90,25 +145,32 @@ static bool is_idle(struct berth_pool_impl *pool)
 
 int berth_pool_close(struct berth_pool *handle)
 {
-	struct berth_pool_impl *pool = enter(handle);
+	struct berth_attached *attached;
+	struct berth_pool_impl *pool;
 	uint32_t alone = 1;
 
-	if (!pool)
+	if (!enter_any(handle))
 		return -BERTH_ESTALE;
 	/* Others inside mean that it is in use. Alone, keep everybody out and look. */
 	if (!atomic_compare_exchange_strong(&handle->users, &alone, 1 | HANDLE_CLOSING)) {
 		leave(handle);
 		return -BERTH_EBUSY;
 	}
-	if (!is_idle(pool)) {
+	pool = handle->impl;
+	attached = handle->attached;
+	if (pool ? !is_idle(pool) : !berth__attached_is_idle(attached)) {
 		atomic_fetch_and(&handle->users, ~HANDLE_CLOSING);
 		leave(handle);
 		return -BERTH_EBUSY;
 	}
 	handle->impl = NULL;
+	handle->attached = NULL;
 	atomic_fetch_or(&handle->users, HANDLE_CLOSED);
 	leave(handle);
-	berth__pool_close(pool);
+	if (pool)
+		berth__pool_close(pool);
+	else
+		berth__attached_close(attached);
 	return 0;
 }
 
@@ -130,30 +192,45 @@ int berth_claim(struct berth_pool *handle, const char *area, size_t bytes,
 		const struct berth_claim_options *options, struct berth_buffer *buffer,
 		struct berth_claim_report *report)
 {
-	struct berth_pool_impl *pool = enter(handle);
 	int error;
 
-	if (!pool) {
+	if (!enter_any(handle)) {
 		if (report)
 			*report = (struct berth_claim_report){ .error = -BERTH_ESTALE,
 							       .blocker_pfn = BERTH_PFN_NONE };
 		return -BERTH_ESTALE;
 	}
-	error = berth__pool_claim(pool, area, bytes, options, buffer, report);
+	if (handle->attached)
+		error = berth__attached_claim(handle->attached, area, bytes, options, buffer,
+					      report);
+	else
+		error = berth__pool_claim(handle->impl, area, bytes, options, buffer, report);
 	leave(handle);
 	return error;
 }
 
 int berth_release(struct berth_pool *handle, const struct berth_buffer *buffer)
 {
-	struct berth_pool_impl *pool = enter(handle);
 	int error;
 
-	if (!pool)
+	if (!enter_any(handle))
 		return -BERTH_ESTALE;
-	error = berth__pool_release(pool, buffer);
+	error = handle->attached ? berth__attached_release(handle->attached, buffer) :
+				   berth__pool_release(handle->impl, buffer);
 	leave(handle);
 	return error;
+}
+
+int berth_claim_fd(struct berth_pool *handle, const struct berth_buffer *buffer)
+{
+	int fd = -BERTH_EOPNOTSUPP;
+
+	if (!enter_any(handle))
+		return -BERTH_ESTALE;
+	if (handle->attached)
+		fd = berth__attached_claim_fd(handle->attached, buffer);
+	leave(handle);
+	return fd;
 }
 
 /* ---- Movable memory --------------------------------------------------------------------------------------- */
@@ -198,7 +275,7 @@ int berth_map_runs(struct berth_pool *handle, size_t bytes, size_t run_bytes, un
 	int error = -BERTH_EINVAL;
 
 	if (!pool)
-		return -BERTH_ESTALE;
+		return refusal(handle);
 	if (address && nr_pages && run_bytes >= BERTH_PAGE_SIZE && run_bytes <= BERTH_HUGE_BYTES &&
 	    !(run_bytes & (run_bytes - 1)) && !(flags & ~(unsigned)BERTH_MEMORY_NO_AREA))
 		error = map_region(pool, nr_pages,
@@ -251,7 +328,7 @@ int berth_grow(struct berth_pool *handle, void *address, size_t old_bytes, size_
 	int error = -BERTH_EINVAL;
 
 	if (!pool)
-		return -BERTH_ESTALE;
+		return refusal(handle);
 	if (page_of(pool, address, &page) && old_pages && new_bytes > old_bytes &&
 	    (uintptr_t)address % BERTH_PAGE_SIZE == 0) {
 		berth_lock(&pool->regions.lock);
@@ -272,7 +349,7 @@ int berth_unmap(struct berth_pool *handle, void *address, size_t bytes)
 	int error = -BERTH_EINVAL;
 
 	if (!pool)
-		return -BERTH_ESTALE;
+		return refusal(handle);
 	if (page_of(pool, address, &page) && nr_pages &&
 	    (uintptr_t)address % BERTH_PAGE_SIZE == 0) {
 		berth_lock(&pool->regions.lock);
@@ -298,7 +375,7 @@ int berth_pin(struct berth_pool *handle, const void *address, size_t bytes, cons
 	uint64_t page, last;
 
 	if (!pool)
-		return -BERTH_ESTALE;
+		return refusal(handle);
 	if (name && pin && bytes && !(flags & ~(unsigned)BERTH_PIN_LONG_TERM) &&
 	    page_of(pool, address, &page) && bytes - 1 <= UINTPTR_MAX - (uintptr_t)address &&
 	    page_of(pool, (const char *)address + (bytes - 1), &last))
@@ -314,7 +391,7 @@ int berth_unpin(struct berth_pool *handle, uint64_t pin)
 	int error;
 
 	if (!pool)
-		return -BERTH_ESTALE;
+		return refusal(handle);
 	error = berth_space_unpin(pool->space, pin);
 	leave(handle);
 	return error;
@@ -343,31 +420,44 @@ size_t berth_offset_of(struct berth_pool *handle, const void *address)
 
 int berth_pool_stats(struct berth_pool *handle, struct berth_pool_stats *stats)
 {
-	struct berth_pool_impl *pool = enter(handle);
+	int error = 0;
 
-	if (!pool)
+	if (!enter_any(handle))
 		return -BERTH_ESTALE;
-	if (stats)
-		berth__pool_stats(pool, stats);
+	if (!stats)
+		error = -BERTH_EINVAL;
+	else if (handle->attached)
+		error = berth__attached_stats(handle->attached, stats);
+	else
+		berth__pool_stats(handle->impl, stats);
 	leave(handle);
-	return stats ? 0 : -BERTH_EINVAL;
+	return error;
+}
+
+static int own_area_stats(struct berth_pool_impl *pool, const char *name,
+			  struct berth_cma_stats *stats)
+{
+	struct berth_pool_area *area = berth__pool_area(pool, name);
+
+	if (!area)
+		return -BERTH_ENOENT;
+	if (!stats)
+		return -BERTH_EINVAL;
+	berth_cma_stats(area->cma, stats);
+	return 0;
 }
 
 int berth_area_stats(struct berth_pool *handle, const char *name, struct berth_cma_stats *stats)
 {
-	struct berth_pool_impl *pool = enter(handle);
-	struct berth_pool_area *area;
-	int error = -BERTH_EINVAL;
+	int error;
 
-	if (!pool)
+	if (!enter_any(handle))
 		return -BERTH_ESTALE;
-	area = berth__pool_area(pool, name);
-	if (!area)
-		error = -BERTH_ENOENT;
-	else if (stats)
-		error = 0;
-	if (!error)
-		berth_cma_stats(area->cma, stats);
+	if (handle->impl)
+		error = own_area_stats(handle->impl, name, stats);
+	else
+		error = stats ? berth__attached_area_stats(handle->attached, name, stats) :
+				-BERTH_EINVAL;
 	leave(handle);
 	return error;
 }
@@ -379,7 +469,11 @@ bool berth_pool_check(struct berth_pool *handle, struct berth_violation *violati
 
 	if (!pool) {
 		if (violation)
-			*violation = (struct berth_violation){ "the handle is stale", 0, 0, 0 };
+			*violation =
+				(struct berth_violation){ refusal(handle) == -BERTH_EOPNOTSUPP ?
+								  "the pool is another process's" :
+								  "the handle is stale",
+							  0, 0, 0 };
 		return false;
 	}
 	good = berth_zone_check(pool->zone, violation) && berth_space_check(pool->space, violation);
@@ -393,7 +487,7 @@ int64_t berth_shuffle(struct berth_pool *handle, uint64_t *cursor)
 	int64_t moved = -BERTH_EINVAL;
 
 	if (!pool)
-		return -BERTH_ESTALE;
+		return refusal(handle);
 	if (cursor)
 		moved = berth__pool_shuffle(pool, cursor);
 	leave(handle);

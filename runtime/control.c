@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The control thread: a schedule of claims and samples on one timeline, and with --stress a second
- * thread that moves the heap without pause.
+ * The control thread: serves claims from outside (server.c), samples, and keeps the books of both;
+ * with --stress a second thread moves the heap without pause.
  *
  * The threads block all signals, use no stdio and don't allocate: whatever the program does to its
  * heap, they don't wait for it. All figures go to the shared record at once, so that they survive
@@ -20,25 +20,15 @@
 #include <unistd.h>
 
 #include "runtime/heap.h"
+#include "runtime/server.h"
 
-#define SAMPLE_NS 10000000ull       /* 10 ms */
-#define MOMENT_NS 50000000ull       /* at first; doubles when the timeline is full */
-#define CLAIM_WAIT_NS 2000000000ull /* what a claim may take, waiting for holders included */
-#define NEVER UINT64_MAX
-
-/* One claim's state: waiting to begin, or held until `next_ns`. */
-struct scheduled {
-	struct berth_run_claim *claim;
-	uint64_t next_ns; /* NEVER: done */
-	bool held;
-	struct berth_buffer buffer;
-};
+#define SAMPLE_NS 10000000ull /* 10 ms */
+#define MOMENT_NS 50000000ull /* at first; doubles when the timeline is full */
 
 static struct {
 	struct berth_pool_impl *pool;
 	struct berth_run_record *record;
 	struct berth_run_process *process;
-	struct scheduled claims[BERTH_RUN_CLAIMS];
 	uint64_t moment_every_ns, next_moment_ns;
 } control;
 
@@ -78,20 +68,21 @@ static void copy_text(char *to, size_t bytes, const char *from)
 }
 
 /* Counts a failure by its kind: error, size, holder. */
-static void record_failure(const struct berth_claim_report *report)
+static void record_failure(const struct berth_control_claimed *claimed)
 {
 	struct berth_run_process *process = control.process;
 	uint32_t nr = atomic_load(&process->nr_failures);
-	struct berth_run_failure failure = { .error = report->error };
+	struct berth_run_failure failure = {
+		.error = claimed->header.error,
+		.bytes = claimed->bytes,
+		.largest_free_bytes = claimed->largest_free_bytes,
+		.largest_claimable_bytes = claimed->largest_claimable_bytes,
+	};
 
-	failure.bytes = report->nr_pages << BERTH_PAGE_SHIFT;
-	failure.largest_free_bytes = report->largest_free_pages << BERTH_PAGE_SHIFT;
-	failure.largest_claimable_bytes = report->largest_claimable_pages << BERTH_PAGE_SHIFT;
-	if (report->blocker_owner)
-		copy_text(failure.holder, sizeof(failure.holder), report->blocker_owner);
-	if (report->blocker_holder) {
+	copy_text(failure.holder, sizeof(failure.holder), claimed->blocker_owner);
+	if (claimed->blocker_holder[0]) {
 		copy_text(failure.holder, sizeof(failure.holder), ": ");
-		copy_text(failure.holder, sizeof(failure.holder), report->blocker_holder);
+		copy_text(failure.holder, sizeof(failure.holder), claimed->blocker_holder);
 	}
 	for (uint32_t i = 0; i < nr; i++) {
 		struct berth_run_failure *known = &process->failures[i];
@@ -109,60 +100,56 @@ static void record_failure(const struct berth_claim_report *report)
 	atomic_store(&process->nr_failures, nr + 1);
 }
 
-static void claim(struct scheduled *scheduled)
+static void claimed(const struct berth_control_claimed *claimed)
 {
-	const struct berth_claim_options options = { .timeout_ns = CLAIM_WAIT_NS };
 	struct berth_run_process *process = control.process;
-	struct berth_claim_report report;
-	uint64_t began = clock_ns(CLOCK_MONOTONIC), cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID), took;
-	int error = berth__pool_claim(control.pool, NULL, scheduled->claim->bytes, &options,
-				      &scheduled->buffer, &report);
 
-	took = clock_ns(CLOCK_MONOTONIC) - began;
-	add(&process->cpu_ns, clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu);
-	add(&process->moved_bytes, report.moved_pages << BERTH_PAGE_SHIFT);
-	add(&process->free_bytes_taken, report.free_pages_taken << BERTH_PAGE_SHIFT);
-	add(&process->retries, report.tries > 1 ? report.tries - 1 : 0);
-	if (error) {
+	add(&process->cpu_ns, claimed->cpu_ns);
+	add(&process->moved_bytes, claimed->moved_bytes);
+	add(&process->free_bytes_taken, claimed->free_bytes_taken);
+	add(&process->retries, claimed->tries > 1 ? claimed->tries - 1 : 0);
+	if (claimed->header.error) {
 		add(&process->claims_failed, 1);
-		record_failure(&report);
+		record_failure(claimed);
 		return;
 	}
-	add(&process->claim_histogram[berth_run_bucket(took)], 1);
-	raise_to(&process->claim_ns_max, took);
+	add(&process->claim_histogram[berth_run_bucket(claimed->claim_ns)], 1);
+	raise_to(&process->claim_ns_max, claimed->claim_ns);
 	add(&process->claims_ok, 1);
 	add(&process->claims_held, 1);
-	scheduled->held = true;
-	/* A device would write it now; so do we, which also shows anybody who still uses it. */
-	for (size_t at = 0; at < scheduled->buffer.bytes; at += BERTH_PAGE_SIZE)
-		*(volatile uint64_t *)(void *)((char *)scheduled->buffer.address +
-					       at) = 0xdeadbea7dead0000u + at;
 }
 
-static void release(struct scheduled *scheduled)
+static void released(void)
 {
-	if (berth__pool_release(control.pool, &scheduled->buffer) != 0)
-		abort(); /* our own claim */
 	add(&control.process->claims_held, UINT64_MAX);
-	scheduled->held = false;
 }
 
-/* The next step of one claim, when its time has come. */
-static void step(struct scheduled *scheduled, uint64_t now)
+static void describe(struct berth_control_stat *stat)
 {
-	struct berth_run_claim *wanted = scheduled->claim;
+	struct berth_heap_stats heap;
 
-	if (scheduled->held) {
-		release(scheduled);
-	} else {
-		claim(scheduled);
-		atomic_fetch_add(&wanted->done, 1);
-	}
-	scheduled->next_ns = now + wanted->hold_ns;
-	if (!scheduled->held && wanted->repeat != UINT64_MAX &&
-	    atomic_load(&wanted->done) >= wanted->repeat)
-		scheduled->next_ns = NEVER;
+	berth__heap_stats(&heap);
+	stat->heap_pool_bytes = heap.pool_bytes;
+	stat->heap_outside_bytes = heap.outside_bytes;
+	copy_text(stat->why_no_pool, sizeof(stat->why_no_pool), control.process->why_no_pool);
+	copy_text(stat->notice, sizeof(stat->notice), control.process->notice);
 }
+
+static void serving(int error, const char *why)
+{
+	struct berth_run_process *process = control.process;
+
+	process->why_not_serving[0] = 0;
+	copy_text(process->why_not_serving, sizeof(process->why_not_serving), why);
+	atomic_store(&process->serving, !error);
+}
+
+static const struct berth_server_observer observer = {
+	.claimed = claimed,
+	.released = released,
+	.describe = describe,
+	.serving = serving,
+};
 
 /* ---- Samples ---------------------------------------------------------------------------------------------------------- */
 
@@ -238,13 +225,12 @@ static void sample(uint64_t now, bool with_moments)
 	add(&process->lent_samples, 1);
 	add(&process->lent_bytes_sum, stats.lent_bytes);
 	raise_to(&process->lent_bytes_max, stats.lent_bytes);
+	set(&process->lent_bytes_now, stats.lent_bytes);
 	set(&process->stall_ns_max, stats.longest_stall_ns);
 	set(&process->stalled_runs, stats.stalled_runs);
 	set(&process->moves_skipped, stats.moves_skipped);
 	set(&process->heap_pool_bytes, heap.pool_bytes);
 	set(&process->heap_outside_bytes, heap.outside_bytes);
-	if (heap.pool_bytes >= berth__fork_push_bytes)
-		(void)berth__pusher_start(); /* without it a fork copies at once */
 	if (heap.pool_bytes > heap_max + heap_max / 32) {
 		set(&process->heap_pool_bytes_max, heap.pool_bytes);
 		set(&process->resident_bytes_at_max, resident_bytes(heap.pool_bytes));
@@ -261,23 +247,13 @@ static void *run(void *unused)
 
 	prctl(PR_SET_NAME, "berth-control");
 	for (;;) {
-		uint64_t now = clock_ns(CLOCK_MONOTONIC), wake;
-		struct timespec until;
+		uint64_t now = clock_ns(CLOCK_MONOTONIC);
 
-		for (uint32_t i = 0; i < control.record->nr_claims; i++)
-			if (control.claims[i].next_ns <= now)
-				step(&control.claims[i], clock_ns(CLOCK_MONOTONIC));
 		if (now >= next_sample) {
 			sample(now, true);
 			next_sample = now + SAMPLE_NS;
 		}
-		wake = next_sample;
-		for (uint32_t i = 0; i < control.record->nr_claims; i++)
-			if (control.claims[i].next_ns < wake)
-				wake = control.claims[i].next_ns;
-		until.tv_sec = (time_t)(wake / 1000000000u);
-		until.tv_nsec = (long)(wake % 1000000000u);
-		clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+		berth__server_round(next_sample);
 	}
 	return unused;
 }
@@ -312,27 +288,28 @@ static int start_detached(void *(*body)(void *))
 int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *record,
 			 struct berth_run_process *process)
 {
-	uint64_t now = clock_ns(CLOCK_MONOTONIC);
-	int error;
+	const struct berth_server_params served = {
+		.pool = pool,
+		.program = process->program,
+		.root_pid = record->root_pid,
+		.tree = record->tool_pid,
+		.observer = &observer,
+	};
+	int error, refused;
 
 	control.pool = pool;
 	control.record = record;
 	control.process = process;
 	control.moment_every_ns = MOMENT_NS;
-	for (uint32_t i = 0; i < record->nr_claims; i++) {
-		struct berth_run_claim *wanted = &record->claims[i];
-		uint64_t start = record->start_ns + wanted->start_ns;
-
-		control.claims[i].claim = wanted;
-		control.claims[i].next_ns = getpid() != record->root_pid ||
-							    atomic_load(&wanted->done) >=
-								    wanted->repeat ?
-						    NEVER :
-					    start > now ? start :
-							  now;
-	}
-	sample(now, true);
+	sample(clock_ns(CLOCK_MONOTONIC), true);
+	/* Refused, `serving` says why: the program runs on, without claims. */
+	refused = berth__server_start(&served);
 	error = start_detached(run);
+	if (error && !refused) {
+		berth__server_stop();
+		berth__server_forget();
+		serving(error, "the system refused a thread");
+	}
 	if (!error && record->stress)
 		error = start_detached(shuffle);
 	return error;
@@ -346,6 +323,9 @@ void berth__control_forget(void)
 
 void berth__control_finish(void)
 {
-	if (control.pool)
-		sample(clock_ns(CLOCK_MONOTONIC), false); /* moments are the thread's */
+	if (!control.pool)
+		return;
+	sample(clock_ns(CLOCK_MONOTONIC), false); /* moments are the thread's */
+	berth__server_stop();
+	atomic_store(&control.process->serving, 0);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What runs beside the program under `berth run`: the claims that were asked for, and the samples
+ * What runs beside the program under `berth run`: the service of claims from outside, and the samples
  * for the report.
  */
 #ifndef BERTH_RUNTIME_CONTROL_H

@@ -23,6 +23,11 @@ static const struct {
 	{ BERTH_ENOSPC, "ENOSPC", "claims in place leave no run of that size now" },
 	{ BERTH_ENOSYS, "ENOSYS", "this kernel lacks the feature" },
 	{ BERTH_ESTALE, "ESTALE", "the pool is closed, or was opened before a fork" },
+	{ BERTH_ESRCH, "ESRCH", "there is no such tenant, or it has ended" },
+	{ BERTH_EPROTO, "EPROTO", "the tenant speaks another version of Berth's protocol" },
+	{ BERTH_EOPNOTSUPP, "EOPNOTSUPP", "not possible on another process's pool" },
+	{ BERTH_ETIMEDOUT, "ETIMEDOUT",
+	  "the tenant doesn't answer in time: it is stopped, or very busy" },
 };
 
 static size_t lookup(int error)

@@ -16,6 +16,7 @@
  * prefork has written its metadata, and the child's part runs first, before anybody's hook.
  */
 #define _GNU_SOURCE
+#include "port/linux/fd.h"
 #include "runtime/internal.h"
 
 #include <errno.h>
@@ -314,10 +315,10 @@ static bool wait_for_child(int *child_uffd, int *childs_end)
 		poll_for_child();
 		return false;
 	}
-	close(line[1]); /* so that its death is heard */
+	berth_fd_close(line[1]); /* so that its death is heard */
 	if (berth__line_receive(line[0], child_uffd, childs_end))
 		return true;
-	close(line[0]);
+	berth_fd_close(line[0]);
 	return false;
 }
 
@@ -346,23 +347,26 @@ static void tell_parent(bool receives)
 	atomic_store(&shared->copied, 1);
 	if (line[0] < 0)
 		return;
-	close(line[0]);
+	berth_fd_close(line[0]);
 	if (!berth__line_send(line[1], receives ? pushed->mmu.child_uffd : -1) && receives)
 		die("its pages can't be asked for");
 	if (!receives)
-		close(line[1]);
+		berth_fd_close(line[1]);
 }
 
 static void child(void)
 {
 	int saved = errno;
-	bool receives = pushed && berth__pusher_receive(pushed, line[1]);
+	bool receives = false;
 
 	atomic_store(&shared->child_pid, (int32_t)getpid());
-	for (int i = MAX_POOLS - 1; i >= 0; i--)
-		if (pools[i] && !(receives && pools[i] == pushed) &&
-		    berth_space_fork_child(pools[i]->space) != 0)
+	/* In reverse order: each restores the signals that it found blocked. */
+	for (int i = MAX_POOLS - 1; i >= 0; i--) {
+		if (pools[i] && pools[i] == pushed && berth__pusher_receive(pushed, line[1]))
+			receives = true;
+		else if (pools[i] && berth_space_fork_child(pools[i]->space) != 0)
 			die("no memory for the child's copy of movable memory");
+	}
 	tell_parent(receives);
 	berth__pusher_forget();
 	if (receives)
@@ -374,6 +378,19 @@ static void child(void)
 		berth__fork_hooks.child();
 	pthread_mutex_unlock(&fork_lock);
 	errno = saved;
+}
+
+void berth__fork_begin(void)
+{
+	prepare();
+}
+
+void berth__fork_end(long pid)
+{
+	if (pid == 0)
+		child();
+	else
+		parent();
 }
 
 static void register_handlers(void)

@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include "runtime/untreated.h"
 
@@ -44,7 +45,27 @@ static struct {
 	_Atomic uint64_t foreign_bytes; /* mapped by us outside the space */
 	char *base_blocks; /* while starting: ordinary memory for jemalloc's own needs */
 	size_t base_bytes;
+	_Atomic uint32_t
+		*ours; /* 1 in the process that the heap is of; the kernel clears it in any child */
 } heap;
+
+/*
+ * A child that was made without fork handlers (by a bare clone()) shares our memory with its parent, and each would
+ * spoil the other's. It is stopped as soon as it asks for memory.
+ */
+static void stop_strangers(void)
+{
+	static const char text[] =
+		"berth: this process was forked past the C library (by a bare clone() system call) and "
+		"shares its heap with its parent: it is stopped before it spoils it\n";
+
+	if (atomic_load_explicit(heap.ours, memory_order_relaxed))
+		return;
+	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0) {
+		/* nobody to tell */
+	}
+	abort();
+}
 
 /* ---- Addresses ------------------------------------------------------------------------------------------- */
 
@@ -71,6 +92,11 @@ static bool take_addresses_locked(uint64_t nr_pages, uint64_t align_pages, uint6
 	*page = at;
 	heap.next_page = at + nr_pages;
 	return true;
+}
+
+const struct berth_pool_impl *berth__heap_pool(void)
+{
+	return heap.pool;
 }
 
 bool berth__heap_contains(const void *address)
@@ -435,6 +461,7 @@ static void *hook_alloc(extent_hooks_t *hooks, void *wanted, size_t size, size_t
 		if (block)
 			return block;
 	}
+	stop_strangers();
 	berth_lock(&heap.lock);
 	taken = take_addresses_locked(size >> BERTH_PAGE_SHIFT, align_pages ? align_pages : 1,
 				      &page);
@@ -490,6 +517,7 @@ static bool hook_commit(extent_hooks_t *hooks, void *address, size_t size, size_
 	if (!in_space(address))
 		return true;
 	page = page_of((char *)address + offset);
+	stop_strangers();
 	berth_lock(&heap.lock);
 	done = commit_locked(page, page + (length >> BERTH_PAGE_SHIFT));
 	berth_unlock(&heap.lock);
@@ -507,6 +535,7 @@ static bool hook_decommit(extent_hooks_t *hooks, void *address, size_t size, siz
 	if (!in_space(address))
 		return true;
 	page = page_of((char *)address + offset);
+	stop_strangers();
 	berth_lock(&heap.lock);
 	decommit_locked(page, page + (length >> BERTH_PAGE_SHIFT));
 	berth_unlock(&heap.lock);
@@ -596,10 +625,16 @@ static void fork_prepare(void)
 	berth_lock(&heap.lock);
 }
 
-static void fork_done(void)
+static void fork_parent(void)
 {
 	berth_unlock(&heap.lock);
 	berth_unlock(&aside.lock);
+}
+
+static void fork_child(void)
+{
+	atomic_store(heap.ours, 1);
+	fork_parent();
 }
 
 /* ---- Starting ------------------------------------------------------------------------------------------------------- */
@@ -633,16 +668,21 @@ int berth__heap_init(struct berth_pool_impl *pool)
 	size_t bitmap_bytes = (pool->regions.nr_pages / 64 + 1) * sizeof(uint64_t);
 	void *bitmap = mmap(NULL, bitmap_bytes, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *ours = mmap(NULL, BERTH_PAGE_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int error;
 
-	if (bitmap == MAP_FAILED)
+	if (bitmap == MAP_FAILED || ours == MAP_FAILED)
 		return -BERTH_ENOMEM;
+	(void)madvise(ours, BERTH_PAGE_SIZE, MADV_WIPEONFORK);
+	heap.ours = ours;
+	atomic_store(heap.ours, 1);
 	heap.committed = bitmap;
 	heap.nr_pages = pool->regions.nr_pages;
 	heap.pool = pool;
 	berth__fork_hooks.prepare = fork_prepare;
-	berth__fork_hooks.parent = fork_done;
-	berth__fork_hooks.child = fork_done;
+	berth__fork_hooks.parent = fork_parent;
+	berth__fork_hooks.child = fork_child;
 	error = use_hooks();
 	return error ? error : berth__aligned_init();
 }

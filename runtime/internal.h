@@ -15,6 +15,7 @@
 #include <berth_port.h>
 
 #include "port/linux/mmu.h"
+#include "port/linux/fd.h"
 #include "port/linux/pool.h"
 
 #define BERTH_MAX_POOL_AREAS 16u
@@ -94,6 +95,23 @@ int berth__pool_release(struct berth_pool_impl *pool, const struct berth_buffer 
 void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *stats);
 int64_t berth__pool_shuffle(struct berth_pool_impl *pool, uint64_t *cursor);
 
+/* ---- Another process's pool (attach.c); errors as the public functions' -------------------------- */
+
+struct berth_attached;
+
+int berth__attached_open(long pid, struct berth_attached **out);
+/* No claims are held. */
+bool berth__attached_is_idle(struct berth_attached *attached);
+void berth__attached_close(struct berth_attached *attached);
+int berth__attached_claim(struct berth_attached *attached, const char *area, size_t bytes,
+			  const struct berth_claim_options *options, struct berth_buffer *buffer,
+			  struct berth_claim_report *report);
+int berth__attached_release(struct berth_attached *attached, const struct berth_buffer *buffer);
+int berth__attached_claim_fd(struct berth_attached *attached, const struct berth_buffer *buffer);
+int berth__attached_stats(struct berth_attached *attached, struct berth_pool_stats *stats);
+int berth__attached_area_stats(struct berth_attached *attached, const char *area,
+			       struct berth_cma_stats *stats);
+
 /* ---- fork (fork.c) ------------------------------------------------------------------------------------ */
 
 /* How often this process has forked to get here; a handle from an earlier generation is stale. */
@@ -110,12 +128,20 @@ int berth__start_thread(void *(*body)(void *), pthread_t *thread);
 
 /* Pools with more mapped than this are pushed to a child, if the thread is there; others are copied by it. */
 extern size_t berth__fork_push_bytes;
-/* Starts the thread, once. -ENOMEM. Not from a fork handler, nor with a lock that malloc needs. */
+/* Starts the thread, once. -ENOMEM. Not from a fork handler, nor with a lock that malloc needs; by a thread with the
+ * program's descriptors. */
 int berth__pusher_start(void);
-/* Waits until no child of ours, nor we ourselves, wait for pages: before a fork, exit and exec. */
+/* Likewise, if a fork now would want it. */
+void berth__pusher_ready(const struct berth_pool_impl *pool);
+/* Ends the thread, when nobody waits for it. No fork may be under way. */
+void berth__pusher_stop(void);
+/* Waits until no child of ours, nor we ourselves, wait for pages: before a fork, and before a pool goes. */
 void berth__pusher_settle(void);
 /* In a forked child: waits until all its pages are there. Costs a load when they are. */
 void berth__pusher_await_pages(void);
+/* The same, but gives up when nothing goes on: who calls may hold what the thread needs. Does nothing in a child
+ * of vfork(). */
+void berth__pusher_settle_before_end(void);
 /* Before a fork: is this pool to be pushed? */
 bool berth__pusher_wants(const struct berth_pool_impl *pool);
 /* In the child: false, and it has to copy. Then berth__line_send() with pool->mmu.child_uffd. */
@@ -132,6 +158,9 @@ bool berth__line_receive(int line, int *child_uffd, int *childs_end);
 
 /* ---- For both ------------------------------------------------------------------------------------------ */
 
+/* Around a system call that forks without running fork handlers; `pid`: what it returned. */
+void berth__fork_begin(void);
+void berth__fork_end(long pid);
 /* Keeps forks away for a moment, as long as nothing that a forking thread may hold is waited for. */
 void berth__fork_block(void);
 void berth__fork_unblock(void);

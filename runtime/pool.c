@@ -299,6 +299,7 @@ int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 void berth__pool_close(struct berth_pool_impl *pool)
 {
 	berth__fork_remove(pool);
+	berth__pusher_settle(); /* a child may still be given its memory */
 	if (pool->space) {
 		unmap(berth_space_table(pool->space), pool->regions.nr_pages * sizeof(uint32_t));
 		unmap(pool->space, berth_space_size());
@@ -352,7 +353,8 @@ int berth__pool_claim(struct berth_pool_impl *pool, const char *name, size_t byt
 		      struct berth_claim_report *report)
 {
 	static const struct berth_claim_options plain;
-	const unsigned core_flags = BERTH_CLAIM_FIRST_FIT | BERTH_CLAIM_FREE_ONLY;
+	const unsigned core_flags = BERTH_CLAIM_FIRST_FIT | BERTH_CLAIM_FREE_ONLY |
+				    BERTH_CLAIM_NORETRY;
 	struct berth_pool_area *area = berth__pool_area(pool, name);
 	struct berth_claim_params params = { 0 };
 	struct berth_claim_report own;

@@ -25,9 +25,11 @@
 #include <unistd.h>
 
 #include "runtime/control.h"
+#include "runtime/direct.h"
 #include "runtime/heap.h"
 #include "runtime/internal.h"
 #include "runtime/run_record.h"
+#include "runtime/server.h"
 #include "runtime/untreated.h"
 
 #define LATE_NS 20000000 /* most forked children exec or end sooner */
@@ -114,6 +116,9 @@ static struct berth_run_process *take_process_record(void)
 			continue;
 		snprintf(one->program, sizeof(one->program), "%s", program_invocation_short_name);
 		one->why_no_pool[0] = 0;
+		/* Who claimed from the image before the exec was told by its token. */
+		atomic_store(&one->serving, 0);
+		atomic_store(&one->claims_held, 0);
 		return one;
 	}
 	atomic_fetch_add(&record->nr_processes, 1);
@@ -197,6 +202,7 @@ static void serve(bool aloud)
 		snprintf(process->notice, sizeof(process->notice), "%s", notice);
 	if (notice && aloud)
 		say(notice);
+	berth__direct_start(pool, record->trust_direct_io);
 	atomic_store(&process->pool_bytes, pool->memory.bytes);
 	atomic_store(&process->area_bytes, 0);
 	for (unsigned i = 0; i < pool->nr_areas; i++)
@@ -247,14 +253,30 @@ static void *live_in_pool_late(void *unused)
 	return unused;
 }
 
-static void (*heap_fork_child)(void);
+static struct berth_fork_hooks heap_fork;
+
+static void fork_prepare(void)
+{
+	if (heap_fork.prepare)
+		heap_fork.prepare();
+	berth__server_fork_prepare();
+}
+
+static void fork_parent(void)
+{
+	berth__server_fork_parent();
+	if (heap_fork.parent)
+		heap_fork.parent();
+}
 
 /* The first thing in a forked child. */
 static void fork_child(void)
 {
-	if (heap_fork_child)
-		heap_fork_child();
+	berth__server_forget();
+	if (heap_fork.child)
+		heap_fork.child();
 	if (pool) {
+		berth__direct_forget();
 		berth__control_forget();
 		berth__pool_leave(pool);
 	}
@@ -284,7 +306,9 @@ __attribute__((constructor)) static void start(void)
 	if (process)
 		live_in_pool();
 	if (record) {
-		heap_fork_child = berth__fork_hooks.child;
+		heap_fork = berth__fork_hooks;
+		berth__fork_hooks.prepare = fork_prepare;
+		berth__fork_hooks.parent = fork_parent;
 		berth__fork_hooks.child = fork_child;
 		pthread_atfork(NULL, NULL, fork_child_late);
 	}

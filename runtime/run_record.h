@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define BERTH_RUN_ENV "BERTH_RUN"
-#define BERTH_RUN_MAGIC 0x6265727468303101ull
+#define BERTH_RUN_MAGIC 0x6265727468303102ull
 #define BERTH_RUN_AREAS 16
 #define BERTH_RUN_CLAIMS 64
 #define BERTH_RUN_PROCESSES 256
@@ -29,12 +29,19 @@ struct berth_run_area {
 	uint64_t bytes;
 };
 
-/* One --claim; `done` counts over all images of the first process (exec keeps the count). */
+/*
+ * One --claim. The tool makes it, in a process of the tree, and counts here; what it cost stands in
+ * the record of the process that answered.
+ */
 struct berth_run_claim {
 	uint64_t bytes;
-	uint64_t start_ns, hold_ns; /* start: after the run's start */
-	uint64_t repeat;            /* UINT64_MAX: until the program ends */
-	_Atomic uint64_t done;
+	uint64_t start_ns, hold_ns;  /* start: after the run's start */
+	uint64_t repeat;             /* UINT64_MAX: until the program ends */
+	_Atomic uint64_t done;       /* times it was made: succeeded + failed */
+	_Atomic uint64_t succeeded;  /* one process had it */
+	_Atomic uint64_t passed_on;  /* failures that another process was asked after */
+	_Atomic uint64_t unanswered; /* failures of processes that never answered (stopped ones) */
+	_Atomic uint64_t nobody;     /* times that nobody was there to ask; not in `done` */
 };
 
 /* Latencies in a log-linear histogram: 16 buckets an octave of nanoseconds. */
@@ -79,6 +86,8 @@ struct berth_run_process {
 	char why_no_pool[128]; /* empty: it has a pool */
 	char mover[BERTH_RUN_NAME];
 	char notice[256];
+	char why_not_serving[128]; /* empty, or why nobody can claim from it */
+	_Atomic uint32_t serving;  /* 1: its control socket takes claims */
 	/* Below: written by the process while it lives; plain counters, 64 bits each. */
 	_Atomic uint64_t claims_ok, claims_failed, claims_held, retries;
 	_Atomic uint64_t claim_ns_max, cpu_ns, moved_bytes, free_bytes_taken;
@@ -86,6 +95,7 @@ struct berth_run_process {
 	_Atomic uint64_t stall_ns_max, stalled_runs, moves_skipped, shuffled_bytes;
 	_Atomic uint64_t pool_bytes, area_bytes;
 	_Atomic uint64_t lent_samples, lent_bytes_sum, lent_bytes_max; /* mean = sum / samples */
+	_Atomic uint64_t lent_bytes_now;                               /* at the last sample */
 	_Atomic uint64_t heap_pool_bytes, heap_outside_bytes;          /* now */
 	_Atomic uint64_t heap_pool_bytes_max;
 	_Atomic uint64_t resident_bytes_at_max; /* the process's, when heap_pool_bytes was largest */
@@ -96,12 +106,15 @@ struct berth_run_process {
 
 struct berth_run_record {
 	uint64_t magic;
-	int32_t root_pid;    /* the program's first process, which makes the claims */
+	int32_t root_pid;    /* the program's first process */
+	int32_t tool_pid;    /* the `berth run`; 0: none */
 	uint64_t start_ns;   /* CLOCK_MONOTONIC at the program's start */
 	uint64_t pool_bytes; /* 0: by the areas */
 	uint32_t nr_areas, nr_claims;
 	uint32_t stress, poison;
-	char mover[BERTH_RUN_NAME];    /* empty: the best */
+	uint32_t trust_direct_io;   /* move the heap although direct I/O may be under way in it */
+	uint32_t quarantine;        /* with stress: report writes to memory after it was moved */
+	char mover[BERTH_RUN_NAME]; /* empty: the best */
 	_Atomic uint64_t nr_processes; /* that there were; `processes` may have lost some of them */
 	struct berth_run_area areas[BERTH_RUN_AREAS];
 	struct berth_run_claim claims[BERTH_RUN_CLAIMS]; /* from the first area */

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Make sure that everything Berth needs is installed: setup.sh [-n] [build|demo|check]
+# Make sure that everything Berth needs is installed: setup.sh [-n] [build|demo|check|tenants]
 #
-#   build  what `make` needs (the default); demo and check: that, and what those two need
+#   build  what `make` needs (the default); demo, check and tenants: that, and what those three
+#          need. tenants has servers among them: they are kept from being started by the installation
 #   -n     install nothing, only say what is missing
 #
 # As root, or where `sudo -n` works, missing packages are installed through apt-get. Otherwise the
@@ -26,13 +27,17 @@ packages="$packages libjansson-dev"            # the tool's JSON, in and out
 packages="$packages libcmocka-dev"             # the tests' framework
 case $level in
 build) ;;
+tenants)
+	# Each program's file names its packages.
+	packages="$packages $("$(dirname "$0")/../tests/tenants/matrix.sh" --packages)"
+	;;
 demo | check)
 	packages="$packages sqlite3"               # a tenant of the demo and the tests
 	packages="$packages redis-server redis-tools" # another one, with threads and fork
 	packages="$packages python3"               # a third; also counts the tests' results
 	;;
 *)
-	echo "usage: $0 [-n] [build|demo|check]" >&2
+	echo "usage: $0 [-n] [build|demo|check|tenants]" >&2
 	exit 2
 	;;
 esac
@@ -109,6 +114,21 @@ if ! command -v dpkg-query >/dev/null; then
 	exit 0
 fi
 
+# Debian starts a server when it is installed, unless this file says no; one that is there stays.
+policy=/usr/sbin/policy-rc.d
+forbid_services()
+{
+	[ ! -e $policy ] || return 0
+	trap 'allow_services' EXIT
+	trap 'exit 130' INT TERM HUP
+	printf '#!/bin/sh\nexit 101\n' | $root tee $policy >/dev/null
+	$root chmod 755 $policy
+}
+allow_services()
+{
+	$root rm -f $policy
+}
+
 find_missing || exit 0
 
 if [ $install = yes ]; then
@@ -118,6 +138,7 @@ if [ $install = yes ]; then
 		echo "installing:$missing"
 		$root apt-get -q update || echo "apt-get update failed; going on with the lists there are" >&2
 		find_missing # with fresh lists, the name of clang's runtime package is known
+		[ "$level" != tenants ] || forbid_services
 		if $root env DEBIAN_FRONTEND=noninteractive \
 			apt-get -q install -y --no-install-recommends $missing </dev/null &&
 			! find_missing; then

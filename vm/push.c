@@ -10,7 +10,7 @@
  * I1  A page with its bit in `pending` holds the contents of the moment of the fork, and is protected
  *     (but for pinned ones: what a device writes has no moment).
  * I2  Pages without the bit are open for writers, and are not pushed again.
- * I3  Nothing moves while `pushing`: a pending page's frame is the one it had at the fork.
+ * I3  A pending page's frame is the one it had at the fork: what moves is pushed before.
  *
  * Complexity: O(runs) for the fork itself; O(1) a page afterwards, of which a writer or the child waits
  * for at most SWEEP_PAGES of the sweep plus its own piece.

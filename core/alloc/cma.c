@@ -538,7 +538,8 @@ static int claim_until_deadline(struct berth_cma *area, const struct berth_claim
 		berth_lock(&area->lock);
 		error = claim_locked(area, params, start, report);
 		berth_unlock(&area->lock);
-		if (error != -BERTH_EBUSY || !params->deadline_ns)
+		if (error != -BERTH_EBUSY || !params->deadline_ns ||
+		    params->flags & BERTH_CLAIM_NORETRY)
 			return error;
 		if (berth__now(zone) >= params->deadline_ns)
 			return -BERTH_EAGAIN; /* waited as long as was allowed */
@@ -551,7 +552,8 @@ static int claim_until_deadline(struct berth_cma *area, const struct berth_claim
 int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *params,
 		    berth_pfn_t *pfn, struct berth_claim_report *report)
 {
-	const unsigned all_flags = BERTH_CLAIM_FIRST_FIT | BERTH_CLAIM_FREE_ONLY;
+	const unsigned all_flags = BERTH_CLAIM_FIRST_FIT | BERTH_CLAIM_FREE_ONLY |
+				   BERTH_CLAIM_NORETRY;
 	struct berth_zone *zone = area->zone;
 	struct berth_claim_report own;
 	berth_idx_t start = 0;

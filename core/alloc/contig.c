@@ -15,6 +15,7 @@
 #include "core/internal.h"
 
 #define MAX_PASSES 16u         /* scans that find blocks changing under them */
+#define FEW_PASSES 8u          /* likewise with BERTH_CLAIM_NORETRY: 5 ms of waiting in all */
 #define FIRST_WAIT_NS 20000ull /* for blocks in flight; doubles with each pass, 1.3 s in all */
 
 struct claim {
@@ -205,7 +206,8 @@ static int empty_range(struct claim *claim, struct scan *scan)
 {
 	struct berth_zone *zone = claim->zone;
 	const struct berth_move *busy;
-	unsigned passes = 0;
+	unsigned passes = 0,
+		 most = claim->params->flags & BERTH_CLAIM_NORETRY ? FEW_PASSES : MAX_PASSES;
 	bool progress = true;
 	berth_pfn_t first;
 	uint64_t before;
@@ -214,7 +216,7 @@ static int empty_range(struct claim *claim, struct scan *scan)
 	scan->next = claim->start;
 	while (claim->taken < claim->end - claim->start) {
 		if (scan->next >= claim->end || !progress) { /* it changed under the scan */
-			if (++passes == MAX_PASSES)
+			if (++passes == most)
 				return give_up(claim);
 			zone->port->wait(zone->port_ctx, FIRST_WAIT_NS << passes);
 			scan->next = claim->start;

@@ -64,9 +64,21 @@ int berth_pool_open(const struct berth_pool_params *params,
 /*
  * Closes it. -EBUSY: claims, mapped memory or pins are still in use (berth_pool_stats() counts
  * them). -ESTALE: closed already, or opened before a fork. A closed handle stays safe to pass:
- * every function answers -ESTALE.
+ * every function answers -ESTALE. An attached handle (below) is detached: -EBUSY while its claims are
+ * held.
  */
 int berth_pool_close(struct berth_pool *pool) BERTH_MUST_CHECK;
+
+/*
+ * A handle on the pool of another process of the same user, which lives under `berth run`: the tenant.
+ * On it work berth_claim(), berth_release(), berth_claim_fd(), berth_pool_stats(), berth_area_stats()
+ * and berth_pool_close(); all else answers -EOPNOTSUPP. The whole pool is mapped into this process, the
+ * tenant's memory included, where only claimed buffers may be touched.
+ * -ESRCH: no process with this pid serves; -EPERM: the socket's directory or the tenant isn't this
+ * user's; -EPROTO: the tenant runs with another version; -ETIMEDOUT: no answer in 10 s; -EBUSY: it
+ * serves too many others; -ENOMEM; -EINVAL. On error nothing is left behind.
+ */
+int berth_attach(long pid, struct berth_pool **pool) BERTH_MUST_CHECK;
 
 /* What a user should be told about how this pool moves memory, or NULL: e.g. that full userfaultfd is
  * refused and system calls can see EFAULT. */
@@ -104,9 +116,30 @@ struct berth_buffer {
 int berth_claim(struct berth_pool *pool, const char *area, size_t bytes,
 		const struct berth_claim_options *options, struct berth_buffer *buffer,
 		struct berth_claim_report *report) BERTH_MUST_CHECK;
+/*
+ * On an attached pool: the buffer is always zeroed. With a timeout, claims in place are waited for as
+ * well as holders; without, the answer may take 10 s. Also -ESRCH: the tenant has ended, or become
+ * another program; -ETIMEDOUT: it doesn't answer within the timeout and 2 s more (zeroing not counted):
+ * stopped, perhaps; the claim isn't made then, nor later. -EBUSY: also 64 claims of the tenant are
+ * held. -ENOSYS: the tenant has closed the pool's descriptor. -EPERM, -EPROTO. The texts in `report` live as long as
+ * the handle.
+ */
 
-/* Gives a buffer back. -EINVAL: not a buffer in use: released already, or changed; -ESTALE. */
+/*
+ * Gives a buffer back. -EINVAL: not a buffer in use: released already, or changed; -ESTALE. On an
+ * attached pool it closes the token (see below): the range returns at once, but if a child process
+ * that this one has forked holds a copy, when that is closed as well. Works after the tenant's end.
+ */
 int berth_release(struct berth_pool *pool, const struct berth_buffer *buffer) BERTH_MUST_CHECK;
+
+/*
+ * The token of a buffer claimed from an attached pool: a descriptor that reports POLLHUP when the
+ * tenant has ended (exited, was killed, or became another program). The buffer stays usable, and this
+ * process's own, until it is released. The descriptor is the handle's: poll it, don't read, write,
+ * shut down or close it. CLOEXEC; a dup() that another process inherits keeps the claim.
+ * -EINVAL: not a buffer in use; -EOPNOTSUPP: a pool of this process; -ESTALE.
+ */
+int berth_claim_fd(struct berth_pool *pool, const struct berth_buffer *buffer) BERTH_MUST_CHECK;
 
 /* Words a report in one or more lines, e.g. for a log. Returns the length without the final zero, as
  * snprintf does. */
@@ -174,6 +207,8 @@ struct berth_pool_stats {
 	uint64_t pins;
 	const char *mover; /* how memory is moved: "userfaultfd", ... */
 };
+/* On an attached pool the tenant is asked: errors as berth_attach(), -ESRCH: it has ended. Claims are
+ * those that it made for other processes; of an area's statistics only the bytes and runs are known. */
 int berth_pool_stats(struct berth_pool *pool, struct berth_pool_stats *stats) BERTH_MUST_CHECK;
 /* One area's, by name (NULL: the first). -ENOENT; -ESTALE. */
 int berth_area_stats(struct berth_pool *pool, const char *area,

@@ -240,6 +240,8 @@ struct berth_claim_params {
 enum berth_claim_flags {
 	BERTH_CLAIM_FIRST_FIT = 1u << 0, /* the first range that fits instead of the cheapest */
 	BERTH_CLAIM_FREE_ONLY = 1u << 1, /* only what is free now: move nothing (non-blocking) */
+	BERTH_CLAIM_NORETRY = 1u << 2,   /* the deadline is for moving: holders aren't waited for,
+					  * the answer is -EBUSY (a block in flight is, up to 5 ms) */
 };
 
 /*

@@ -41,6 +41,10 @@ enum berth_error {
 	BERTH_E2BIG = 7,    /* can never fit, whatever is released */
 	BERTH_EPERM = 1,    /* the system refused */
 	BERTH_ESTALE = 116, /* a handle that is closed, or from before a fork */
+	BERTH_ESRCH = 3,    /* no such tenant: no process with this pid serves, or it has ended */
+	BERTH_EPROTO = 71,  /* the other process speaks another version */
+	BERTH_EOPNOTSUPP = 95, /* not on a handle of another process's pool */
+	BERTH_ETIMEDOUT = 110, /* another process didn't answer in time: it's stopped or very busy */
 };
 
 #endif

@@ -63,10 +63,12 @@ struct berth_mmu_ops {
 	 * push(): in the parent, the contents of frames go to the child's pages; pages that the child has
 	 * replaced meanwhile are skipped. -ENOENT: the child is gone; -ENOMEM: it has no memory.
 	 * open(): undoes a part of protect(), as unprotect() does, but it stays ready to be protected.
+	 * wake(): whoever waits for these pages looks again, and waits again if need be.
 	 */
 	int (*receive)(void *mmu, uint64_t page, uint64_t nr_pages);
 	int (*push)(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);
 	void (*open)(void *mmu, uint64_t page, uint64_t nr_pages);
+	void (*wake)(void *mmu, uint64_t page, uint64_t nr_pages);
 	/* In a fork's child, where what the parent has protected is private by now: forgets it. */
 	void (*forget_protection)(void *mmu);
 	/* Brackets protected time: blocks signals, if the machine has them. */
@@ -93,6 +95,20 @@ size_t berth_space_size(void);
  * has no owner slot left. */
 int berth_space_init(struct berth_space **space, const struct berth_space_params *params,
 		     void *memory) BERTH_MUST_CHECK;
+
+/*
+ * The gate: asked before anything is moved, once for each hold of the space's lock,
+ * under that lock. It answers NULL, or the name of who may use frames behind the space's back (a
+ * device, a transfer): then memory stays where it is, and a claim's report names that holder. The
+ * text must stay readable. Making pages private isn't asked for: that acts on what the caller names,
+ * as mprotect() does. Set before the space is used; NULL takes it away.
+ */
+void berth_space_set_gate(struct berth_space *space, const char *(*may_move)(void *ctx), void *ctx);
+/*
+ * Waits until no move is under way that asked the gate before this call. For whoever has just found a
+ * reason to shut the gate. Takes no lock; about as long as moving 2 MiB takes.
+ */
+void berth_space_wait_for_moves(struct berth_space *space);
 
 /* The table that was given, for the caller to free in the end. */
 uint32_t *berth_space_table(const struct berth_space *space);
@@ -166,7 +182,7 @@ int berth_space_fork_child(struct berth_space *space) BERTH_MUST_CHECK;
 /*
  * The pushing way, for spaces that are large: the parent goes on as soon as the child has places for all
  * pages, and pushes their contents from then on. A page's contents are pushed before a writer changes
- * them, before the page is unmapped or made private; moves answer busy meanwhile.
+ * them, and before the page is unmapped, made private or moved.
  *
  * berth_space_can_push(): asked between prepare (with protect) and parent.
  * berth_space_fork_child_receives(): instead of berth_space_fork_child(). On error nothing has changed

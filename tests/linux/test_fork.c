@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <setjmp.h>
 
+#include "runtime/internal.h"
 #include "tests/include/testpool.h"
 
 #define AREA_BYTES (8 * MIB)
@@ -808,6 +809,160 @@ static void a_fork_keeps_errno_and_signals(void **state)
 	pool_close(pool);
 }
 
+/* ---- Large pools: the child's memory comes after the fork ------------------------------------------------- */
+
+#define LARGE (48 * MIB)
+
+/* From here on the parent pushes, whatever the size. */
+static void push_from_now_on(void)
+{
+	berth__fork_push_bytes = 0;
+	must(berth__pusher_start());
+}
+
+static struct berth_pool *large_pool(char **memory)
+{
+	struct berth_pool *pool = pool_open(LARGE, POOL_FLAGS, NULL);
+
+	*memory = pool_map(pool, LARGE);
+	pattern_fill(*memory, LARGE, 1);
+	return pool;
+}
+
+static void close_large(struct berth_pool *pool, char *memory)
+{
+	must(berth_unmap(pool, memory, LARGE));
+	pool_close(pool);
+}
+
+/* What the child doesn't want any more, or has replaced, is no matter. */
+static void a_child_may_give_memory_up(void **state)
+{
+	char *memory;
+	struct berth_pool *pool = large_pool(&memory);
+	pid_t pid = fork_child();
+
+	(void)state;
+	if (pid == 0) {
+		char *end = memory + LARGE;
+
+		child_check(munmap(end - 8 * MIB, 2 * MIB) == 0);
+		child_check(mmap(end - 4 * MIB, 2 * MIB, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
+		child_check(end[-4 * MIB] == 0);
+		child_check(madvise(end - 16 * MIB, 2 * MIB, MADV_DONTNEED) == 0);
+		for (size_t at = 0; at < 2 * MIB; at += 4096) /* nothing, or what comes yet */
+			child_check(end[-16 * MIB + (long)at] == 0 ||
+				    memcmp(end - 16 * MIB + at, memory + LARGE - 16 * MIB + at,
+					   8) == 0);
+		child_check(pattern_differs(memory, 32 * MIB, 1) == 32 * MIB / 8);
+		_exit(0);
+	}
+	child_ends_well(pid);
+	pattern_ok(memory, LARGE, 1);
+	close_large(pool, memory);
+}
+
+/* The parent's calls go on meanwhile, and the child has the moment of the fork all the same. */
+static void a_parent_uses_its_pool_while_it_pushes(void **state)
+{
+	char *memory, *more;
+	struct berth_pool *pool = large_pool(&memory);
+	struct talk talk = talk_open();
+	struct berth_buffer buffer;
+	uint64_t cursor = 0;
+	pid_t pid = fork_child();
+
+	(void)state;
+	if (pid == 0) {
+		await(talk.to_child);
+		child_check(pattern_differs(memory, LARGE, 1) == LARGE / 8);
+		_exit(0);
+	}
+	pattern_fill(memory + LARGE - 4 * MIB, 4 * MIB, 2);
+	for (unsigned i = 0; i < LARGE / (2 * MIB); i++)
+		assert_true(berth_shuffle(pool, &cursor) >= 0);
+	must(berth_claim(pool, NULL, 16 * MIB, NULL, &buffer, NULL));
+	memset(buffer.address, 0xee, buffer.bytes);
+	more = pool_map(pool, 4 * MIB);
+	must(berth_unmap(pool, more, 4 * MIB));
+	pattern_ok(memory, LARGE - 4 * MIB, 1);
+	must(berth_unmap(pool, memory, LARGE));
+	must(berth_release(pool, &buffer));
+	tell(talk.to_child);
+	child_ends_well(pid);
+	talk_close(&talk);
+	assert_true(berth_pool_check(pool, NULL));
+	pool_close(pool);
+}
+
+/* A child that dies at any moment, or becomes another program, costs nothing. */
+static void children_may_die_early(void **state)
+{
+	char *memory;
+	struct berth_pool *pool = large_pool(&memory);
+	uint64_t seed = 1;
+
+	(void)state;
+	for (unsigned i = 0; i < 30; i++) {
+		pid_t pid = fork_child();
+
+		if (pid == 0) {
+			pattern_differs(memory, test_random_below(&seed, LARGE / 8 / MIB) * MIB, 1);
+			if (i % 3 == 0)
+				execl("/bin/true", "true", (char *)NULL);
+			_exit(0);
+		}
+		if (i % 3 == 1)
+			kill(pid, SIGKILL);
+		memory[i * MIB]++;
+		(void)child_wait(pid);
+		memory[i * MIB]--;
+		test_random_below(&seed, 2);
+	}
+	berth__pusher_settle();
+	pattern_ok(memory, LARGE, 1);
+	close_large(pool, memory);
+}
+
+/* A parent that is killed takes the child along: it would have holes. One that ends well waits. */
+static void nobody_lives_with_holes(void **state)
+{
+	(void)state;
+	for (unsigned round = 0; round < 12; round++) {
+		int result[2];
+		char byte = 0;
+		ssize_t got;
+		pid_t parent;
+
+		assert_int_equal(pipe(result), 0);
+		parent = fork_child();
+		if (parent == 0) {
+			char *memory;
+			pid_t child;
+
+			push_from_now_on();
+			large_pool(&memory);
+			child = fork();
+			if (child == 0) {
+				close(result[0]);
+				child_check(pattern_differs(memory, LARGE, 1) == LARGE / 8);
+				child_check(write(result[1], "g", 1) == 1);
+				_exit(0);
+			}
+			if (round % 2)
+				kill(getpid(), SIGKILL);
+			berth__pusher_settle();
+			_exit(0);
+		}
+		close(result[1]);
+		(void)child_wait(parent);
+		got = read(result[0], &byte, 1); /* ends when the child has */
+		assert_true(got == 1 || (round % 2 && got == 0));
+		close(result[0]);
+	}
+}
+
 int main(void)
 {
 	static const struct {
@@ -835,6 +990,12 @@ int main(void)
 		cmocka_unit_test(programs_can_be_started),
 		cmocka_unit_test(a_fork_keeps_errno_and_signals),
 	};
+	const struct CMUnitTest large[] = {
+		cmocka_unit_test(a_child_may_give_memory_up),
+		cmocka_unit_test(a_parent_uses_its_pool_while_it_pushes),
+		cmocka_unit_test(children_may_die_early),
+		cmocka_unit_test(nobody_lives_with_holes),
+	};
 	struct CMUnitTest group[ARRAY_SIZE(each)];
 	int failed = cmocka_run_group_tests_name("fork", tests, NULL, NULL);
 
@@ -847,5 +1008,11 @@ int main(void)
 			};
 		failed += _cmocka_run_group_tests(movers[i], group, ARRAY_SIZE(each), NULL, NULL);
 	}
-	return failed;
+	push_from_now_on();
+	failed += cmocka_run_group_tests_name("fork, pushed", tests, NULL, NULL);
+	failed += cmocka_run_group_tests_name("fork of large pools", large, NULL, NULL);
+	group[0].initial_state = group[1].initial_state = group[2].initial_state =
+		group[3].initial_state = (void *)(uintptr_t)movers[0];
+	return failed +
+	       _cmocka_run_group_tests("userfaultfd, pushed", group, ARRAY_SIZE(each), NULL, NULL);
 }
