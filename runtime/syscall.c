@@ -42,7 +42,6 @@ __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
 	[SYS_io_uring_setup] = DIRECT,
 	[SYS_pidfd_getfd] = DIRECT,
 	[SYS_recvmsg] = DIRECT,
-	[SYS_futex] = MEMORY,
 	[SYS_mprotect] = MEMORY,
 	[SYS_pkey_mprotect] = MEMORY,
 	[SYS_mlock] = MEMORY,
@@ -54,6 +53,10 @@ __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
 	[SYS_msync] = MEMORY,
 	[SYS_mincore] = MEMORY,
 	[SYS_vmsplice] = MEMORY,
+	[SYS_futex] = MEMORY,
+	[SYS_futex_waitv] = MEMORY,
+	[SYS_futex_wait] = MEMORY,
+	[SYS_futex_requeue] = MEMORY,
 #ifdef SYS_fork
 	[SYS_fork] = FORK,
 #endif
