@@ -124,6 +124,29 @@ started+=("$left")
 if grep -q "$left .*still running" err; then pass; else miss "a child that goes on, for people"; fi
 kill -KILL "$left"
 
+# ---- one of two is stopped: the other is asked
+
+"$BERTH" run --area cam=64M --claim '8M@0+50msx*' --json --report stop.report -- \
+	sh -c "'$PYTHON' '$here/tenant.py' c & '$PYTHON' '$here/tenant.py' d & wait" >out 2>err &
+run=$!
+started+=($run)
+wait_until 30 test -e c.ready && wait_until 30 test -e d.ready || miss "two tenants start"
+started+=("$(cat c.ready)" "$(cat d.ready)")
+wait_until 20 tree_of $run 2
+kill -STOP "$(cat c.ready)"
+claims_of_d() { [ "$("$BERTH" stat "$(cat d.ready)" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["claims_ok"])')" -gt "$1" ]; }
+wait_until 20 claims_of_d 20 && pass || miss "claims go on in the other process"
+kill -CONT "$(cat c.ready)"
+touch c.stop d.stop
+wait $run
+[ $? -eq 0 ] && [ -e c.right ] && [ -e d.right ] && pass || miss "both were right" "$(cat err)"
+check "its report" stop.report '
+report = json.loads(text)
+claims = report["claims"][0]
+need(claims["done"] == claims["succeeded"], "claims failed: %r" % claims)
+need(claims["unanswered"] <= 3, "the stopped process was asked too often: %r" % claims)
+'
+
 # ---- the first process stands still: the end comes all the same, and at once
 
 began=$(date +%s%N)
