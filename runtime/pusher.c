@@ -14,6 +14,7 @@
  * The thread blocks all signals, uses no stdio and doesn't allocate, and takes no lock but the space's.
  */
 #define _GNU_SOURCE
+#include "port/linux/fd.h"
 #include "runtime/internal.h"
 
 #include <errno.h>
@@ -21,6 +22,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -31,11 +33,15 @@
 #include <unistd.h>
 
 #define FAULTS 32u
+#define IDLE 0u
+#define BUSY 1u
 #define IDLE_LOOKS 40u  /* of 50 ms */
 #define PIECE_PAGES 16u /* 64 KiB: pushed for whoever waits for a page */
 
 static struct {
 	_Atomic uint32_t running; /* the thread is there */
+	_Atomic uint32_t stop;
+	pthread_t thread;
 	_Atomic uint32_t busy;
 	_Atomic uint32_t nr_steps; /* that it goes on shows here */
 	pid_t pid;                 /* whose thread it is */
@@ -56,11 +62,13 @@ static struct {
 	int line;
 } receiving;
 
-static void futex_wait(_Atomic uint32_t *word, uint32_t value, int scope)
-{
-	const struct timespec look = { .tv_nsec = 50000000 }; /* a waker can have died */
+/* How often those look who wait for what may die. */
+static const struct timespec look = { .tv_nsec = 50000000 };
 
-	(void)syscall(SYS_futex, word, FUTEX_WAIT | scope, value, &look, NULL, 0);
+static void futex_wait(_Atomic uint32_t *word, uint32_t value, int scope,
+		       const struct timespec *timeout)
+{
+	(void)syscall(SYS_futex, word, FUTEX_WAIT | scope, value, timeout, NULL, 0);
 }
 
 static void futex_wake(_Atomic uint32_t *word, int scope)
@@ -126,19 +134,21 @@ static void push_one_child(void)
 	 * another program may live: its end of the line closes a moment after its memory has gone. */
 	if (error != -BERTH_ENOMEM)
 		release_line(pusher.line[1]);
-	close(pusher.line[1]);
-	close(pusher.line[0]);
+	berth_fd_close(pusher.line[1]);
+	berth_fd_close(pusher.line[0]);
 	berth_mmu_push_done(&pool->mmu);
 }
 
 static void *run(void *unused)
 {
 	prctl(PR_SET_NAME, "berth-fork");
-	for (;;) {
-		while (!atomic_load(&pusher.busy))
-			syscall(SYS_futex, &pusher.busy, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+	while (!atomic_load(&pusher.stop)) {
+		if (atomic_load(&pusher.busy) != BUSY) {
+			futex_wait(&pusher.busy, IDLE, FUTEX_PRIVATE_FLAG, NULL);
+			continue;
+		}
 		push_one_child();
-		atomic_store(&pusher.busy, 0);
+		atomic_store(&pusher.busy, IDLE);
 		futex_wake(&pusher.busy, FUTEX_PRIVATE_FLAG);
 	}
 	return unused;
@@ -147,7 +157,6 @@ static void *run(void *unused)
 int berth__pusher_start(void)
 {
 	uint32_t none = 0;
-	pthread_t thread;
 
 	if (!atomic_compare_exchange_strong(&pusher.running, &none, 1))
 		return 0;
@@ -157,13 +166,27 @@ int berth__pusher_start(void)
 
 		shared = page == MAP_FAILED ? NULL : page;
 	}
-	if (!shared || berth__start_thread(run, &thread) != 0) {
+	atomic_store(&pusher.stop, 0);
+	if (!shared || berth__start_thread(run, &pusher.thread) != 0) {
 		atomic_store(&pusher.running, 0);
 		return -BERTH_ENOMEM;
 	}
 	pusher.pid = getpid();
-	pthread_detach(thread);
 	return 0;
+}
+
+void berth__pusher_stop(void)
+{
+	if (!atomic_load(&pusher.running))
+		return;
+	berth__pusher_settle();
+	atomic_store(&pusher.stop, 1);
+	while (pthread_tryjoin_np(pusher.thread, NULL) != 0) {
+		futex_wake(&pusher.busy, FUTEX_PRIVATE_FLAG); /* it may just have looked */
+		sched_yield();
+	}
+	berth__fork_hooks.own_threads--;
+	atomic_store(&pusher.running, 0);
 }
 
 void berth__pusher_settle_before_end(void)
@@ -175,7 +198,7 @@ void berth__pusher_settle_before_end(void)
 	while (atomic_load(&pusher.busy) && idle < IDLE_LOOKS) {
 		uint32_t steps = atomic_load(&pusher.nr_steps);
 
-		futex_wait(&pusher.busy, 1, FUTEX_PRIVATE_FLAG);
+		futex_wait(&pusher.busy, BUSY, FUTEX_PRIVATE_FLAG, &look);
 		idle = steps == atomic_load(&pusher.nr_steps) ? idle + 1 : 0;
 	}
 }
@@ -183,29 +206,40 @@ void berth__pusher_settle_before_end(void)
 void berth__pusher_settle(void)
 {
 	while (atomic_load(&pusher.busy))
-		futex_wait(&pusher.busy, 1, FUTEX_PRIVATE_FLAG);
+		futex_wait(&pusher.busy, BUSY, FUTEX_PRIVATE_FLAG, &look);
 	if (!receiving.parents)
 		return;
 	while (atomic_load(&receiving.parents->nr_pushed) == receiving.nr_pushed)
-		futex_wait(&receiving.parents->nr_pushed, receiving.nr_pushed, 0);
+		futex_wait(&receiving.parents->nr_pushed, receiving.nr_pushed, 0, &look);
 	munmap(receiving.parents, BERTH_PAGE_SIZE);
-	close(receiving.line);
+	berth_fd_close(receiving.line);
 	if (receiving.pool->mmu.child_uffd >= 0)
-		close(receiving.pool->mmu.child_uffd);
+		berth_fd_close(receiving.pool->mmu.child_uffd);
 	receiving.pool->mmu.child_uffd = -1;
 	receiving.parents = NULL;
 }
 
 /* ---- A fork ------------------------------------------------------------------------------------------------ */
 
-bool berth__pusher_wants(const struct berth_pool_impl *pool)
+static bool is_large(const struct berth_pool_impl *pool)
 {
 	struct berth_space_stats stats;
 
-	if (!atomic_load(&pusher.running) || !berth_mmu_can_push(&pool->mmu))
+	if (!berth_mmu_can_push(&pool->mmu))
 		return false;
 	berth_space_stats(pool->space, &stats);
 	return stats.mapped_pages << BERTH_PAGE_SHIFT > berth__fork_push_bytes;
+}
+
+void berth__pusher_ready(const struct berth_pool_impl *pool)
+{
+	if (!atomic_load(&pusher.running) && is_large(pool))
+		(void)berth__pusher_start(); /* without it the child copies */
+}
+
+bool berth__pusher_wants(const struct berth_pool_impl *pool)
+{
+	return atomic_load(&pusher.running) && is_large(pool);
 }
 
 /* In the child: takes part in the line, so that the parent's death is ours. */
@@ -235,7 +269,7 @@ bool berth__pusher_receive(struct berth_pool_impl *pool, int line)
 void berth__pusher_forget(void)
 {
 	atomic_store(&pusher.running, 0);
-	atomic_store(&pusher.busy, 0);
+	atomic_store(&pusher.busy, IDLE);
 	pusher.pool = NULL;
 	shared = NULL; /* the parent's */
 }
@@ -247,7 +281,7 @@ void berth__pusher_hand_over(struct berth_pool_impl *pool, int child_uffd, int l
 	pusher.line[0] = line;
 	pusher.line[1] = childs_end;
 	berth_space_push_begin(pool->space);
-	atomic_store(&pusher.busy, 1);
+	atomic_store(&pusher.busy, BUSY);
 	futex_wake(&pusher.busy, FUTEX_PRIVATE_FLAG);
 }
 

@@ -13,6 +13,7 @@
  * Cost of a round: one ppoll() of 1 + connections + tokens, and what there is to do.
  */
 #define _GNU_SOURCE
+#include "port/linux/fd.h"
 #include "runtime/server_internal.h"
 
 #include <errno.h>
@@ -54,7 +55,7 @@ void berth__server_close(struct own *one)
 {
 	berth_lock(&berth__server.lock);
 	if (berth__server_is_ours(one))
-		close(one->fd);
+		berth_fd_close(one->fd);
 	one->fd = -1;
 	berth_unlock(&berth__server.lock);
 }
@@ -95,7 +96,7 @@ static int listen_in(int directory)
 		 fchmodat(directory, name, 0600, 0) != 0 || listen(fd, BACKLOG) != 0)
 		error = -BERTH_EPERM;
 	if (error && fd >= 0)
-		close(fd);
+		berth_fd_close(fd);
 	else
 		berth__server.listener = berth__server_own(fd);
 	berth_unlock(&berth__server.lock);
@@ -542,7 +543,7 @@ void berth__server_fork_parent(void)
 static void forget(struct own *one)
 {
 	if (berth__server_is_ours(one))
-		close(one->fd);
+		berth_fd_close(one->fd);
 	one->fd = -1;
 }
 

@@ -11,6 +11,7 @@
  *     stopped, gets nothing.
  */
 #define _GNU_SOURCE
+#include "port/linux/fd.h"
 #include "runtime/server_internal.h"
 
 #include <poll.h>

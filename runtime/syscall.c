@@ -23,18 +23,42 @@
 enum taker { KERNEL, DESCRIPTORS, DIRECT, MEMORY };
 #define NR_CALLS 512
 
+/* clang-format off */
 __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
-	[SYS_close] = DESCRIPTORS,     [SYS_close_range] = DESCRIPTORS, [SYS_dup] = DESCRIPTORS,
+	[SYS_close] = DESCRIPTORS,
+	[SYS_close_range] = DESCRIPTORS,
+	[SYS_dup] = DESCRIPTORS,
 #ifdef SYS_dup2
 	[SYS_dup2] = DESCRIPTORS,
 #endif
-	[SYS_dup3] = DESCRIPTORS,      [SYS_fcntl] = DESCRIPTORS,
+	[SYS_dup3] = DESCRIPTORS,
+	[SYS_fcntl] = DESCRIPTORS,
 #ifdef SYS_open
 	[SYS_open] = DIRECT,
 #endif
-	[SYS_openat] = DIRECT,         [SYS_openat2] = DIRECT,          [SYS_io_setup] = DIRECT,
-	[SYS_io_uring_setup] = DIRECT, [SYS_pidfd_getfd] = DIRECT,      [SYS_recvmsg] = DIRECT,
+	[SYS_openat] = DIRECT,
+	[SYS_openat2] = DIRECT,
+	[SYS_io_setup] = DIRECT,
+	[SYS_io_uring_setup] = DIRECT,
+	[SYS_pidfd_getfd] = DIRECT,
+	[SYS_recvmsg] = DIRECT,
+	[SYS_mprotect] = MEMORY,
+	[SYS_pkey_mprotect] = MEMORY,
+	[SYS_mlock] = MEMORY,
+	[SYS_mlock2] = MEMORY,
+	[SYS_munmap] = MEMORY,
+	[SYS_mremap] = MEMORY,
+	[SYS_mmap] = MEMORY,
+	[SYS_madvise] = MEMORY,
+	[SYS_msync] = MEMORY,
+	[SYS_mincore] = MEMORY,
+	[SYS_vmsplice] = MEMORY,
+	[SYS_futex] = MEMORY,
+	[449] = MEMORY, /* futex_waitv */
+	[455] = MEMORY, /* futex_wait */
+	[456] = MEMORY, /* futex_requeue */
 };
+/* clang-format on */
 
 long berth__syscall_taken(long number, ...);
 long berth__syscall_failed(long result);
