@@ -15,6 +15,7 @@
  */
 #define _GNU_SOURCE
 #include "port/linux/fd.h"
+#include "port/linux/raw.h"
 #include "runtime/internal.h"
 
 #include <errno.h>
@@ -117,7 +118,9 @@ static int push_all(void)
 /* The child lives without its line from here on. */
 static void release_line(int line)
 {
-	(void)fcntl(line, F_SETFL, fcntl(line, F_GETFL) & ~O_ASYNC);
+	long flags = berth_raw3(SYS_fcntl, line, F_GETFL, 0);
+
+	(void)berth_raw3(SYS_fcntl, line, F_SETFL, flags & ~O_ASYNC);
 }
 
 static void push_one_child(void)
@@ -245,10 +248,11 @@ bool berth__pusher_wants(const struct berth_pool_impl *pool)
 /* In the child: takes part in the line, so that the parent's death is ours. */
 static bool hold_line(int line)
 {
-	int flags = fcntl(line, F_GETFL);
+	long flags = berth_raw3(SYS_fcntl, line, F_GETFL, 0);
 
-	return fcntl(line, F_SETSIG, SIGKILL) == 0 && fcntl(line, F_SETOWN, getpid()) == 0 &&
-	       fcntl(line, F_SETFL, flags | O_ASYNC) == 0;
+	return berth_raw3(SYS_fcntl, line, F_SETSIG, SIGKILL) == 0 &&
+	       berth_raw3(SYS_fcntl, line, F_SETOWN, getpid()) == 0 &&
+	       berth_raw3(SYS_fcntl, line, F_SETFL, flags | O_ASYNC) == 0;
 }
 
 bool berth__pusher_receive(struct berth_pool_impl *pool, int line)
@@ -309,7 +313,7 @@ bool berth__line_send(int line, int child_uffd)
 		control.header.cmsg_len = CMSG_LEN(LINE_DESCRIPTORS);
 		memcpy(CMSG_DATA(&control.header), descriptors, LINE_DESCRIPTORS);
 	}
-	return sendmsg(line, &message, MSG_NOSIGNAL) == 1;
+	return berth_raw3(SYS_sendmsg, line, (long)&message, MSG_NOSIGNAL) == 1;
 }
 
 bool berth__line_receive(int line, int *child_uffd, int *childs_end)
@@ -325,11 +329,11 @@ bool berth__line_receive(int line, int *child_uffd, int *childs_end)
 				  .msg_control = &control,
 				  .msg_controllen = sizeof(control) };
 	int descriptors[2];
-	ssize_t got;
+	long got;
 
 	do {
-		got = recvmsg(line, &message, MSG_CMSG_CLOEXEC);
-	} while (got < 0 && errno == EINTR);
+		got = berth_raw3(SYS_recvmsg, line, (long)&message, MSG_CMSG_CLOEXEC);
+	} while (got == -EINTR);
 	if (got != 1 || byte != 'P' || message.msg_controllen < CMSG_LEN(LINE_DESCRIPTORS) ||
 	    control.header.cmsg_type != SCM_RIGHTS)
 		return false;

@@ -16,11 +16,12 @@
 #include <stdint.h>
 
 #include "port/linux/raw.h"
+#include "runtime/internal.h"
 #include "runtime/memory_calls.h"
 #include "runtime/next.h"
 
 /* Who takes a call. The numbers below 512 are all that matter here; others are the kernel's. */
-enum taker { KERNEL, DESCRIPTORS, DIRECT, MEMORY };
+enum taker { KERNEL, DESCRIPTORS, DIRECT, MEMORY, FORK };
 #define NR_CALLS 512
 
 /* clang-format off */
@@ -57,6 +58,9 @@ __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
 	[449] = MEMORY, /* futex_waitv */
 	[455] = MEMORY, /* futex_wait */
 	[456] = MEMORY, /* futex_requeue */
+#ifdef SYS_fork
+	[SYS_fork] = FORK,
+#endif
 };
 /* clang-format on */
 
@@ -93,6 +97,12 @@ __attribute__((used)) long berth__syscall_taken(long number, ...)
 			return -1;
 		if (berth__memory_call(number, arg, &result))
 			return result;
+		break;
+	case FORK:
+		taken = true;
+		berth__fork_begin();
+		result = berth_raw1(number, 0);
+		berth__fork_end(result);
 		break;
 	case KERNEL:
 		break;

@@ -41,12 +41,12 @@ struct berth_space {
 	uint64_t own_page;                 /* S: during a fork */
 	struct berth_owner_ops ops;        /* c: with this space's name */
 	bool protected_for_fork;           /* S */
+	const char *(*may_move)(void *);   /* c: the gate, or NULL */
+	void *may_move_ctx;                /* c */
 	bool pushing;                      /* S: from push_begin to push_end */
 	int push_error;                    /* S: contents that were asked for couldn't be pushed */
 	uint64_t push_page, push_end;      /* S: what is left of the sweep */
 	uint64_t *pending;                 /* S: bit a page, its contents aren't pushed yet */
-	const char *(*may_move)(void *);   /* c: the gate, or NULL */
-	void *may_move_ctx;                /* c */
 	_Atomic uint32_t *table;           /* a: written under S */
 
 	_Alignas(64) berth_lock_t lock;
@@ -121,6 +121,12 @@ extern const struct berth_owner_ops berth__space_owner_ops; /* but for the name 
 int berth__move_block_locked(struct berth_space *space, uint64_t page, berth_pfn_t src,
 			     berth_pfn_t dst, unsigned order, const char **holder);
 
+/*
+ * Asks the gate: NULL, and the caller may move memory until berth__gate_leave(), which must follow in
+ * both cases; else who forbids it. S.
+ */
+const char *berth__gate_enter(struct berth_space *space);
+void berth__gate_leave(struct berth_space *space);
 /* vm/fork.c: calls fn for the parts of [page, end) that a fork protects. S. */
 int berth__for_each_closed(struct berth_space *space, uint64_t page, uint64_t end,
 			   int (*fn)(struct berth_space *, uint64_t page, uint64_t nr_pages));
@@ -131,12 +137,6 @@ int berth__for_each_run(struct berth_space *space, int (*fn)(struct berth_space 
 void berth__detach_locked(struct berth_space *space);
 /* vm/push.c: pushes what of a range is still pending, before its frames change hands. S. */
 void berth__push_before_locked(struct berth_space *space, uint64_t page, uint64_t nr_pages);
-/*
- * Asks the gate: NULL, and the caller may move memory until berth__gate_leave(), which must follow in
- * both cases; else who forbids it. S.
- */
-const char *berth__gate_enter(struct berth_space *space);
-void berth__gate_leave(struct berth_space *space);
 
 /* vm/pin.c: the name of a pin that touches the pages, or NULL. S. */
 const char *berth__pin_holder_locked(struct berth_space *space, uint64_t page, uint64_t nr_pages);
