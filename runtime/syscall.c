@@ -24,6 +24,7 @@
 enum taker { KERNEL, DESCRIPTORS, DIRECT, MEMORY, FORK };
 #define NR_CALLS 512
 
+/* clang-format off */
 __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
 	[SYS_close] = DESCRIPTORS,
 	[SYS_close_range] = DESCRIPTORS,
@@ -61,6 +62,7 @@ __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
 	[SYS_fork] = FORK,
 #endif
 };
+/* clang-format on */
 
 long berth__syscall_taken(long number, ...);
 long berth__syscall_failed(long result);
