@@ -3,9 +3,9 @@
  * The claims of `berth run`, each made at its time by one thread, over the control sockets of the
  * program's processes.
  *
- * I1 A claim is first asked of the process with most lent, then of the others while it is refused for
- *    a reason that another process may not have; only when all refuse without waiting is the first one
- *    asked to wait for holders.
+ * I1 A claim is first asked of the process with most lent (of equals, the one with the larger heap), then
+ *    of the others while it is refused for a reason that another process may not have; only when all
+ *    refuse without waiting is the first one asked to wait for holders.
  * I2 A process that ends or becomes another program while it is asked, or while a claim of it is held,
  *    is no failure: the claim goes on to the next process, or its memory is simply gone.
  * I3 A claim for which nobody is there is made as soon as somebody is. Every HOLD that it waits is
@@ -118,7 +118,7 @@ static uint64_t most(uint64_t a, uint64_t b)
 struct candidate {
 	pid_t pid;
 	bool silent;
-	uint64_t lent_bytes;
+	uint64_t lent_bytes, heap_bytes;
 };
 
 static bool serves(const struct berth_run_process *process)
@@ -134,6 +134,8 @@ static int most_lent_first(const void *left, const void *right)
 		return a->silent ? 1 : -1;
 	if (a->lent_bytes != b->lent_bytes)
 		return a->lent_bytes < b->lent_bytes ? 1 : -1;
+	if (a->heap_bytes != b->heap_bytes)
+		return a->heap_bytes < b->heap_bytes ? 1 : -1;
 	return (a->pid > b->pid) - (a->pid < b->pid);
 }
 
@@ -165,6 +167,7 @@ static unsigned find_candidates(const struct berth__schedule *schedule,
 				.pid = process->pid,
 				.silent = is_silent(schedule, process->pid),
 				.lent_bytes = get(&process->lent_bytes_now),
+				.heap_bytes = get(&process->heap_pool_bytes),
 			};
 	}
 	qsort(candidates, nr, sizeof(candidates[0]), most_lent_first);
