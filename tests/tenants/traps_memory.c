@@ -250,6 +250,25 @@ static void lock_pages(void)
 	must(!place_of(at + PAGE, "/proc/self/smaps").locked);
 }
 
+/* Nothing has to be done for it: what a move maps is locked like what it came from. */
+static void lock_all(void)
+{
+	char *at = in_pool(4 * PAGE);
+
+	memset(at, 0x24, 4 * PAGE);
+	if (mlockall(MCL_CURRENT) != 0) {
+		must(errno == EPERM || errno == ENOMEM); /* the limit */
+		return;
+	}
+	let_move();
+	if (!place_of(at, "/proc/self/smaps").locked)
+		broken("locked memory isn't locked any more");
+	check_bytes(at, 4 * PAGE, 0x24, "locked memory");
+	must(munlockall() == 0);
+	let_move();
+	must(!place_of(at, "/proc/self/smaps").locked);
+}
+
 /* ---- Mappings ----------------------------------------------------------------------------------------------- */
 
 static void remap_larger(void)
@@ -945,6 +964,7 @@ static const struct trap {
 	{ "stack-thread", "stacks", stack_of_thread },
 	{ "stack-signals", "stacks", stack_of_signals },
 	{ "stack-coroutine", "stacks", stack_of_coroutine },
+	{ "mlockall", NULL, lock_all },
 };
 enum { NR_TRAPS = sizeof(traps) / sizeof(traps[0]) };
 
