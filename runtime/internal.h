@@ -128,8 +128,7 @@ int berth__start_thread(void *(*body)(void *), pthread_t *thread);
 
 /* Pools with more mapped than this are pushed to a child, if the thread is there; others are copied by it. */
 extern size_t berth__fork_push_bytes;
-/* Starts the thread, once. -ENOMEM. Not from a fork handler, nor with a lock that malloc needs; by a thread with the
- * program's descriptors. */
+/* Starts the thread, once. -ENOMEM. Not from a fork handler, nor with a lock that malloc needs. */
 int berth__pusher_start(void);
 /* Likewise, if a fork now would want it. */
 void berth__pusher_ready(const struct berth_pool_impl *pool);

@@ -83,6 +83,16 @@ static struct berth_run_record *map_record(void)
 	return at;
 }
 
+static void fill_process_record(struct berth_run_process *one)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	one->since_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	snprintf(one->program, sizeof(one->program), "%s", program_invocation_short_name);
+	one->pid = getpid();
+}
+
 /* The table is full: takes the place of a process that has ended without a claim. NULL: none, and this
  * process isn't listed. */
 static struct berth_run_process *replace_process_record(void)
@@ -96,8 +106,7 @@ static struct berth_run_process *replace_process_record(void)
 		    !atomic_compare_exchange_strong(&one->used, &used, 2))
 			continue;
 		memset((char *)one + sizeof(one->used), 0, sizeof(*one) - sizeof(one->used));
-		one->pid = getpid();
-		snprintf(one->program, sizeof(one->program), "%s", program_invocation_short_name);
+		fill_process_record(one);
 		atomic_store(&one->used, 1);
 		return one;
 	}
@@ -128,8 +137,7 @@ static struct berth_run_process *take_process_record(void)
 
 		if (!atomic_compare_exchange_strong(&one->used, &unused, 1))
 			continue;
-		one->pid = getpid();
-		snprintf(one->program, sizeof(one->program), "%s", program_invocation_short_name);
+		fill_process_record(one);
 		return one;
 	}
 	return replace_process_record();

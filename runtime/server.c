@@ -13,7 +13,6 @@
  * Cost of a round: one ppoll() of 1 + connections + tokens, and what there is to do.
  */
 #define _GNU_SOURCE
-#include "port/linux/fd.h"
 #include "runtime/server_internal.h"
 
 #include <errno.h>
@@ -22,6 +21,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "port/linux/fd.h"
+#include "port/linux/raw.h"
 
 #define BACKLOG 64
 #define RELISTEN_NS 1000000000ull /* after the socket was lost, or descriptors ran out */
@@ -71,7 +73,7 @@ static bool is_served(const struct sockaddr_un *address, socklen_t bytes)
 	if (fd < 0)
 		return false;
 	served = connect(fd, (const struct sockaddr *)address, bytes) == 0 || errno == EAGAIN;
-	close(fd);
+	(void)berth_raw1(SYS_close, fd);
 	return served;
 }
 
@@ -152,7 +154,7 @@ int berth__server_start(const struct berth_server_params *params)
 	directory = find_directory(before);
 	error = directory < 0 ? directory : listen_in(directory);
 	if (directory >= 0)
-		close(directory);
+		(void)berth_raw1(SYS_close, directory);
 	berth__server.started = !error;
 	say_serving(error);
 	return error;
@@ -167,7 +169,7 @@ static void listen_anew(uint64_t now)
 	berth__server.listener.fd = -1;
 	if (directory >= 0) {
 		error = listen_in(directory);
-		close(directory);
+		(void)berth_raw1(SYS_close, directory);
 	}
 	if (error)
 		berth__server.accept_ns = now + RELISTEN_NS;
@@ -185,7 +187,7 @@ void berth__server_stop(void)
 	directory = berth__control_open(berth__server.directory, berth__server.uid, false);
 	if (directory >= 0) {
 		(void)unlinkat(directory, name, 0);
-		close(directory);
+		(void)berth_raw1(SYS_close, directory);
 	}
 }
 
@@ -549,6 +551,7 @@ static void forget(struct own *one)
 
 void berth__server_forget(void)
 {
+	/* If that thread had a table of its own, this process has the first listener only. */
 	for (unsigned i = 0; i <= SERVER_CONNECTIONS; i++) {
 		if (berth__server.connections[i].state != UNUSED)
 			forget(&berth__server.connections[i].socket);

@@ -16,35 +16,53 @@
 #include <stdint.h>
 
 #include "port/linux/raw.h"
+#include "runtime/internal.h"
 #include "runtime/memory_calls.h"
 #include "runtime/next.h"
 
 /* Who takes a call. The numbers below 512 are all that matter here; others are the kernel's. */
-enum taker { KERNEL, DESCRIPTORS, DIRECT, MEMORY };
+enum taker { KERNEL, DESCRIPTORS, DIRECT, MEMORY, FORK };
 #define NR_CALLS 512
 
+/* clang-format off */
 __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
-	[SYS_close] = DESCRIPTORS,    [SYS_close_range] = DESCRIPTORS,
+	[SYS_close] = DESCRIPTORS,
+	[SYS_close_range] = DESCRIPTORS,
 	[SYS_dup] = DESCRIPTORS,
 #ifdef SYS_dup2
 	[SYS_dup2] = DESCRIPTORS,
 #endif
-	[SYS_dup3] = DESCRIPTORS,     [SYS_fcntl] = DESCRIPTORS,
+	[SYS_dup3] = DESCRIPTORS,
+	[SYS_fcntl] = DESCRIPTORS,
 #ifdef SYS_open
 	[SYS_open] = DIRECT,
 #endif
-	[SYS_openat] = DIRECT,        [SYS_openat2] = DIRECT,
-	[SYS_io_setup] = DIRECT,      [SYS_io_uring_setup] = DIRECT,
-	[SYS_pidfd_getfd] = DIRECT,   [SYS_recvmsg] = DIRECT,
-	[SYS_mprotect] = MEMORY,      [SYS_pkey_mprotect] = MEMORY,
-	[SYS_mlock] = MEMORY,         [SYS_mlock2] = MEMORY,
-	[SYS_munmap] = MEMORY,        [SYS_mremap] = MEMORY,
-	[SYS_mmap] = MEMORY,          [SYS_madvise] = MEMORY,
-	[SYS_msync] = MEMORY,         [SYS_mincore] = MEMORY,
-	[SYS_vmsplice] = MEMORY,      [SYS_futex] = MEMORY,
-	[SYS_futex_waitv] = MEMORY,   [SYS_futex_wait] = MEMORY,
+	[SYS_openat] = DIRECT,
+	[SYS_openat2] = DIRECT,
+	[SYS_io_setup] = DIRECT,
+	[SYS_io_uring_setup] = DIRECT,
+	[SYS_pidfd_getfd] = DIRECT,
+	[SYS_recvmsg] = DIRECT,
+	[SYS_mprotect] = MEMORY,
+	[SYS_pkey_mprotect] = MEMORY,
+	[SYS_mlock] = MEMORY,
+	[SYS_mlock2] = MEMORY,
+	[SYS_munmap] = MEMORY,
+	[SYS_mremap] = MEMORY,
+	[SYS_mmap] = MEMORY,
+	[SYS_madvise] = MEMORY,
+	[SYS_msync] = MEMORY,
+	[SYS_mincore] = MEMORY,
+	[SYS_vmsplice] = MEMORY,
+	[SYS_futex] = MEMORY,
+	[SYS_futex_waitv] = MEMORY,
+	[SYS_futex_wait] = MEMORY,
 	[SYS_futex_requeue] = MEMORY,
+#ifdef SYS_fork
+	[SYS_fork] = FORK,
+#endif
 };
+/* clang-format on */
 
 long berth__syscall_taken(long number, ...);
 long berth__syscall_failed(long result);
@@ -79,6 +97,12 @@ __attribute__((used)) long berth__syscall_taken(long number, ...)
 			return -1;
 		if (berth__memory_call(number, arg, &result))
 			return result;
+		break;
+	case FORK:
+		taken = true;
+		berth__fork_begin();
+		result = berth_raw1(number, 0);
+		berth__fork_end(result);
 		break;
 	case KERNEL:
 		break;

@@ -15,6 +15,7 @@
 #include <berth/berth.h>
 
 #include "tools/fill.h"
+#include "tools/json.h"
 #include "tools/measure.h"
 #include "tools/options.h"
 #include "tools/units.h"

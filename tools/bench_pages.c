@@ -22,6 +22,7 @@
 #include <berth/core.h>
 
 #include "port/linux/port_linux.h"
+#include "tools/json.h"
 #include "tools/measure.h"
 #include "tools/options.h"
 #include "tools/units.h"

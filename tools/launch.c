@@ -10,13 +10,14 @@
  *
  * When the program is stopped as a terminal stops it, so are we, and the shell sees it; when we are
  * continued, so is the program. All signals of interest are blocked and taken one by one, so
- * nothing here runs in a handler.
+ * nothing here runs in a handler: a signalfd brings them, together with what the caller watches.
  */
 #define _GNU_SOURCE
 #include "tools/launch.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -64,35 +66,13 @@ static void give_signals_back(const struct inherited *inherited)
 
 /* ---- In the child ---------------------------------------------------------------------------- */
 
-static int set_environment(const struct berth__launch *launch, pid_t tool)
-{
-	const char *others = getenv("LD_PRELOAD");
-	size_t bytes = strlen(launch->preload) + (others ? strlen(others) : 0) + 2;
-	char *libraries = malloc(bytes), path[64];
-	int failed;
-
-	if (!libraries)
-		return -1;
-	snprintf(libraries, bytes, "%s%s%s", launch->preload, others && *others ? ":" : "",
-		 others ? others : "");
-	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)tool, launch->record_fd);
-	failed = setenv("LD_PRELOAD", libraries, 1) | setenv(BERTH_RUN_ENV, path, 1);
-	free(libraries);
-	return failed;
-}
-
-static _Noreturn void become(const struct berth__launch *launch, pid_t tool, int error_fd,
+static _Noreturn void become(const struct berth__launch *launch, int error_fd,
 			     const struct inherited *inherited)
 {
-	struct timespec now;
 	int error;
 
-	if (set_environment(launch, tool) == 0) {
+	if (launch->prepare(launch->context) == 0) {
 		give_signals_back(inherited);
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		launch->record->root_pid = getpid();
-		launch->record->start_ns = (uint64_t)now.tv_sec * 1000000000u +
-					   (uint64_t)now.tv_nsec;
 		execvp(launch->argv[0], launch->argv);
 	}
 	error = errno;
@@ -143,22 +123,35 @@ static bool look_after(pid_t child, int *status, bool *stopped)
 	return false;
 }
 
-static void stay_beside(pid_t child, const sigset_t *taken, int *status)
+static void pass_on(const struct signalfd_siginfo *info, pid_t child, bool stopped)
 {
+	int number = (int)info->ssi_signo;
+
+	if (number == SIGCHLD)
+		return;
+	if (info->ssi_code <= 0 && (pid_t)info->ssi_pid != child)
+		kill(child, number);
+	else if (number == SIGCONT && stopped)
+		kill(child, SIGCONT);
+	else if (number == SIGHUP && getsid(0) == getpid())
+		kill(child, SIGHUP); /* a hangup reaches the session's leader only */
+}
+
+static void stay_beside(const struct berth__launch *launch, pid_t child, int signal_fd, int *status)
+{
+	struct pollfd watch[2] = { { .fd = signal_fd, .events = POLLIN },
+				   { .fd = launch->watched_fd, .events = POLLIN } };
 	bool stopped = false;
 
 	while (!look_after(child, status, &stopped)) {
-		siginfo_t info;
-		int number = sigwaitinfo(taken, &info);
+		struct signalfd_siginfo info;
 
-		if (number <= 0 || number == SIGCHLD)
-			continue;
-		if (info.si_code <= 0 && info.si_pid != child)
-			kill(child, number);
-		else if (number == SIGCONT && stopped)
-			kill(child, SIGCONT);
-		else if (number == SIGHUP && getsid(0) == getpid())
-			kill(child, SIGHUP); /* a hangup reaches the session's leader only */
+		if (poll(watch, 2, -1) < 0)
+			continue; /* interrupted by one that isn't ours */
+		if (watch[1].revents && !launch->noticed(launch->context))
+			watch[1].fd = -1;
+		if (watch[0].revents && read(signal_fd, &info, sizeof(info)) == sizeof(info))
+			pass_on(&info, child, stopped);
 	}
 }
 
@@ -178,30 +171,51 @@ static int failed(char *why, size_t why_bytes, int code, const char *what, int e
 	return code;
 }
 
-int berth__launch(const struct berth__launch *launch, int *status, char *why, size_t why_bytes)
+/* Starts it; 0 or an errno. *child > 0: it must be waited for. */
+static int start(const struct berth__launch *launch, const struct inherited *inherited,
+		 pid_t *child)
 {
-	struct inherited inherited;
-	pid_t child, tool = getpid();
 	int error_fd[2], error;
-	sigset_t taken;
 
+	*child = -1;
 	if (pipe2(error_fd, O_CLOEXEC) != 0)
-		return failed(why, why_bytes, BERTH__EXIT_CANT_RUN, "can't be watched", errno);
-	take_signals(&inherited, &taken);
-	child = fork();
-	if (child == 0)
-		become(launch, tool, error_fd[1], &inherited);
-	error = child < 0 ? errno : 0;
+		return errno;
+	*child = fork();
+	if (*child == 0)
+		become(launch, error_fd[1], inherited);
+	error = *child < 0 ? errno : 0;
 	close(error_fd[1]);
 	if (!error)
 		error = wait_for_exec(error_fd[0]);
 	close(error_fd[0]);
-	if (!error) {
-		stay_beside(child, &taken, status);
-		return 0;
+	return error;
+}
+
+int berth__launch(const struct berth__launch *launch, int *status, char *why, size_t why_bytes)
+{
+	struct inherited inherited;
+	sigset_t taken;
+	int signal_fd, error;
+	pid_t child;
+
+	take_signals(&inherited, &taken);
+	signal_fd = signalfd(-1, &taken, SFD_CLOEXEC);
+	if (signal_fd < 0) {
+		error = errno;
+		give_signals_back(&inherited);
+		return failed(why, why_bytes, BERTH__EXIT_CANT_RUN, "can't be watched", error);
 	}
-	if (child > 0)
+	error = start(launch, &inherited, &child);
+	if (!error) {
+		if (launch->started)
+			launch->started(launch->context);
+		stay_beside(launch, child, signal_fd, status);
+	} else if (child > 0) {
 		waitpid(child, status, 0);
+	}
+	close(signal_fd);
+	if (!error)
+		return 0;
 	give_signals_back(&inherited);
 	if (child < 0)
 		return failed(why, why_bytes, BERTH__EXIT_CANT_RUN, "can't get a process", error);
@@ -224,4 +238,13 @@ void berth__die_by(int number)
 	sigaddset(&one, number);
 	raise(number);
 	sigprocmask(SIG_UNBLOCK, &one, NULL);
+}
+
+int berth__end_as(int status)
+{
+	if (!WIFSIGNALED(status))
+		return WEXITSTATUS(status);
+	fflush(NULL);
+	berth__die_by(WTERMSIG(status));
+	return 128 + WTERMSIG(status);
 }

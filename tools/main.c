@@ -20,6 +20,9 @@ static const char help[] =
 	"\n"
 	"commands:\n"
 	"  run     run a program with its heap in the idle part of a device's memory\n"
+	"  ps      list your tenants: the processes that live in a pool\n"
+	"  stat    tell everything about one, or about a tree\n"
+	"  claim   claim memory from a running tenant, for a device or a command\n"
 	"  bench   measure claims, and the allocation of pages\n"
 	"  help    help on a command: berth help run\n"
 	"\n"
@@ -28,15 +31,19 @@ static const char help[] =
 	"\n"
 	"examples:\n"
 	"  berth run --area cam=512M --claim 64M@1+200msx* -- sqlite3 shop.db\n"
+	"  berth claim 1234 64M -- ./camera\n"
 	"  berth bench claim --size 64M --fill movable\n"
 	"\n"
-	"exit codes: 0 done, 1 a check failed, 2 a mistake in the command line; `berth run` ends as\n"
-	"the program does, see `berth run --help`.\n";
+	"exit codes: 0 done, 1 a check failed, 2 a mistake in the command line; `berth run` and\n"
+	"`berth claim` end as their programs do. Each command's --help has more.\n";
 
 static const struct {
 	const char *name;
 	int (*main)(int argc, char **argv);
-} commands[] = { { "run", berth__run }, { "bench", berth__bench } };
+} commands[] = {
+	{ "run", berth__run },     { "ps", berth__ps },       { "stat", berth__stat },
+	{ "claim", berth__claim }, { "bench", berth__bench },
+};
 
 /* Letters that have to be changed to get from one word to the other, at most 64 letters long. */
 static unsigned distance(const char *from, const char *to)
@@ -68,7 +75,7 @@ static unsigned distance(const char *from, const char *to)
 static int unknown(const char *word)
 {
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-		if (distance(word, commands[i].name) <= 2)
+		if (distance(word, commands[i].name) <= (strlen(commands[i].name) > 2 ? 2 : 1))
 			return berth__complain(BERTH__EXIT_USAGE, "berth",
 					       "there is no command '%s'; did you mean '%s'?", word,
 					       commands[i].name);

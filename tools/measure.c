@@ -258,18 +258,3 @@ void berth__progress_end(void)
 		fputs("\r\033[K", stderr);
 	progress_began_ns = progress_shown_ns = 0;
 }
-
-/* ---- JSON ------------------------------------------------------------------------------------ */
-
-void berth__json_add(json_t *object, const char *name, double value)
-{
-	json_object_set_new(object, name, json_real(round(value * 1000) / 1000));
-}
-
-void berth__json_print(json_t *object)
-{
-	json_dumpf(object, stdout, JSON_COMPACT | JSON_REAL_PRECISION(15));
-	putchar('\n');
-	fflush(stdout);
-	json_decref(object);
-}

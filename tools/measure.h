@@ -6,7 +6,6 @@
 #ifndef BERTH_TOOLS_MEASURE_H
 #define BERTH_TOOLS_MEASURE_H
 
-#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -102,12 +101,5 @@ int berth__interrupted_code(void);
 /* Shows how far it is, on stderr, if that is a terminal and it takes more than a second. */
 void berth__progress(const char *what, uint64_t done, uint64_t total);
 void berth__progress_end(void);
-
-/* ---- JSON ------------------------------------------------------------------------------------ */
-
-/* Adds a number with three decimals. */
-void berth__json_add(json_t *object, const char *name, double value);
-/* One line on stdout; releases the object. */
-void berth__json_print(json_t *object);
 
 #endif

@@ -71,6 +71,15 @@ bool berth__size_option(const char *command, const char *option, uint64_t *bytes
 	return accept_value(command, option, berth__parse_size(optarg, bytes));
 }
 
+bool berth__time_option(const char *command, const char *option, uint64_t *ns)
+{
+	const char *at = optarg;
+
+	if (berth__scan_time(&at, ns) && !*at)
+		return true;
+	return accept_value(command, option, "is no time; write seconds, or ms or us, as in 500ms");
+}
+
 bool berth__count_option(const char *command, const char *option, uint64_t least, uint64_t most,
 			 uint64_t *count)
 {

@@ -32,6 +32,9 @@ bool berth__size_option(const char *command, const char *option, uint64_t *bytes
 bool berth__count_option(const char *command, const char *option, uint64_t least, uint64_t most,
 			 uint64_t *count);
 
+/* Likewise: a time, 0 is allowed. */
+bool berth__time_option(const char *command, const char *option, uint64_t *ns);
+
 /* NAME=SIZE and SIZE@START[+HOLD][xN] of `berth run`. Likewise. */
 bool berth__area_option(const char *command, struct berth_run_area *area);
 bool berth__claim_option(const char *command, struct berth_run_claim *claim);

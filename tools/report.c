@@ -9,7 +9,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "tools/json.h"
 #include "tools/units.h"
 
 /* Below this share the report says why. */
@@ -23,20 +25,6 @@ static uint64_t get(const _Atomic uint64_t *counter)
 static uint64_t larger(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
-}
-
-/* ---- Text of the record ---------------------------------------------------------------------- */
-
-const char *berth__record_text(char text[BERTH__TEXT_BYTES], const char *from, size_t room)
-{
-	size_t length = strnlen(from, room < BERTH__TEXT_BYTES ? room : BERTH__TEXT_BYTES - 1);
-
-	memcpy(text, from, length);
-	text[length] = 0;
-	for (char *at = text; *at; at++)
-		if ((unsigned char)*at < ' ' || (unsigned char)*at >= 0x7f)
-			*at = '?';
-	return text;
 }
 
 /* ---- Figures --------------------------------------------------------------------------------- */
@@ -101,9 +89,48 @@ double berth__figures_lent_mean(const struct berth__figures *figures)
 
 /* ---- Processes ------------------------------------------------------------------------------- */
 
+/*
+ * Is it there still? A process that started after the record was taken has only got the same pid. The
+ * kernel tells in ticks when one started.
+ */
+static bool is_running(const struct berth_run_process *process)
+{
+	char path[64], line[1024] = "", state = 0;
+	unsigned long long ticks = 0;
+	const char *rest;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)process->pid);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	if (!fgets(line, sizeof(line), file))
+		line[0] = 0;
+	fclose(file);
+	rest = strrchr(line, ')'); /* behind the name, which can hold anything */
+	if (!rest || sscanf(rest + 1,
+			    " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
+			    "%*d %*d %llu",
+			    &state, &ticks) != 2)
+		return false;
+	return state != 'Z' && state != 'X' &&
+	       ticks <= process->since_ns / (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
+static bool is_better_main(const struct berth_run_process *process,
+			   const struct berth_run_process *main)
+{
+	uint64_t heap = get(&process->heap_pool_bytes_max), most = get(&main->heap_pool_bytes_max);
+
+	if (!get(&process->pool_bytes) != !get(&main->pool_bytes))
+		return get(&process->pool_bytes);
+	return heap > most;
+}
+
 static void gather_processes(struct berth__report *report)
 {
 	const struct berth_run_record *record = report->outcome->record;
+	const struct berth_run_process *root = NULL, *main = NULL;
 
 	for (unsigned i = 0; i < BERTH_RUN_PROCESSES; i++) {
 		const struct berth_run_process *process = &record->processes[i];
@@ -111,14 +138,55 @@ static void gather_processes(struct berth__report *report)
 		if (!atomic_load(&process->used))
 			break;
 		report->nr_processes++;
+		report->nr_pools += get(&process->pool_bytes) != 0;
+		report->running[i] = is_running(process);
+		report->nr_running += report->running[i];
 		berth__figures_add(&report->total, process);
-		/* The first process may have become other programs (exec): the last one with a
-		 * pool counts. */
-		if (process->pid == record->root_pid &&
-		    (!report->main || get(&process->pool_bytes)))
-			report->main = process;
+		if (process->pid == record->root_pid)
+			root = process;
+		if (!main || is_better_main(process, main))
+			main = process;
 	}
-	report->truncated = report->nr_processes == BERTH_RUN_PROCESSES;
+	report->nr_there_were = larger(report->nr_processes, get(&record->nr_processes));
+	report->main = main && get(&main->pool_bytes) ? main : root;
+}
+
+/* One process's figures are its own; several pools add up as far as they existed together. */
+static void total_of_pools(struct berth__report *report)
+{
+	const struct berth__tree *tree = &report->outcome->tree;
+	struct berth__figures *total = &report->total;
+
+	if (report->nr_pools < 2 || !tree->samples)
+		return;
+	total->pool_bytes = larger(total->pool_bytes, tree->pool_bytes_max);
+	total->area_bytes = larger(total->area_bytes, tree->area_bytes_max);
+	total->lent_samples = tree->samples;
+	total->lent_bytes_sum = tree->lent_bytes_sum;
+	total->lent_bytes_max = larger(total->lent_bytes_max, tree->lent_bytes_max);
+}
+
+static void gather_requests(struct berth__report *report)
+{
+	const struct berth_run_record *record = report->outcome->record;
+	struct berth__requests *requests = &report->requests;
+	struct berth__figures *total = &report->total;
+
+	for (uint32_t i = 0; i < record->nr_claims && i < BERTH_RUN_CLAIMS; i++) {
+		const struct berth_run_claim *claim = &record->claims[i];
+		uint64_t done = get(&claim->done), succeeded = get(&claim->succeeded);
+
+		requests->succeeded += succeeded;
+		requests->failed += done > succeeded ? done - succeeded : 0;
+		requests->passed_on += get(&claim->passed_on);
+		requests->unanswered += get(&claim->unanswered);
+		requests->nobody += get(&claim->nobody);
+	}
+	/* A claim fails once, however many processes were asked; a process that never answered has
+	 * counted nothing. */
+	total->claims_failed += requests->unanswered;
+	total->claims_failed -= requests->passed_on < total->claims_failed ? requests->passed_on :
+									     total->claims_failed;
 }
 
 /* ---- Failures -------------------------------------------------------------------------------- */
@@ -134,7 +202,7 @@ static void add_failure(struct berth__report *report, const struct berth_run_fai
 	};
 	char text[BERTH__TEXT_BYTES];
 
-	berth__record_text(text, from->holder, sizeof(from->holder) - 1);
+	berth__printable(text, from->holder, sizeof(from->holder) - 1);
 	memcpy(failure.holder, text, sizeof(failure.holder));
 	failure.holder[sizeof(failure.holder) - 1] = 0;
 	for (unsigned i = 0; i < report->nr_failures; i++) {
@@ -193,6 +261,23 @@ static void gather_timeline(struct berth__report *report)
 
 /* ---- Why little is in the pool --------------------------------------------------------------- */
 
+/* The process without a pool that had as much memory as all pools held of theirs, or NULL. */
+static const struct berth_run_process *largest_outside(const struct berth__report *report)
+{
+	const struct berth_run_process *largest = NULL;
+	uint64_t most = report->total.heap_pool_bytes_max;
+
+	for (unsigned i = 0; i < report->nr_processes; i++) {
+		const struct berth_run_process *process = &report->outcome->record->processes[i];
+
+		if (!process->why_no_pool[0] || get(&process->resident_bytes_at_max) <= most)
+			continue;
+		largest = process;
+		most = get(&process->resident_bytes_at_max);
+	}
+	return largest;
+}
+
 static void explain_share(struct berth__report *report)
 {
 	const struct berth__figures *total = &report->total;
@@ -201,6 +286,8 @@ static void explain_share(struct berth__report *report)
 	char heap[BERTH__UNIT_BYTES], all[BERTH__UNIT_BYTES];
 	const size_t room = sizeof(report->share_reason);
 
+	const struct berth_run_process *outside = largest_outside(report);
+
 	if (!report->main) {
 		snprintf(
 			reason, room,
@@ -208,8 +295,15 @@ static void explain_share(struct berth__report *report)
 			"it cleared LD_PRELOAD or " BERTH_RUN_ENV
 			", or it gained rights by setuid");
 	} else if (report->main->why_no_pool[0]) {
-		berth__record_text(reason, report->main->why_no_pool,
-				   sizeof(report->main->why_no_pool));
+		berth__printable(reason, report->main->why_no_pool,
+				 sizeof(report->main->why_no_pool));
+	} else if (share >= 0 && share < LOW_SHARE && outside) {
+		char program[BERTH__TEXT_BYTES], why[BERTH__TEXT_BYTES];
+
+		berth__printable(program, outside->program, sizeof(outside->program));
+		berth__printable(why, outside->why_no_pool, sizeof(outside->why_no_pool));
+		snprintf(reason, room, "%.32s (%d) has no pool: %.128s", program, (int)outside->pid,
+			 why);
 	} else if (share >= 0 && share < LOW_SHARE &&
 		   total->heap_outside_bytes > total->heap_pool_bytes_max / 8) {
 		snprintf(
@@ -230,6 +324,8 @@ void berth__report_gather(struct berth__report *report, const struct berth__outc
 {
 	*report = (struct berth__report){ .outcome = outcome };
 	gather_processes(report);
+	total_of_pools(report);
+	gather_requests(report);
 	gather_failures(report);
 	gather_timeline(report);
 	explain_share(report);

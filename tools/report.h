@@ -10,11 +10,12 @@
 #include <stdio.h>
 
 #include "runtime/run_record.h"
-
-#define BERTH__TEXT_BYTES 512
+#include "tools/json.h"
+#include "tools/schedule.h"
 
 struct berth__outcome {
 	const struct berth_run_record *record; /* processes may still be writing to it */
+	struct berth__tree tree;
 	const char *program;
 	int status; /* its wait status */
 	uint64_t wall_ns;
@@ -25,10 +26,16 @@ struct berth__figures {
 	uint64_t claims_ok, claims_failed, claims_held, retries;
 	uint64_t claim_ns_max, claim_cpu_ns, claim_moved_bytes, stress_moved_bytes;
 	uint64_t stall_ns_max, stalled_runs, moves_skipped;
-	uint64_t pool_bytes, area_bytes; /* the largest */
+	uint64_t pool_bytes, area_bytes; /* of several: of those there were at one time */
 	uint64_t lent_samples, lent_bytes_sum, lent_bytes_max;
 	uint64_t heap_outside_bytes, heap_pool_bytes_max, resident_bytes_at_max;
 	uint64_t histogram[BERTH_RUN_BUCKETS];
+};
+
+/* What became of the claims that were asked for. */
+struct berth__requests {
+	uint64_t succeeded, failed;
+	uint64_t passed_on, unanswered, nobody; /* see struct berth_run_claim */
 };
 
 /* The failures of one kind. */
@@ -47,10 +54,12 @@ struct berth__course {
 struct berth__report {
 	const struct berth__outcome *outcome;
 	struct berth__figures total;
-	unsigned nr_processes; /* in the record */
-	bool truncated;        /* there may have been more */
-	/* The process whose memory the claims were made in: the first one, or its last image that had a
-	 * pool. NULL: the library never came up there. */
+	struct berth__requests requests;
+	unsigned nr_processes, nr_pools, nr_running; /* in the record */
+	uint64_t nr_there_were;            /* more, when the record lost some that had ended */
+	bool running[BERTH_RUN_PROCESSES]; /* still, when the first process had ended */
+	/* The process with the most heap in a pool, or else the first one. NULL: the library never came
+	 * up in either. */
 	const struct berth_run_process *main;
 	unsigned nr_failures; /* kinds, the most frequent first */
 	struct berth__failure failures[BERTH_RUN_FAILURES];
@@ -71,7 +80,5 @@ uint64_t berth__figures_percentile(const struct berth__figures *figures, double 
 /* The part of the resident memory that was in the pool, 0 .. 1; negative: not known. */
 double berth__figures_share(const struct berth__figures *figures);
 double berth__figures_lent_mean(const struct berth__figures *figures);
-/* A string of the record, which another process may be writing: bounded, and printable ASCII. */
-const char *berth__record_text(char text[BERTH__TEXT_BYTES], const char *from, size_t room);
 
 #endif

@@ -6,34 +6,13 @@
 #define _GNU_SOURCE
 #include "tools/report.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <string.h>
 #include <sys/wait.h>
 
 #include <berth/berth.h>
 
-#include "tools/measure.h"
-
-static void add_count(json_t *object, const char *name, uint64_t value)
-{
-	json_object_set_new(object, name, json_integer((json_int_t)value));
-}
-
-/* Empty text becomes null. */
-static void add_text(json_t *object, const char *name, const char *from, size_t room)
-{
-	char text[BERTH__TEXT_BYTES];
-
-	json_object_set_new(object, name,
-			    *berth__record_text(text, from, room) ? json_string(text) :
-								    json_null());
-}
-
-static void add_string(json_t *object, const char *name, const char *text)
-{
-	add_text(object, name, text, strlen(text));
-}
+#include "tools/json.h"
 
 static void add_latency(json_t *object, const struct berth__figures *figures)
 {
@@ -57,28 +36,29 @@ static void add_figures(json_t *object, const struct berth__figures *figures)
 {
 	const double share = berth__figures_share(figures);
 
-	add_count(object, "claims_ok", figures->claims_ok);
-	add_count(object, "claims_failed", figures->claims_failed);
+	berth__json_count(object, "claims_ok", figures->claims_ok);
+	berth__json_count(object, "claims_failed", figures->claims_failed);
 	add_latency(object, figures);
 	berth__json_add(object, "cpu_ms", (double)figures->claim_cpu_ns / 1e6);
-	add_count(object, "moved_bytes", figures->claim_moved_bytes + figures->stress_moved_bytes);
-	add_count(object, "claim_moved_bytes", figures->claim_moved_bytes);
-	add_count(object, "stress_moved_bytes", figures->stress_moved_bytes);
-	add_count(object, "retries", figures->retries);
+	berth__json_count(object, "moved_bytes",
+			  figures->claim_moved_bytes + figures->stress_moved_bytes);
+	berth__json_count(object, "claim_moved_bytes", figures->claim_moved_bytes);
+	berth__json_count(object, "stress_moved_bytes", figures->stress_moved_bytes);
+	berth__json_count(object, "retries", figures->retries);
 	berth__json_add(object, "lent_bytes_mean", berth__figures_lent_mean(figures));
-	add_count(object, "lent_bytes_max", figures->lent_bytes_max);
-	add_count(object, "area_bytes", figures->area_bytes);
-	add_count(object, "pool_bytes", figures->pool_bytes);
+	berth__json_count(object, "lent_bytes_max", figures->lent_bytes_max);
+	berth__json_count(object, "area_bytes", figures->area_bytes);
+	berth__json_count(object, "pool_bytes", figures->pool_bytes);
 	if (share >= 0)
 		berth__json_add(object, "pool_share", share);
 	else
 		json_object_set_new(object, "pool_share", json_null());
-	add_count(object, "heap_pool_bytes_max", figures->heap_pool_bytes_max);
-	add_count(object, "heap_outside_bytes", figures->heap_outside_bytes);
-	add_count(object, "resident_bytes_at_max", figures->resident_bytes_at_max);
+	berth__json_count(object, "heap_pool_bytes_max", figures->heap_pool_bytes_max);
+	berth__json_count(object, "heap_outside_bytes", figures->heap_outside_bytes);
+	berth__json_count(object, "resident_bytes_at_max", figures->resident_bytes_at_max);
 	berth__json_add(object, "stall_max_us", (double)figures->stall_ns_max / 1000);
-	add_count(object, "stalled_runs", figures->stalled_runs);
-	add_count(object, "moves_skipped", figures->moves_skipped);
+	berth__json_count(object, "stalled_runs", figures->stalled_runs);
+	berth__json_count(object, "moves_skipped", figures->moves_skipped);
 }
 
 static void add_course(json_t *object, const char *name, const struct berth__report *report,
@@ -106,10 +86,10 @@ static json_t *timeline(const struct berth__report *report)
 		json_t *item = json_object();
 
 		berth__json_add(item, "at_ms", (double)moment->at_ns / 1e6);
-		add_count(item, "lent_bytes", moment->lent_bytes);
-		add_count(item, "claimed_bytes", moment->claimed_bytes);
-		add_count(item, "largest_free_bytes", moment->largest_free_bytes);
-		add_count(item, "largest_claimable_bytes", moment->largest_claimable_bytes);
+		berth__json_count(item, "lent_bytes", moment->lent_bytes);
+		berth__json_count(item, "claimed_bytes", moment->claimed_bytes);
+		berth__json_count(item, "largest_free_bytes", moment->largest_free_bytes);
+		berth__json_count(item, "largest_claimable_bytes", moment->largest_claimable_bytes);
 		json_array_append_new(list, item);
 	}
 	return list;
@@ -123,13 +103,14 @@ static json_t *failures(const struct berth__report *report)
 		const struct berth__failure *failure = &report->failures[i];
 		json_t *item = json_object();
 
-		add_string(item, "error", berth_errname(failure->error));
-		add_string(item, "text", berth_strerror(failure->error));
-		add_count(item, "bytes", failure->bytes);
-		add_count(item, "count", failure->count);
-		add_string(item, "holder", failure->holder);
-		add_count(item, "largest_free_bytes", failure->largest_free_bytes);
-		add_count(item, "largest_claimable_bytes", failure->largest_claimable_bytes);
+		berth__json_string(item, "error", berth_errname(failure->error));
+		berth__json_string(item, "text", berth_strerror(failure->error));
+		berth__json_count(item, "bytes", failure->bytes);
+		berth__json_count(item, "count", failure->count);
+		berth__json_string(item, "holder", failure->holder);
+		berth__json_count(item, "largest_free_bytes", failure->largest_free_bytes);
+		berth__json_count(item, "largest_claimable_bytes",
+				  failure->largest_claimable_bytes);
 		json_array_append_new(list, item);
 	}
 	return list;
@@ -144,14 +125,18 @@ static json_t *claims(const struct berth_run_record *record)
 		const struct berth_run_claim *claim = &record->claims[i];
 		json_t *item = json_object();
 
-		add_count(item, "bytes", claim->bytes);
+		berth__json_count(item, "bytes", claim->bytes);
 		berth__json_add(item, "start_ms", (double)claim->start_ns / 1e6);
 		berth__json_add(item, "hold_ms", (double)claim->hold_ns / 1e6);
 		json_object_set_new(item, "repeat",
 				    claim->repeat == UINT64_MAX ?
 					    json_null() :
 					    json_integer((json_int_t)claim->repeat));
-		add_count(item, "done", atomic_load(&claim->done));
+		berth__json_count(item, "done", atomic_load(&claim->done));
+		berth__json_count(item, "succeeded", atomic_load(&claim->succeeded));
+		berth__json_count(item, "passed_on", atomic_load(&claim->passed_on));
+		berth__json_count(item, "unanswered", atomic_load(&claim->unanswered));
+		berth__json_count(item, "nobody_to_ask", atomic_load(&claim->nobody));
 		json_array_append_new(list, item);
 	}
 	return list;
@@ -168,11 +153,13 @@ static json_t *processes(const struct berth__report *report)
 
 		berth__figures_add(&figures, process);
 		json_object_set_new(item, "pid", json_integer(process->pid));
-		add_text(item, "program", process->program, sizeof(process->program));
+		berth__json_text(item, "program", process->program, sizeof(process->program));
+		json_object_set_new(item, "running", json_boolean(report->running[i]));
 		json_object_set_new(item, "in_pool", json_boolean(figures.pool_bytes != 0));
-		add_text(item, "why_no_pool", process->why_no_pool, sizeof(process->why_no_pool));
-		add_text(item, "mover", process->mover, sizeof(process->mover));
-		add_text(item, "notice", process->notice, sizeof(process->notice));
+		berth__json_text(item, "why_no_pool", process->why_no_pool,
+				 sizeof(process->why_no_pool));
+		berth__json_text(item, "mover", process->mover, sizeof(process->mover));
+		berth__json_text(item, "notice", process->notice, sizeof(process->notice));
 		add_figures(item, &figures);
 		json_array_append_new(list, item);
 	}
@@ -195,22 +182,28 @@ void berth__report_json(FILE *out, const struct berth__report *report)
 	const struct berth_run_process *process = report->main;
 	json_t *object = json_object();
 
-	add_string(object, "program", report->outcome->program);
+	berth__json_string(object, "program", report->outcome->program);
 	add_end(object, report->outcome);
 	add_figures(object, &report->total);
-	add_string(object, "pool_share_reason", report->share_reason);
+	berth__json_string(object, "pool_share_reason", report->share_reason);
 	add_course(object, "largest_free_bytes", report, &report->largest_free);
 	add_course(object, "largest_claimable_bytes", report, &report->largest_claimable);
-	add_text(object, "mover", process ? process->mover : "",
-		 process ? sizeof(process->mover) : 0);
-	add_text(object, "notice", process ? process->notice : "",
-		 process ? sizeof(process->notice) : 0);
+	berth__json_text(object, "mover", process ? process->mover : "",
+			 process ? sizeof(process->mover) : 0);
+	berth__json_text(object, "notice", process ? process->notice : "",
+			 process ? sizeof(process->notice) : 0);
 	json_object_set_new(object, "claims", claims(report->outcome->record));
 	json_object_set_new(object, "failures", failures(report));
 	json_object_set_new(object, "processes", processes(report));
-	json_object_set_new(object, "processes_truncated", json_boolean(report->truncated));
+	berth__json_count(object, "claims_passed_on", report->requests.passed_on);
+	berth__json_count(object, "claims_unanswered", report->requests.unanswered);
+	berth__json_count(object, "nobody_to_ask", report->requests.nobody);
+	berth__json_count(object, "pools", report->nr_pools);
+	berth__json_count(object, "nr_processes", report->nr_there_were);
+	berth__json_count(object, "processes_running", report->nr_running);
+	json_object_set_new(object, "main_pid", process ? json_integer(process->pid) : json_null());
+	json_object_set_new(object, "processes_truncated",
+			    json_boolean(report->nr_there_were > report->nr_processes));
 	json_object_set_new(object, "timeline", timeline(report));
-	json_dumpf(object, out, JSON_COMPACT | JSON_REAL_PRECISION(15));
-	fputc('\n', out);
-	json_decref(object);
+	berth__json_print_to(out, object);
 }

@@ -11,9 +11,10 @@
 
 #include <berth/berth.h>
 
+#include "tools/json.h"
 #include "tools/units.h"
 
-#define MOST_PROCESSES_SHOWN 12u
+#define MOST_PROCESSES_SHOWN 20u
 
 /* Space for the units of one line. */
 struct texts {
@@ -43,15 +44,28 @@ static void print_end(FILE *out, const struct berth__outcome *outcome)
 		fprintf(out, "ended with exit code %d\n", WEXITSTATUS(outcome->status));
 }
 
-static void print_claims(FILE *out, const struct berth__figures *figures)
+static void print_claims(FILE *out, const struct berth__report *report)
 {
+	const struct berth__figures *figures = &report->total;
+	const struct berth__requests *requests = &report->requests;
 	struct texts texts = { .nr = 0 };
+
+	if (requests->nobody)
+		fprintf(out, "  nobody    to ask, %llu times: no process had a pool just then\n",
+			(unsigned long long)requests->nobody);
 
 	if (!figures->claims_ok && !figures->claims_failed)
 		return;
 	fprintf(out, "  claims    %llu succeeded, %llu failed%s\n",
 		(unsigned long long)figures->claims_ok, (unsigned long long)figures->claims_failed,
 		figures->claims_held ? "; some were held until the end" : "");
+	if (requests->unanswered)
+		fprintf(out, "  silent    %llu times a process didn't answer: it was stopped\n",
+			(unsigned long long)requests->unanswered);
+	if (requests->passed_on)
+		fprintf(out,
+			"  passed on %llu failures: another process of the tree was asked then\n",
+			(unsigned long long)requests->passed_on);
 	if (figures->claims_ok)
 		fprintf(out, "  latency   p50 %s, p99 %s, longest %s\n",
 			ns(&texts, berth__figures_percentile(figures, 50)),
@@ -142,12 +156,11 @@ static void print_pool(FILE *out, const struct berth__report *report)
 			(unsigned long long)total->moves_skipped);
 	if (report->main && report->main->mover[0])
 		fprintf(out, "  mover     %s\n",
-			berth__record_text(mover, report->main->mover,
-					   sizeof(report->main->mover)));
+			berth__printable(mover, report->main->mover, sizeof(report->main->mover)));
 	if (report->main && report->main->notice[0])
 		fprintf(out, "  notice    %s\n",
-			berth__record_text(mover, report->main->notice,
-					   sizeof(report->main->notice)));
+			berth__printable(mover, report->main->notice,
+					 sizeof(report->main->notice)));
 }
 
 static uint64_t resident(const struct berth_run_process *process)
@@ -155,48 +168,81 @@ static uint64_t resident(const struct berth_run_process *process)
 	return atomic_load_explicit(&process->resident_bytes_at_max, memory_order_relaxed);
 }
 
+static uint64_t in_pool(const struct berth_run_process *process)
+{
+	return atomic_load_explicit(&process->heap_pool_bytes_max, memory_order_relaxed);
+}
+
 static int larger_first(const void *left, const void *right)
 {
 	const struct berth_run_process *a = *(const struct berth_run_process *const *)left;
 	const struct berth_run_process *b = *(const struct berth_run_process *const *)right;
 
+	if (in_pool(a) != in_pool(b))
+		return in_pool(a) < in_pool(b) ? 1 : -1;
 	if (resident(a) != resident(b))
 		return resident(a) < resident(b) ? 1 : -1;
 	return (a->pid > b->pid) - (a->pid < b->pid);
 }
 
-static void print_process(FILE *out, const struct berth_run_process *process)
+static void print_figures(FILE *out, const struct berth__figures *figures)
+{
+	const double share = berth__figures_share(figures);
+	struct texts texts = { .nr = 0 };
+
+	fprintf(out, "%s of heap in the pool", bytes(&texts, figures->heap_pool_bytes_max));
+	if (share >= 0)
+		fprintf(out, " (%.0f %%)", share * 100);
+	if (figures->heap_outside_bytes)
+		fprintf(out, ", %s outside", bytes(&texts, figures->heap_outside_bytes));
+	if (figures->claims_ok || figures->claims_failed)
+		fprintf(out, "; %llu claims, %llu failed", (unsigned long long)figures->claims_ok,
+			(unsigned long long)figures->claims_failed);
+	if (figures->claim_moved_bytes || figures->stress_moved_bytes)
+		fprintf(out, "; %s moved",
+			bytes(&texts, figures->claim_moved_bytes + figures->stress_moved_bytes));
+	if (figures->stalled_runs)
+		fprintf(out, "; stall %s", ns(&texts, figures->stall_ns_max));
+}
+
+static void print_process(FILE *out, const struct berth_run_process *process, bool running)
 {
 	char program[BERTH__TEXT_BYTES], why[BERTH__TEXT_BYTES];
 	struct berth__figures figures = { .claims_ok = 0 };
-	struct texts texts = { .nr = 0 };
 
 	berth__figures_add(&figures, process);
 	fprintf(out, "  %9d %s: ", (int)process->pid,
-		berth__record_text(program, process->program, sizeof(process->program)));
+		berth__printable(program, process->program, sizeof(process->program)));
+	if (figures.pool_bytes)
+		print_figures(out, &figures);
 	if (process->why_no_pool[0])
-		fprintf(out, "%s\n",
-			berth__record_text(why, process->why_no_pool,
-					   sizeof(process->why_no_pool)));
-	else
-		fprintf(out, "%s of heap in the pool, %s outside\n",
-			bytes(&texts, figures.heap_pool_bytes_max),
-			bytes(&texts, figures.heap_outside_bytes));
+		fprintf(out, "%s%s", figures.pool_bytes ? "; " : "",
+			berth__printable(why, process->why_no_pool, sizeof(process->why_no_pool)));
+	else if (!figures.pool_bytes)
+		fputs("no pool yet when it ended", out);
+	fputs(running ? "; still running\n" : "\n", out);
 }
 
 static void print_processes(FILE *out, const struct berth__report *report)
 {
+	const struct berth_run_process *first = report->outcome->record->processes;
 	const struct berth_run_process *sorted[BERTH_RUN_PROCESSES];
 	unsigned nr = report->nr_processes;
 
-	if (nr < 2)
+	if (nr < 2 && !report->nr_running)
 		return;
 	for (unsigned i = 0; i < nr; i++)
-		sorted[i] = &report->outcome->record->processes[i];
+		sorted[i] = &first[i];
 	qsort(sorted, nr, sizeof(sorted[0]), larger_first);
-	fprintf(out, "  %u%s processes\n", nr, report->truncated ? " or more" : "");
+	fprintf(out, "  %llu processes, %u with a pool", (unsigned long long)report->nr_there_were,
+		report->nr_pools);
+	if (report->nr_there_were > nr)
+		fprintf(out, " of the %u that are known still", nr);
+	if (report->nr_running)
+		fprintf(out, ", %u still running", report->nr_running);
+	fputc('\n', out);
 	for (unsigned i = 0; i < nr && i < MOST_PROCESSES_SHOWN; i++)
-		print_process(out, sorted[i]);
+		print_process(out, sorted[i], report->running[sorted[i] - first]);
 	if (nr > MOST_PROCESSES_SHOWN)
 		fprintf(out, "        ... %u more (--json shows them)\n",
 			nr - MOST_PROCESSES_SHOWN);
@@ -205,7 +251,7 @@ static void print_processes(FILE *out, const struct berth__report *report)
 void berth__report_text(FILE *out, const struct berth__report *report)
 {
 	print_end(out, report->outcome);
-	print_claims(out, &report->total);
+	print_claims(out, report);
 	print_failures(out, report);
 	print_missed(out, report->outcome->record);
 	print_area(out, report);

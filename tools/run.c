@@ -19,6 +19,7 @@
 #include "tools/options.h"
 #include "tools/program.h"
 #include "tools/report.h"
+#include "tools/schedule.h"
 #include "tools/units.h"
 
 #ifndef BERTH_STATIC_TOOL
@@ -50,6 +51,12 @@ static const char help[] =
 	"                    mprotect (the best there is)\n"
 	"  --stress          move the heap to and fro without pause, to test the program\n"
 	"  --poison          overwrite memory that was moved away, so that a stale use shows\n"
+	"  --quarantine      with --stress: report writes to memory after it was moved away, as of\n"
+	"                    direct I/O that Berth doesn't know of\n"
+	"  --trust-direct-io claims move the heap even while the program holds O_DIRECT files,\n"
+	"                    io_uring, aio, RDMA or VFIO descriptors. Without it they find the heap\n"
+	"                    busy, held by that descriptor. Only for a program that keeps its heap out\n"
+	"                    of direct I/O: in any other its data is corrupted without an error\n"
 	"\n"
 	"SIZE is in bytes, or with K, M, G or T (powers of 1024). START and HOLD are in seconds, or with\n"
 	"ms or us.\n"
@@ -59,8 +66,9 @@ static const char help[] =
 	"  berth run --area cam=512M --claim 64M@1+200msx* --claim 256M@5 -- sqlite3 shop.db\n"
 	"  berth run --json --report report.json --stress --poison -- ./program\n"
 	"\n"
-	"The program must be dynamically linked with the C library of this system. Only the heap of its\n"
-	"first process is in the pool; the report says what is and why.\n"
+	"The program must be dynamically linked with the C library of this system. Each process that it\n"
+	"starts has a pool of its own; a claim goes to the process with the most memory in its area, and\n"
+	"to the others if that one fails. The report lists them all, and why one has no pool.\n"
 	"\n"
 	"exit codes: the program's; if a signal kills it, berth dies of the same one. 2: a mistake in\n"
 	"the command line, 125: berth can't set up the run, 126: the program can't be executed, 127:\n"
@@ -71,18 +79,35 @@ struct config {
 	int record_fd;
 	const char *report_path;
 	bool json, quiet;
-	char **argv; /* of the program */
+	char **argv;         /* of the program */
+	const char *preload; /* the library's path */
+	pid_t tool;
+	struct berth__schedule *schedule;
 };
 
 /* ---- Options --------------------------------------------------------------------------------- */
 
-enum { POOL = 256, AREA, CLAIM, STRESS, POISON, MOVER, REPORT, JSON, QUIET };
+enum {
+	POOL = 256,
+	AREA,
+	CLAIM,
+	STRESS,
+	POISON,
+	QUARANTINE,
+	TRUST_DIRECT_IO,
+	MOVER,
+	REPORT,
+	JSON,
+	QUIET,
+};
 static const struct option options[] = {
 	{ "pool", required_argument, NULL, POOL },
 	{ "area", required_argument, NULL, AREA },
 	{ "claim", required_argument, NULL, CLAIM },
 	{ "stress", no_argument, NULL, STRESS },
 	{ "poison", no_argument, NULL, POISON },
+	{ "quarantine", no_argument, NULL, QUARANTINE },
+	{ "trust-direct-io", no_argument, NULL, TRUST_DIRECT_IO },
 	{ "mover", required_argument, NULL, MOVER },
 	{ "report", required_argument, NULL, REPORT },
 	{ "json", no_argument, NULL, JSON },
@@ -152,6 +177,8 @@ static bool take_option(struct config *config, int option)
 	default:
 		record->stress |= option == STRESS;
 		record->poison |= option == POISON;
+		record->quarantine |= option == QUARANTINE;
+		record->trust_direct_io |= option == TRUST_DIRECT_IO;
 		config->json |= option == JSON;
 		config->quiet |= option == QUIET;
 		return true;
@@ -354,22 +381,53 @@ static bool make_record(struct config *config)
 	return true;
 }
 
-/* The exit code for a wait status, unless the process dies by the signal in it. */
-static int end_as(int status)
+static int set_environment(const struct config *config)
 {
-	if (!WIFSIGNALED(status))
-		return WEXITSTATUS(status);
-	fflush(NULL);
-	berth__die_by(WTERMSIG(status));
-	return 128 + WTERMSIG(status);
+	const char *others = getenv("LD_PRELOAD");
+	char *libraries, path[64];
+	int failed;
+
+	if (asprintf(&libraries, "%s%s%s", config->preload, others && *others ? ":" : "",
+		     others ? others : "") < 0) {
+		errno = ENOMEM;
+		return -1;
+	}
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)config->tool, config->record_fd);
+	failed = setenv("LD_PRELOAD", libraries, 1) | setenv(BERTH_RUN_ENV, path, 1);
+	free(libraries);
+	return failed;
 }
 
-static int run(const struct config *config)
+/* In the child that becomes the program. */
+static int prepare(void *context)
+{
+	const struct config *config = context;
+
+	if (set_environment(config) != 0)
+		return -1;
+	config->record->root_pid = getpid();
+	config->record->tool_pid = config->tool;
+	config->record->start_ns = berth__clock_ns(CLOCK_MONOTONIC);
+	return 0;
+}
+
+static void started(void *context)
+{
+	struct config *config = context;
+
+	config->schedule = berth__schedule_start(config->record);
+	if (!config->schedule && config->record->nr_claims)
+		berth__complain(0, COMMAND, "the system refused a thread; no claims are made");
+}
+
+static int run(struct config *config)
 {
 	struct berth__outcome outcome = { .record = config->record, .program = config->argv[0] };
-	struct berth__launch launch = { .argv = config->argv,
-					.record = config->record,
-					.record_fd = config->record_fd };
+	const struct berth__launch launch = { .argv = config->argv,
+					      .prepare = prepare,
+					      .started = started,
+					      .watched_fd = -1,
+					      .context = config };
 	static struct berth__report report;
 	uint64_t began = berth__clock_ns(CLOCK_MONOTONIC);
 	char preload[PATH_MAX], why[PATH_MAX + 512];
@@ -382,14 +440,16 @@ static int run(const struct config *config)
 		return berth__complain(BERTH__EXIT_CANT_RUN, COMMAND, "%s", why);
 	if (!report_can_be_written(config->report_path))
 		return BERTH__EXIT_CANT_RUN;
-	launch.preload = preload;
+	config->preload = preload;
+	config->tool = getpid();
 	code = berth__launch(&launch, &outcome.status, why, sizeof(why));
 	if (code)
 		return berth__complain(code, COMMAND, "%s %s", config->argv[0], why);
 	outcome.wall_ns = berth__clock_ns(CLOCK_MONOTONIC) - began;
+	berth__schedule_stop(config->schedule, &outcome.tree);
 	berth__report_gather(&report, &outcome);
 	write_report(config, &report);
-	return end_as(outcome.status);
+	return berth__end_as(outcome.status);
 }
 
 /* -1: run it; else the exit code. */
@@ -415,6 +475,9 @@ static int take_options(struct config *config, int argc, char **argv)
 			"no program is named; write it behind the options, as in `" COMMAND
 			" -- sqlite3 shop.db`");
 	config->argv = argv + optind;
+	if (record->quarantine && !record->stress)
+		return berth__complain(BERTH__EXIT_USAGE, COMMAND,
+				       "--quarantine watches what --stress moves; give both");
 	if (!record->nr_areas) {
 		record->areas[record->nr_areas].bytes = DEFAULT_AREA_BYTES;
 		strcpy(record->areas[record->nr_areas++].name, DEFAULT_AREA_NAME);

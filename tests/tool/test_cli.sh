@@ -8,125 +8,13 @@
 #
 # Exit status: 0 passed, 77 skipped (the reason is printed), 1 failed.
 
-set -u
-here=$(cd "$(dirname "$0")" && pwd)
-BERTH=${BERTH:-$here/../../build/berth}
-case $BERTH in
-/*) ;;
-*) BERTH=$PWD/$BERTH ;;
-esac
-if [ ! -x "$BERTH" ]; then
-	echo "SKIP: no berth command at $BERTH (build it, or set BERTH)"
-	exit 77
-fi
-if ! command -v python3 >/dev/null 2>&1; then
-	echo "SKIP: python3 is not installed"
-	exit 77
-fi
-
-tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-cd "$tmp" || exit 1
-passed=0 failed=0
-
-pass() { passed=$((passed + 1)); }
-miss() {
-	failed=$((failed + 1))
-	printf 'FAIL %s\n' "$1"
-	shift
-	[ $# = 0 ] || printf '     %s\n' "$@"
-	[ ! -s err ] || head -n 5 err | sed 's/^/     stderr: /'
-}
-
-# berth ARGUMENTS...: sets $status; the outputs are in the files out and err
-berth() {
-	timeout -k 5 60 "$BERTH" "$@" >out 2>err </dev/null
-	status=$?
-}
-
-# helps WORD... -- ARGUMENTS...: exits with 0, tells on stdout, mentions each WORD
-helps() {
-	local words=() word
-	while [ "$1" != -- ]; do
-		words+=("$1")
-		shift
-	done
-	shift
-	berth "$@"
-	if [ $status -ne 0 ] || [ ! -s out ] || [ -s err ]; then
-		miss "berth $*: help" "status $status, $(wc -c <out) bytes on stdout, $(wc -c <err) on stderr"
-		return
-	fi
-	for word in "${words[@]}"; do
-		if ! grep -qF -e "$word" out; then
-			miss "berth $*: help" "doesn't mention $word"
-			return
-		fi
-	done
-	pass
-}
-
-# refuses STATUS WORD ARGUMENTS...: exits with STATUS, says why on stderr (mentioning WORD), nothing on stdout
-refuses() {
-	local wanted=$1 word=$2
-	shift 2
-	rm -f ran
-	berth "$@"
-	if [ $status -ne "$wanted" ]; then
-		miss "berth $*" "status $status, not $wanted"
-	elif [ -s out ]; then
-		miss "berth $*" "an error, but something is on stdout: $(head -n 1 out)"
-	elif [ ! -s err ]; then
-		miss "berth $*" "refused without a word"
-	elif [ -n "$word" ] && ! grep -qF -e "$word" err; then
-		miss "berth $*" "the message doesn't mention '$word'"
-	elif [ -e ran ]; then
-		miss "berth $*" "the program ran nevertheless"
-	else
-		pass
-	fi
-}
-
-# check NAME FILE PYTHON: PYTHON, with the JSON objects of FILE's lines as `lines` and all of it as `text`, must not fail
-check() {
-	if python3 - "$2" "$3" >why 2>&1 <<'PY'; then
-import json, sys
-text = open(sys.argv[1]).read()
-lines = []
-for line in text.splitlines():
-    try:
-        lines.append(json.loads(line))
-    except ValueError:
-        pass
-
-def need(holds, what):
-    if not holds:
-        sys.exit(what)
-
-def fields(item, names):
-    missing = [name for name in names.split() if name not in item]
-    need(not missing, f"fields missing: {missing}")
-
-def number(item, *names, least=0):
-    for name in names:
-        value = item[name]
-        need(isinstance(value, (int, float)) and not isinstance(value, bool), f"{name} is {value!r}, not a number")
-        need(value >= least, f"{name} is {value}")
-
-exec(sys.argv[2])
-PY
-		pass
-	else
-		miss "$1" "$(tail -n 1 why)" "$(head -c 300 "$2")"
-	fi
-}
+# shellcheck source=tests/tool/lib.sh
+. "$(dirname "$0")/lib.sh"
 
 # ---- help and version
 
-helps run bench -- --help
-helps --area --claim --pool --report --json -- run --help
+helps run ps stat claim bench -- --help
+helps --area --claim --pool --report --json --trust-direct-io --quarantine -- run --help
 helps claim pages -- bench --help
 helps --size --fill --json -- bench claim --help
 helps --order --pattern --threads --json -- bench pages --help
@@ -149,6 +37,7 @@ refuses 2 frobnicate bench frobnicate
 refuses 2 '' bench
 refuses 2 --frobnicate bench claim --frobnicate
 refuses 2 --frobnicate bench pages --frobnicate
+refuses 2 --stress run --quarantine -- touch ran
 for option in --pool --area --claim --report; do
 	refuses 2 $option run $option
 done
@@ -224,7 +113,7 @@ fi
 check "the report" report '
 report = json.loads(text)
 fields(report, "claims_ok claims_failed p50_us p99_us max_us cpu_ms moved_bytes lent_bytes_mean lent_bytes_max"
-       " pool_share stall_max_us largest_free_bytes processes")
+       " pool_share stall_max_us largest_free_bytes processes claims_passed_on nobody_to_ask pools main_pid")
 need((report["claims_ok"], report["claims_failed"]) == (0, 0), "claims that nobody made")
 number(report, "cpu_ms", "moved_bytes", "lent_bytes_mean", "lent_bytes_max")
 need(isinstance(report["processes"], list) and report["processes"], "no processes")
@@ -323,5 +212,4 @@ done
 berth bench pages --order 0 --pattern bulk --threads 1
 if [ $status -eq 0 ] && [ -s out ]; then pass; else miss "bench pages for people" "status $status"; fi
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+finish
