@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # what lib.sh sets
 # For tenants made with traps.h: all cases must be as in a bare run while the heap moves; and each must
 # fail when its treatment is left out (BERTH_UNTREATED), or it would prove nothing.
 
