@@ -533,8 +533,6 @@ int berth__client_list(uint64_t timeout_ns, struct berth__tenant **tenants)
 		if (!pid)
 			continue;
 		if (!room) {
-			free(*tenants);
-			*tenants = NULL;
 			nr = -BERTH_ENOMEM;
 			break;
 		}
@@ -542,7 +540,11 @@ int berth__client_list(uint64_t timeout_ns, struct berth__tenant **tenants)
 		nr += ask(directory, pid, timeout_ns, &room[nr]);
 	}
 	closedir(files);
-	if (nr > 0)
+	if (nr > 0) {
 		qsort(*tenants, (size_t)nr, sizeof(**tenants), by_pid);
+	} else {
+		free(*tenants);
+		*tenants = NULL;
+	}
 	return nr;
 }

@@ -83,7 +83,7 @@ struct berth__tenant {
 
 /*
  * All tenants of this user, sorted by pid; each may take timeout_ns to answer. Sockets that dead
- * processes left behind are removed. *tenants is malloc()ed, the caller frees it. Returns their
+ * processes left behind are removed. *tenants is malloc()ed or NULL, the caller frees it. Returns their
  * number, 0 also when there is no directory yet; -BERTH_EPERM, -BERTH_ENOMEM.
  */
 int berth__client_list(uint64_t timeout_ns, struct berth__tenant **tenants) BERTH_MUST_CHECK;

@@ -21,6 +21,7 @@
 
 #include "runtime/heap.h"
 #include "runtime/server.h"
+#include "runtime/view.h"
 
 #define SAMPLE_NS 10000000ull /* 10 ms */
 #define MOMENT_NS 50000000ull /* at first; doubles when the timeline is full */
@@ -161,17 +162,16 @@ static uint64_t status_kb(const char *text, const char *label)
 	return at ? strtoull(at + strlen(label), NULL, 10) : 0;
 }
 
+static struct berth__view status = BERTH__VIEW("/proc/self/status", O_RDONLY);
+
 /* The process's memory, the pool's linear mapping not counted twice. */
 static uint64_t resident_bytes(uint64_t heap_in_pool)
 {
 	char text[4096];
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	ssize_t length;
+	ssize_t length = -1;
 
-	if (fd < 0)
-		return heap_in_pool;
-	length = read(fd, text, sizeof(text) - 1);
-	close(fd);
+	if (berth__view_is_at_hand(&status))
+		length = pread(status.fd, text, sizeof(text) - 1, 0);
 	if (length <= 0)
 		return heap_in_pool;
 	text[length] = 0;
@@ -231,8 +231,6 @@ static void sample(uint64_t now, bool with_moments)
 	set(&process->moves_skipped, stats.moves_skipped);
 	set(&process->heap_pool_bytes, heap.pool_bytes);
 	set(&process->heap_outside_bytes, heap.outside_bytes);
-	if (heap.pool_bytes > berth__fork_push_bytes)
-		(void)berth__pusher_start(); /* without it a fork copies at once */
 	if (heap.pool_bytes > heap_max + heap_max / 32) {
 		set(&process->heap_pool_bytes_max, heap.pool_bytes);
 		set(&process->resident_bytes_at_max, resident_bytes(heap.pool_bytes));
@@ -320,6 +318,7 @@ int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *
 void berth__control_forget(void)
 {
 	control.pool = NULL;
+	berth__view_close(&status); /* the parent's */
 	berth__fork_hooks.own_threads = 0;
 }
 

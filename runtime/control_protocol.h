@@ -175,7 +175,8 @@ int berth__control_open(const char *path, uid_t uid, bool create);
 /* A tenant's file name in the directory. */
 void berth__control_name(long pid, char *name, size_t bytes);
 /* The address of a tenant's socket in that directory; `directory` stays open meanwhile. The path
- * goes through /proc/self/fd, so that it is short and the directory the one that was looked at. */
+ * goes through /proc/thread-self/fd (a thread may have descriptors of its own), so that it is short
+ * and the directory the one that was looked at. */
 socklen_t berth__control_address(int directory, long pid, struct sockaddr_un *address);
 /* Fills in a header. */
 void berth__control_header(void *message, enum berth_control_type type, size_t bytes);

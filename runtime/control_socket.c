@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "port/linux/raw.h"
+
 /* Appends; false when there is no room. */
 static bool put(char *text, size_t bytes, const char *more)
 {
@@ -84,7 +86,7 @@ int berth__control_open(const char *path, uid_t uid, bool create)
 									       -BERTH_EPERM;
 	if (fstat(fd, &file) != 0 || !S_ISDIR(file.st_mode) || file.st_uid != uid ||
 	    (file.st_mode & 077)) {
-		close(fd);
+		(void)berth_raw1(SYS_close, fd); /* not by an interposed close() */
 		return -BERTH_EPERM;
 	}
 	return fd;
@@ -117,7 +119,7 @@ socklen_t berth__control_address(int directory, long pid, struct sockaddr_un *ad
 	const size_t bytes = sizeof(address->sun_path); /* enough for two numbers */
 
 	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	(void)(put(path, bytes, "/proc/self/fd/") &&
+	(void)(put(path, bytes, "/proc/thread-self/fd/") &&
 	       put_number(path, bytes, (unsigned long)directory) && put(path, bytes, "/") &&
 	       put_number(path, bytes, (unsigned long)pid));
 	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1);

@@ -19,7 +19,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "runtime/internal.h"
+#include "runtime/heap.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -190,6 +190,17 @@ EXPORT int execle(const char *path, const char *argument, ...)
 	envp = va_arg(list, char *const *);
 	va_end(list);
 	return execve(path, argv, envp);
+}
+
+/* ---- Forks -------------------------------------------------------------------------------------- */
+
+/* Here threads can be started yet, and malloc's locks are free. */
+EXPORT pid_t fork(void)
+{
+	NEXT(fork);
+	if (berth__heap_pool())
+		berth__pusher_ready(berth__heap_pool());
+	return next();
 }
 
 /* ---- Forks without handlers --------------------------------------------------------------------- */

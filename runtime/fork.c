@@ -16,6 +16,7 @@
  * prefork has written its metadata, and the child's part runs first, before anybody's hook.
  */
 #define _GNU_SOURCE
+#include "port/linux/fd.h"
 #include "runtime/internal.h"
 
 #include <errno.h>
@@ -314,10 +315,10 @@ static bool wait_for_child(int *child_uffd, int *childs_end)
 		poll_for_child();
 		return false;
 	}
-	close(line[1]); /* so that its death is heard */
+	berth_fd_close(line[1]); /* so that its death is heard */
 	if (berth__line_receive(line[0], child_uffd, childs_end))
 		return true;
-	close(line[0]);
+	berth_fd_close(line[0]);
 	return false;
 }
 
@@ -346,11 +347,11 @@ static void tell_parent(bool receives)
 	atomic_store(&shared->copied, 1);
 	if (line[0] < 0)
 		return;
-	close(line[0]);
+	berth_fd_close(line[0]);
 	if (!berth__line_send(line[1], receives ? pushed->mmu.child_uffd : -1) && receives)
 		die("its pages can't be asked for");
 	if (!receives)
-		close(line[1]);
+		berth_fd_close(line[1]);
 }
 
 static void child(void)

@@ -94,6 +94,11 @@ static bool take_addresses_locked(uint64_t nr_pages, uint64_t align_pages, uint6
 	return true;
 }
 
+const struct berth_pool_impl *berth__heap_pool(void)
+{
+	return heap.pool;
+}
+
 bool berth__heap_contains(const void *address)
 {
 	return in_space(address);

@@ -10,6 +10,8 @@
 /* Puts all of jemalloc's arenas into the pool. Called once. -ENOMEM; -EINVAL: jemalloc refuses. */
 int berth__heap_init(struct berth_pool_impl *pool);
 
+/* The pool that the heap is in, or NULL. */
+const struct berth_pool_impl *berth__heap_pool(void);
 /* True for an address of the heap that lies in the pool's space. */
 bool berth__heap_contains(const void *address);
 

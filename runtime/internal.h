@@ -15,6 +15,7 @@
 #include <berth_port.h>
 
 #include "port/linux/mmu.h"
+#include "port/linux/fd.h"
 #include "port/linux/pool.h"
 
 #define BERTH_MAX_POOL_AREAS 16u
@@ -129,8 +130,14 @@ int berth__start_thread(void *(*body)(void *), pthread_t *thread);
 extern size_t berth__fork_push_bytes;
 /* Starts the thread, once. -ENOMEM. Not from a fork handler, nor with a lock that malloc needs. */
 int berth__pusher_start(void);
+/* Likewise, if a fork now would want it. */
+void berth__pusher_ready(const struct berth_pool_impl *pool);
+/* Ends the thread, when nobody waits for it. No fork may be under way. */
+void berth__pusher_stop(void);
 /* Waits until no child of ours, nor we ourselves, wait for pages: before a fork, and before a pool goes. */
 void berth__pusher_settle(void);
+/* In a forked child: waits until all its pages are there. Costs a load when they are. */
+void berth__pusher_await_pages(void);
 /* The same, but gives up when nothing goes on: who calls may hold what the thread needs. Does nothing in a child
  * of vfork(). */
 void berth__pusher_settle_before_end(void);

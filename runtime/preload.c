@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "runtime/control.h"
+#include "runtime/direct.h"
 #include "runtime/heap.h"
 #include "runtime/internal.h"
 #include "runtime/run_record.h"
@@ -82,6 +83,16 @@ static struct berth_run_record *map_record(void)
 	return at;
 }
 
+static void fill_process_record(struct berth_run_process *one)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	one->since_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	snprintf(one->program, sizeof(one->program), "%s", program_invocation_short_name);
+	one->pid = getpid();
+}
+
 /* The table is full: takes the place of a process that has ended without a claim. NULL: none, and this
  * process isn't listed. */
 static struct berth_run_process *replace_process_record(void)
@@ -95,8 +106,7 @@ static struct berth_run_process *replace_process_record(void)
 		    !atomic_compare_exchange_strong(&one->used, &used, 2))
 			continue;
 		memset((char *)one + sizeof(one->used), 0, sizeof(*one) - sizeof(one->used));
-		one->pid = getpid();
-		snprintf(one->program, sizeof(one->program), "%s", program_invocation_short_name);
+		fill_process_record(one);
 		atomic_store(&one->used, 1);
 		return one;
 	}
@@ -127,8 +137,7 @@ static struct berth_run_process *take_process_record(void)
 
 		if (!atomic_compare_exchange_strong(&one->used, &unused, 1))
 			continue;
-		one->pid = getpid();
-		snprintf(one->program, sizeof(one->program), "%s", program_invocation_short_name);
+		fill_process_record(one);
 		return one;
 	}
 	return replace_process_record();
@@ -201,6 +210,7 @@ static void serve(bool aloud)
 		snprintf(process->notice, sizeof(process->notice), "%s", notice);
 	if (notice && aloud)
 		say(notice);
+	berth__direct_start(pool, record->trust_direct_io);
 	atomic_store(&process->pool_bytes, pool->memory.bytes);
 	atomic_store(&process->area_bytes, 0);
 	for (unsigned i = 0; i < pool->nr_areas; i++)
@@ -274,6 +284,7 @@ static void fork_child(void)
 	if (heap_fork.child)
 		heap_fork.child();
 	if (pool) {
+		berth__direct_forget();
 		berth__control_forget();
 		berth__pool_leave(pool);
 	}

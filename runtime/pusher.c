@@ -14,6 +14,8 @@
  * The thread blocks all signals, uses no stdio and doesn't allocate, and takes no lock but the space's.
  */
 #define _GNU_SOURCE
+#include "port/linux/fd.h"
+#include "port/linux/raw.h"
 #include "runtime/internal.h"
 
 #include <errno.h>
@@ -21,6 +23,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -31,11 +34,15 @@
 #include <unistd.h>
 
 #define FAULTS 32u
+#define IDLE 0u
+#define BUSY 1u
 #define IDLE_LOOKS 40u  /* of 50 ms */
 #define PIECE_PAGES 16u /* 64 KiB: pushed for whoever waits for a page */
 
 static struct {
-	_Atomic uint32_t running; /* the thread is there */
+	_Atomic uint32_t running; /* 1: the thread is being made, 2: it runs */
+	_Atomic uint32_t stop;
+	pthread_t thread;
 	_Atomic uint32_t busy;
 	_Atomic uint32_t nr_steps; /* that it goes on shows here */
 	pid_t pid;                 /* whose thread it is */
@@ -50,17 +57,20 @@ static struct shared {
 
 /* In a child that waits for pages: it has all of them when its parent's count exceeds this. */
 static struct {
+	berth_lock_t lock; /* the rest, from the moment other threads may run */
 	struct shared *parents;
 	uint32_t nr_pushed;
 	struct berth_pool_impl *pool;
 	int line;
 } receiving;
 
-static void futex_wait(_Atomic uint32_t *word, uint32_t value, int scope)
-{
-	const struct timespec look = { .tv_nsec = 50000000 }; /* a waker can have died */
+/* How often those look who wait for what may die. */
+static const struct timespec look = { .tv_nsec = 50000000 };
 
-	(void)syscall(SYS_futex, word, FUTEX_WAIT | scope, value, &look, NULL, 0);
+static void futex_wait(_Atomic uint32_t *word, uint32_t value, int scope,
+		       const struct timespec *timeout)
+{
+	(void)syscall(SYS_futex, word, FUTEX_WAIT | scope, value, timeout, NULL, 0);
 }
 
 static void futex_wake(_Atomic uint32_t *word, int scope)
@@ -109,7 +119,9 @@ static int push_all(void)
 /* The child lives without its line from here on. */
 static void release_line(int line)
 {
-	(void)fcntl(line, F_SETFL, fcntl(line, F_GETFL) & ~O_ASYNC);
+	long flags = berth_raw3(SYS_fcntl, line, F_GETFL, 0);
+
+	(void)berth_raw3(SYS_fcntl, line, F_SETFL, flags & ~O_ASYNC);
 }
 
 static void push_one_child(void)
@@ -126,19 +138,21 @@ static void push_one_child(void)
 	 * another program may live: its end of the line closes a moment after its memory has gone. */
 	if (error != -BERTH_ENOMEM)
 		release_line(pusher.line[1]);
-	close(pusher.line[1]);
-	close(pusher.line[0]);
+	berth_fd_close(pusher.line[1]);
+	berth_fd_close(pusher.line[0]);
 	berth_mmu_push_done(&pool->mmu);
 }
 
 static void *run(void *unused)
 {
 	prctl(PR_SET_NAME, "berth-fork");
-	for (;;) {
-		while (!atomic_load(&pusher.busy))
-			syscall(SYS_futex, &pusher.busy, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+	while (!atomic_load(&pusher.stop)) {
+		if (atomic_load(&pusher.busy) != BUSY) {
+			futex_wait(&pusher.busy, IDLE, FUTEX_PRIVATE_FLAG, NULL);
+			continue;
+		}
 		push_one_child();
-		atomic_store(&pusher.busy, 0);
+		atomic_store(&pusher.busy, IDLE);
 		futex_wake(&pusher.busy, FUTEX_PRIVATE_FLAG);
 	}
 	return unused;
@@ -147,7 +161,6 @@ static void *run(void *unused)
 int berth__pusher_start(void)
 {
 	uint32_t none = 0;
-	pthread_t thread;
 
 	if (!atomic_compare_exchange_strong(&pusher.running, &none, 1))
 		return 0;
@@ -157,13 +170,50 @@ int berth__pusher_start(void)
 
 		shared = page == MAP_FAILED ? NULL : page;
 	}
-	if (!shared || berth__start_thread(run, &thread) != 0) {
+	atomic_store(&pusher.stop, 0);
+	if (!shared || berth__start_thread(run, &pusher.thread) != 0) {
 		atomic_store(&pusher.running, 0);
 		return -BERTH_ENOMEM;
 	}
 	pusher.pid = getpid();
-	pthread_detach(thread);
+	/* Not sooner: nobody could have served this thread, had its allocator just written to a page that a
+	 * fork has protected. */
+	atomic_store(&pusher.running, 2);
 	return 0;
+}
+
+void berth__pusher_await_pages(void)
+{
+	if (!receiving.parents) /* it's set before there is a second thread */
+		return;
+	berth_lock(&receiving.lock);
+	while (receiving.parents &&
+	       atomic_load(&receiving.parents->nr_pushed) == receiving.nr_pushed)
+		futex_wait(&receiving.parents->nr_pushed, receiving.nr_pushed, 0, &look);
+	if (receiving.parents) {
+		munmap(receiving.parents, BERTH_PAGE_SIZE);
+		berth_fd_close(receiving.line);
+		/* With the parent's it's the last: what is missing from here on is just zero. */
+		if (receiving.pool->mmu.child_uffd >= 0)
+			berth_fd_close(receiving.pool->mmu.child_uffd);
+		receiving.pool->mmu.child_uffd = -1;
+		receiving.parents = NULL;
+	}
+	berth_unlock(&receiving.lock);
+}
+
+void berth__pusher_stop(void)
+{
+	if (!atomic_load(&pusher.running))
+		return;
+	berth__pusher_settle();
+	atomic_store(&pusher.stop, 1);
+	while (pthread_tryjoin_np(pusher.thread, NULL) != 0) {
+		futex_wake(&pusher.busy, FUTEX_PRIVATE_FLAG); /* it may just have looked */
+		sched_yield();
+	}
+	berth__fork_hooks.own_threads--;
+	atomic_store(&pusher.running, 0);
 }
 
 void berth__pusher_settle_before_end(void)
@@ -175,7 +225,7 @@ void berth__pusher_settle_before_end(void)
 	while (atomic_load(&pusher.busy) && idle < IDLE_LOOKS) {
 		uint32_t steps = atomic_load(&pusher.nr_steps);
 
-		futex_wait(&pusher.busy, 1, FUTEX_PRIVATE_FLAG);
+		futex_wait(&pusher.busy, BUSY, FUTEX_PRIVATE_FLAG, &look);
 		idle = steps == atomic_load(&pusher.nr_steps) ? idle + 1 : 0;
 	}
 }
@@ -183,38 +233,41 @@ void berth__pusher_settle_before_end(void)
 void berth__pusher_settle(void)
 {
 	while (atomic_load(&pusher.busy))
-		futex_wait(&pusher.busy, 1, FUTEX_PRIVATE_FLAG);
-	if (!receiving.parents)
-		return;
-	while (atomic_load(&receiving.parents->nr_pushed) == receiving.nr_pushed)
-		futex_wait(&receiving.parents->nr_pushed, receiving.nr_pushed, 0);
-	munmap(receiving.parents, BERTH_PAGE_SIZE);
-	close(receiving.line);
-	if (receiving.pool->mmu.child_uffd >= 0)
-		close(receiving.pool->mmu.child_uffd);
-	receiving.pool->mmu.child_uffd = -1;
-	receiving.parents = NULL;
+		futex_wait(&pusher.busy, BUSY, FUTEX_PRIVATE_FLAG, &look);
+	berth__pusher_await_pages();
 }
 
 /* ---- A fork ------------------------------------------------------------------------------------------------ */
 
-bool berth__pusher_wants(const struct berth_pool_impl *pool)
+static bool is_large(const struct berth_pool_impl *pool)
 {
 	struct berth_space_stats stats;
 
-	if (!atomic_load(&pusher.running) || !berth_mmu_can_push(&pool->mmu))
+	if (!berth_mmu_can_push(&pool->mmu))
 		return false;
 	berth_space_stats(pool->space, &stats);
 	return stats.mapped_pages << BERTH_PAGE_SHIFT > berth__fork_push_bytes;
 }
 
+void berth__pusher_ready(const struct berth_pool_impl *pool)
+{
+	if (!atomic_load(&pusher.running) && is_large(pool))
+		(void)berth__pusher_start(); /* without it the child copies */
+}
+
+bool berth__pusher_wants(const struct berth_pool_impl *pool)
+{
+	return atomic_load(&pusher.running) == 2 && is_large(pool);
+}
+
 /* In the child: takes part in the line, so that the parent's death is ours. */
 static bool hold_line(int line)
 {
-	int flags = fcntl(line, F_GETFL);
+	long flags = berth_raw3(SYS_fcntl, line, F_GETFL, 0);
 
-	return fcntl(line, F_SETSIG, SIGKILL) == 0 && fcntl(line, F_SETOWN, getpid()) == 0 &&
-	       fcntl(line, F_SETFL, flags | O_ASYNC) == 0;
+	return berth_raw3(SYS_fcntl, line, F_SETSIG, SIGKILL) == 0 &&
+	       berth_raw3(SYS_fcntl, line, F_SETOWN, getpid()) == 0 &&
+	       berth_raw3(SYS_fcntl, line, F_SETFL, flags | O_ASYNC) == 0;
 }
 
 bool berth__pusher_receive(struct berth_pool_impl *pool, int line)
@@ -235,9 +288,10 @@ bool berth__pusher_receive(struct berth_pool_impl *pool, int line)
 void berth__pusher_forget(void)
 {
 	atomic_store(&pusher.running, 0);
-	atomic_store(&pusher.busy, 0);
+	atomic_store(&pusher.busy, IDLE);
 	pusher.pool = NULL;
-	shared = NULL; /* the parent's */
+	shared = NULL;                                  /* the parent's */
+	receiving.lock = (berth_lock_t)BERTH_LOCK_INIT; /* of a thread that isn't here */
 }
 
 void berth__pusher_hand_over(struct berth_pool_impl *pool, int child_uffd, int line, int childs_end)
@@ -247,7 +301,7 @@ void berth__pusher_hand_over(struct berth_pool_impl *pool, int child_uffd, int l
 	pusher.line[0] = line;
 	pusher.line[1] = childs_end;
 	berth_space_push_begin(pool->space);
-	atomic_store(&pusher.busy, 1);
+	atomic_store(&pusher.busy, BUSY);
 	futex_wake(&pusher.busy, FUTEX_PRIVATE_FLAG);
 }
 
@@ -275,7 +329,7 @@ bool berth__line_send(int line, int child_uffd)
 		control.header.cmsg_len = CMSG_LEN(LINE_DESCRIPTORS);
 		memcpy(CMSG_DATA(&control.header), descriptors, LINE_DESCRIPTORS);
 	}
-	return sendmsg(line, &message, MSG_NOSIGNAL) == 1;
+	return berth_raw3(SYS_sendmsg, line, (long)&message, MSG_NOSIGNAL) == 1;
 }
 
 bool berth__line_receive(int line, int *child_uffd, int *childs_end)
@@ -291,11 +345,11 @@ bool berth__line_receive(int line, int *child_uffd, int *childs_end)
 				  .msg_control = &control,
 				  .msg_controllen = sizeof(control) };
 	int descriptors[2];
-	ssize_t got;
+	long got;
 
 	do {
-		got = recvmsg(line, &message, MSG_CMSG_CLOEXEC);
-	} while (got < 0 && errno == EINTR);
+		got = berth_raw3(SYS_recvmsg, line, (long)&message, MSG_CMSG_CLOEXEC);
+	} while (got == -EINTR);
 	if (got != 1 || byte != 'P' || message.msg_controllen < CMSG_LEN(LINE_DESCRIPTORS) ||
 	    control.header.cmsg_type != SCM_RIGHTS)
 		return false;

@@ -16,7 +16,6 @@
 
 #define BERTH_RUN_ENV "BERTH_RUN"
 #define BERTH_RUN_MAGIC 0x6265727468303102ull
-#define BERTH_RUN_RECORD "berth-run" /* the memory file's name */
 #define BERTH_RUN_AREAS 16
 #define BERTH_RUN_CLAIMS 64
 #define BERTH_RUN_PROCESSES 256
@@ -83,6 +82,7 @@ struct berth_run_moment {
 struct berth_run_process {
 	_Atomic uint32_t used; /* 1: taken; 2: just changing hands */
 	int32_t pid;
+	uint64_t since_ns; /* CLOCK_BOOTTIME; the process had started then, another with its pid hadn't */
 	char program[BERTH_RUN_NAME];
 	char why_no_pool[128]; /* empty: it has a pool */
 	char mover[BERTH_RUN_NAME];

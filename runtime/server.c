@@ -22,6 +22,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "port/linux/fd.h"
+#include "port/linux/raw.h"
+
 #define BACKLOG 64
 #define RELISTEN_NS 1000000000ull /* after the socket was lost, or descriptors ran out */
 
@@ -54,7 +57,7 @@ void berth__server_close(struct own *one)
 {
 	berth_lock(&berth__server.lock);
 	if (berth__server_is_ours(one))
-		close(one->fd);
+		berth_fd_close(one->fd);
 	one->fd = -1;
 	berth_unlock(&berth__server.lock);
 }
@@ -70,7 +73,7 @@ static bool is_served(const struct sockaddr_un *address, socklen_t bytes)
 	if (fd < 0)
 		return false;
 	served = connect(fd, (const struct sockaddr *)address, bytes) == 0 || errno == EAGAIN;
-	close(fd);
+	(void)berth_raw1(SYS_close, fd);
 	return served;
 }
 
@@ -95,7 +98,7 @@ static int listen_in(int directory)
 		 fchmodat(directory, name, 0600, 0) != 0 || listen(fd, BACKLOG) != 0)
 		error = -BERTH_EPERM;
 	if (error && fd >= 0)
-		close(fd);
+		berth_fd_close(fd);
 	else
 		berth__server.listener = berth__server_own(fd);
 	berth_unlock(&berth__server.lock);
@@ -151,7 +154,7 @@ int berth__server_start(const struct berth_server_params *params)
 	directory = find_directory(before);
 	error = directory < 0 ? directory : listen_in(directory);
 	if (directory >= 0)
-		close(directory);
+		(void)berth_raw1(SYS_close, directory);
 	berth__server.started = !error;
 	say_serving(error);
 	return error;
@@ -166,7 +169,7 @@ static void listen_anew(uint64_t now)
 	berth__server.listener.fd = -1;
 	if (directory >= 0) {
 		error = listen_in(directory);
-		close(directory);
+		(void)berth_raw1(SYS_close, directory);
 	}
 	if (error)
 		berth__server.accept_ns = now + RELISTEN_NS;
@@ -184,7 +187,7 @@ void berth__server_stop(void)
 	directory = berth__control_open(berth__server.directory, berth__server.uid, false);
 	if (directory >= 0) {
 		(void)unlinkat(directory, name, 0);
-		close(directory);
+		(void)berth_raw1(SYS_close, directory);
 	}
 }
 
@@ -542,12 +545,13 @@ void berth__server_fork_parent(void)
 static void forget(struct own *one)
 {
 	if (berth__server_is_ours(one))
-		close(one->fd);
+		berth_fd_close(one->fd);
 	one->fd = -1;
 }
 
 void berth__server_forget(void)
 {
+	/* If that thread had a table of its own, this process has the first listener only. */
 	for (unsigned i = 0; i <= SERVER_CONNECTIONS; i++) {
 		if (berth__server.connections[i].state != UNUSED)
 			forget(&berth__server.connections[i].socket);

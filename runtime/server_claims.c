@@ -11,11 +11,14 @@
  *     stopped, gets nothing.
  */
 #define _GNU_SOURCE
+#include "port/linux/fd.h"
 #include "runtime/server_internal.h"
 
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "port/linux/raw.h"
 
 #define ZERO_BYTES ((size_t)8 << 20) /* in one round: 1 .. 3 ms */
 #define FIRST_PAUSE_NS 1000000ull    /* between tries; doubles */
@@ -108,7 +111,7 @@ static int send_token(struct connection *connection)
 		if (!berth__server_deliver(connection, &connection->reply,
 					   sizeof(connection->reply), fds, 2))
 			error = -BERTH_ESRCH;
-		close(pair[1]);
+		(void)berth_raw1(SYS_close, pair[1]);
 	}
 	berth_unlock(&berth__server.lock);
 	if (error == -BERTH_ESRCH)

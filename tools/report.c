@@ -3,15 +3,13 @@
  * What the record says, added up. The record is shared memory of processes that may have crashed,
  * or still run: nothing in it is trusted to be in bounds.
  */
-#define _GNU_SOURCE
 #include "tools/report.h"
 
 #include <errno.h>
 #include <math.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include "tools/json.h"
 #include "tools/units.h"
@@ -92,32 +90,31 @@ double berth__figures_lent_mean(const struct berth__figures *figures)
 /* ---- Processes ------------------------------------------------------------------------------- */
 
 /*
- * Does the process still map the record? That tells it from another one that has got its pid since.
- * Where nothing can be read of it (it gave up being dumpable) its pid has to do.
+ * Is it there still? A process that started after the record was taken has only got the same pid. The
+ * kernel tells in ticks when one started.
  */
-static bool is_running(pid_t pid, const struct stat *record)
+static bool is_running(const struct berth_run_process *process)
 {
-	char path[64], *line = NULL;
-	size_t room = 0;
-	bool found = false;
-	FILE *maps;
+	char path[64], line[1024] = "", state = 0;
+	unsigned long long ticks = 0;
+	const char *rest;
+	FILE *file;
 
-	if (kill(pid, 0) != 0 && errno != EPERM)
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)process->pid);
+	file = fopen(path, "re");
+	if (!file)
 		return false;
-	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
-	maps = fopen(path, "re");
-	if (!maps)
-		return errno == EACCES || errno == EPERM;
-	while (!found && getline(&line, &room, maps) > 0) {
-		unsigned long long inode = 0;
-
-		found = strstr(line, "memfd:" BERTH_RUN_RECORD) &&
-			sscanf(line, "%*s %*s %*s %*s %llu", &inode) == 1 &&
-			inode == (unsigned long long)record->st_ino;
-	}
-	free(line);
-	fclose(maps);
-	return found;
+	if (!fgets(line, sizeof(line), file))
+		line[0] = 0;
+	fclose(file);
+	rest = strrchr(line, ')'); /* behind the name, which can hold anything */
+	if (!rest || sscanf(rest + 1,
+			    " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
+			    "%*d %*d %llu",
+			    &state, &ticks) != 2)
+		return false;
+	return state != 'Z' && state != 'X' &&
+	       ticks <= process->since_ns / (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
 static bool is_better_main(const struct berth_run_process *process,
@@ -134,9 +131,7 @@ static void gather_processes(struct berth__report *report)
 {
 	const struct berth_run_record *record = report->outcome->record;
 	const struct berth_run_process *root = NULL, *main = NULL;
-	struct stat file = { .st_ino = 0 };
 
-	fstat(report->outcome->record_fd, &file);
 	for (unsigned i = 0; i < BERTH_RUN_PROCESSES; i++) {
 		const struct berth_run_process *process = &record->processes[i];
 
@@ -144,7 +139,7 @@ static void gather_processes(struct berth__report *report)
 			break;
 		report->nr_processes++;
 		report->nr_pools += get(&process->pool_bytes) != 0;
-		report->running[i] = is_running(process->pid, &file);
+		report->running[i] = is_running(process);
 		report->nr_running += report->running[i];
 		berth__figures_add(&report->total, process);
 		if (process->pid == record->root_pid)

@@ -15,7 +15,6 @@
 
 struct berth__outcome {
 	const struct berth_run_record *record; /* processes may still be writing to it */
-	int record_fd;
 	struct berth__tree tree;
 	const char *program;
 	int status; /* its wait status */

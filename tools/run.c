@@ -368,7 +368,7 @@ static bool make_record(struct config *config)
 	const size_t bytes = sizeof(*config->record);
 	void *at = MAP_FAILED;
 
-	config->record_fd = memfd_create(BERTH_RUN_RECORD, MFD_CLOEXEC);
+	config->record_fd = memfd_create("berth-run", MFD_CLOEXEC);
 	if (config->record_fd >= 0 && ftruncate(config->record_fd, (off_t)bytes) == 0)
 		at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, config->record_fd, 0);
 	if (at == MAP_FAILED) {
@@ -422,9 +422,7 @@ static void started(void *context)
 
 static int run(struct config *config)
 {
-	struct berth__outcome outcome = { .record = config->record,
-					  .record_fd = config->record_fd,
-					  .program = config->argv[0] };
+	struct berth__outcome outcome = { .record = config->record, .program = config->argv[0] };
 	const struct berth__launch launch = { .argv = config->argv,
 					      .prepare = prepare,
 					      .started = started,

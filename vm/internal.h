@@ -41,6 +41,8 @@ struct berth_space {
 	uint64_t own_page;                 /* S: during a fork */
 	struct berth_owner_ops ops;        /* c: with this space's name */
 	bool protected_for_fork;           /* S */
+	const char *(*may_move)(void *);   /* c: the gate, or NULL */
+	void *may_move_ctx;                /* c */
 	bool pushing;                      /* S: from push_begin to push_end */
 	int push_error;                    /* S: contents that were asked for couldn't be pushed */
 	uint64_t push_page, push_end;      /* S: what is left of the sweep */
@@ -49,6 +51,7 @@ struct berth_space {
 
 	_Alignas(64) berth_lock_t lock;
 	_Atomic uint32_t waiters;       /* a: threads that want the lock */
+	_Atomic uint32_t moves;         /* a: written under S; odd while something is moved */
 	uint64_t used_end;              /* S: pages from here on were never mapped */
 	uint64_t mapped, private_pages; /* S */
 	uint64_t mappings;              /* S: runs that the machine can't merge */
@@ -118,6 +121,12 @@ extern const struct berth_owner_ops berth__space_owner_ops; /* but for the name 
 int berth__move_block_locked(struct berth_space *space, uint64_t page, berth_pfn_t src,
 			     berth_pfn_t dst, unsigned order, const char **holder);
 
+/*
+ * Asks the gate: NULL, and the caller may move memory until berth__gate_leave(), which must follow in
+ * both cases; else who forbids it. S.
+ */
+const char *berth__gate_enter(struct berth_space *space);
+void berth__gate_leave(struct berth_space *space);
 /* vm/fork.c: calls fn for the parts of [page, end) that a fork protects. S. */
 int berth__for_each_closed(struct berth_space *space, uint64_t page, uint64_t end,
 			   int (*fn)(struct berth_space *, uint64_t page, uint64_t nr_pages));

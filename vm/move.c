@@ -12,7 +12,8 @@
  *
  * I1  At every moment each page is mapped to exactly one frame, and it holds the page's contents.
  * I2  A block has moved wholly or not at all when the batch returns.
- * I3  Between protect and wake: no lock is taken, nothing movable is touched, signals are blocked.
+ * I3  Nothing is moved while the gate is shut.
+ * I4  Between protect and wake: no lock is taken, nothing movable is touched, signals are blocked.
  *
  * Complexity: per segment one protect and one remap; per 64 KiB one copy and one look. The space's
  * lock is held for at most MAX_SEGMENT pages at a time.
@@ -22,6 +23,8 @@
 #define MAX_SEGMENT (1u << BERTH_HUGE_ORDER)
 #define MAX_COURTESY_NS 1000000u
 #define COURTESY_STEP_NS 10000u
+#define WAIT_STEP_NS 20000u
+#define MAX_WAIT_NS 10000000000u
 
 /* A stretch of pages that moves to consecutive frames. Its sources may be scattered. */
 struct stretch {
@@ -199,12 +202,50 @@ static bool freeze_all(struct berth_space *space, const struct berth_move *moves
 	return true;
 }
 
+/* ---- The gate ------------------------------------------------------------------------------------ */
+
+void berth_space_set_gate(struct berth_space *space, const char *(*may_move)(void *ctx), void *ctx)
+{
+	space->may_move = may_move;
+	space->may_move_ctx = ctx;
+}
+
+/*
+ * The mover marks itself before it asks, and who shuts the gate looks for the mark afterwards: so
+ * one of them sees the other (both are sequentially consistent).
+ */
+const char *berth__gate_enter(struct berth_space *space)
+{
+	atomic_fetch_add(&space->moves, 1);
+	return space->may_move ? space->may_move(space->may_move_ctx) : NULL;
+}
+
+void berth__gate_leave(struct berth_space *space)
+{
+	atomic_fetch_add(&space->moves, 1);
+}
+
+void berth_space_wait_for_moves(struct berth_space *space)
+{
+	uint32_t seen = atomic_load(&space->moves);
+	uint64_t waited_ns = 0;
+
+	/* A mover that is found later asks the gate anew. In a process that was made by a raw clone
+	 * there is nobody to end a move: so not for ever. */
+	while (seen % 2 && atomic_load(&space->moves) == seen && waited_ns < MAX_WAIT_NS) {
+		space->port->wait(space->port_ctx, WAIT_STEP_NS);
+		waited_ns += WAIT_STEP_NS;
+	}
+}
+
+/* ---- Groups --------------------------------------------------------------------------------------- */
+
 /*
  * S. Moves consecutive blocks as one stretch. in_batch: the destinations are the core's, arriving. False:
  * somebody holds one of several blocks; try them one by one.
  */
-static bool move_group_locked(struct berth_space *space, struct berth_move *moves, unsigned nr,
-			      bool in_batch)
+static bool move_open_group_locked(struct berth_space *space, struct berth_move *moves, unsigned nr,
+				   bool in_batch)
 {
 	struct stretch stretch = { .page = moves[0].cookie, .dst = moves[0].dst };
 	int error;
@@ -250,6 +291,21 @@ static bool move_group_locked(struct berth_space *space, struct berth_move *move
 		berth_page_unfreeze(space->zone, moves[i].src);
 	answer(moves, nr, BERTH_MOVE_BUSY, "the system refused to remap it");
 	return true;
+}
+
+/* The same, if the gate is open. */
+static bool move_group_locked(struct berth_space *space, struct berth_move *moves, unsigned nr,
+			      bool in_batch)
+{
+	const char *holder = berth__gate_enter(space);
+	bool done = true;
+
+	if (holder)
+		answer(moves, nr, BERTH_MOVE_BUSY, holder);
+	else
+		done = move_open_group_locked(space, moves, nr, in_batch);
+	berth__gate_leave(space);
+	return done;
 }
 
 /*

@@ -96,6 +96,20 @@ size_t berth_space_size(void);
 int berth_space_init(struct berth_space **space, const struct berth_space_params *params,
 		     void *memory) BERTH_MUST_CHECK;
 
+/*
+ * The gate: asked before anything is moved, once for each hold of the space's lock,
+ * under that lock. It answers NULL, or the name of who may use frames behind the space's back (a
+ * device, a transfer): then memory stays where it is, and a claim's report names that holder. The
+ * text must stay readable. Making pages private isn't asked for: that acts on what the caller names,
+ * as mprotect() does. Set before the space is used; NULL takes it away.
+ */
+void berth_space_set_gate(struct berth_space *space, const char *(*may_move)(void *ctx), void *ctx);
+/*
+ * Waits until no move is under way that asked the gate before this call. For whoever has just found a
+ * reason to shut the gate. Takes no lock; about as long as moving 2 MiB takes.
+ */
+void berth_space_wait_for_moves(struct berth_space *space);
+
 /* The table that was given, for the caller to free in the end. */
 uint32_t *berth_space_table(const struct berth_space *space);
 

@@ -2,6 +2,8 @@
 /*
  * Mapping pool frames at a space's addresses, and moving them there.
  *
+ * Frames are mapped by duplicating the linear mapping, without a descriptor.
+ *
  * Two ways to stall a writer between protect() and remap():
  *  - userfaultfd: the run is registered for the move only; mmap(MAP_FIXED) over it replaces the
  *    registered mapping, so nothing has to be unregistered on success, and UFFDIO_WAKE lets the
@@ -27,6 +29,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "port/linux/fd.h"
+#include "port/linux/raw.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#endif
+
 static char *address(const struct berth_mmu *mmu, uint64_t page)
 {
 	return mmu->base + (page << BERTH_PAGE_SHIFT);
@@ -39,18 +48,39 @@ static size_t bytes_of(uint64_t nr_pages)
 
 /* ---- Mapping --------------------------------------------------------------------------------------- */
 
+/*
+ * By a copy of a part of the linear mapping: a shared mapping of size 0 "grows" to another address.
+ * That needs no descriptor, so what the program does to ours doesn't matter: a file of its own under
+ * the pool's number would be mapped otherwise. Populated afterwards; who comes first just faults.
+ */
+static bool map_from_linear(struct berth_mmu *mmu, uint64_t page, berth_pfn_t pfn, size_t bytes)
+{
+	long result = berth_raw6(SYS_mremap, (long)berth_memory_at(mmu->memory, pfn), 0,
+				 (long)bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
+				 (long)address(mmu, page), 0);
+
+	if (result != (long)address(mmu, page))
+		return false;
+	(void)berth_raw3(SYS_madvise, address(mmu, page), bytes, MADV_POPULATE_READ);
+	return true;
+}
+
 static int map_frames(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
 	int saved = errno;
 
-	if (mmap(address(mmu, page), bytes_of(nr_pages), PROT_READ | PROT_WRITE,
+	berth_memory_used(mmu->memory, bytes_of(pfn), bytes_of(nr_pages));
+	if (map_from_linear(mmu, page, pfn, bytes_of(nr_pages)))
+		return 0;
+	/* At the limit of mappings, or the like: mmap may still replace one by another. */
+	if (!berth_memory_has_fd(mmu->memory) ||
+	    mmap(address(mmu, page), bytes_of(nr_pages), PROT_READ | PROT_WRITE,
 		 MAP_SHARED | MAP_FIXED | MAP_POPULATE, mmu->memory->fd,
 		 (off_t)bytes_of(pfn)) == MAP_FAILED) {
 		errno = saved;
 		return -BERTH_ENOMEM;
 	}
-	berth_memory_used(mmu->memory, bytes_of(pfn), bytes_of(nr_pages));
 	return 0;
 }
 
@@ -108,14 +138,25 @@ static int uffd_write_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_
 	return result;
 }
 
+/* The program has closed it, by means that we don't see; the number may be its own by now. */
+static bool uffd_open_again(struct berth_mmu *mmu)
+{
+	berth__fd_release(mmu->uffd);
+	mmu->uffd = -1;
+	return berth_mmu_reopen(mmu) == 0;
+}
+
 static int uffd_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 {
 	struct uffdio_register range = {
 		.range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) },
 		.mode = UFFDIO_REGISTER_MODE_WP,
 	};
+	int result = ioctl(mmu->uffd, UFFDIO_REGISTER, &range);
 
-	if (ioctl(mmu->uffd, UFFDIO_REGISTER, &range) != 0)
+	if (result != 0 && (errno == EBADF || errno == ENOTTY) && uffd_open_again(mmu))
+		result = ioctl(mmu->uffd, UFFDIO_REGISTER, &range);
+	if (result != 0)
 		return -BERTH_ENOMEM;
 	if (uffd_write_protect(mmu, page, nr_pages, true) != 0) {
 		ioctl(mmu->uffd, UFFDIO_UNREGISTER, &range.range);
@@ -459,7 +500,7 @@ static void forget_protection(void *ctx)
 
 	/* The userfaultfd is the parent's: it would act on the parent's memory. */
 	if (mmu->uffd >= 0)
-		close(mmu->uffd);
+		berth_fd_close(mmu->uffd);
 	mmu->uffd = -1;
 	mmu->gated_pages = 0;
 	if (atomic_load(&mmu->gate) & 1)
@@ -503,7 +544,7 @@ int berth_mmu_open(struct berth_mmu *mmu, struct berth_memory *memory, size_t by
 	mmu->base = berth_reserve_aligned(bytes);
 	if (!mmu->base) {
 		if (mmu->uffd >= 0)
-			close(mmu->uffd);
+			berth_fd_close(mmu->uffd);
 		return -BERTH_ENOMEM;
 	}
 	mmu->bytes = bytes;
@@ -528,7 +569,7 @@ void berth_mmu_close(struct berth_mmu *mmu)
 	if (mmu->base)
 		munmap(mmu->base, mmu->bytes);
 	if (mmu->uffd >= 0)
-		close(mmu->uffd);
+		berth_fd_close(mmu->uffd);
 	mmu->base = NULL;
 	mmu->uffd = -1;
 }

@@ -12,7 +12,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "port/linux/fd.h"
+#include "port/linux/raw.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -44,16 +48,6 @@ char *berth_reserve_aligned(size_t bytes)
 	return start + before;
 }
 
-int berth_fd_move_up(int fd)
-{
-	int high = fcntl(fd, F_DUPFD_CLOEXEC, 900);
-
-	if (high < 0)
-		return fd; /* the limit of descriptors is low: any number will do */
-	close(fd);
-	return high;
-}
-
 /* Growing a file past the limit is a deadly signal, not an error: look first. */
 static bool file_may_have(size_t bytes)
 {
@@ -61,6 +55,27 @@ static bool file_may_have(size_t bytes)
 
 	return getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
 	       limit.rlim_cur >= bytes;
+}
+
+static void remember_file(struct berth_memory *memory)
+{
+	struct stat file;
+
+	if (fstat(memory->fd, &file) == 0) {
+		memory->device = file.st_dev;
+		memory->inode = file.st_ino;
+	}
+}
+
+bool berth_memory_has_fd(const struct berth_memory *memory)
+{
+	int saved = errno;
+	struct stat file;
+	bool has = fstat(memory->fd, &file) == 0 && file.st_dev == memory->device &&
+		   file.st_ino == memory->inode;
+
+	errno = saved;
+	return has;
 }
 
 int berth_memory_open(struct berth_memory *memory, size_t bytes)
@@ -78,11 +93,13 @@ int berth_memory_open(struct berth_memory *memory, size_t bytes)
 		return as_error(errno);
 	fd = berth_fd_move_up(fd);
 	memory->fd = fd;
+	remember_file(memory);
 	memory->linear = berth_reserve_aligned(bytes);
 	memory->state = mmap(NULL, nr_huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 			     0);
 	if (!memory->linear || memory->state == MAP_FAILED || ftruncate(fd, (off_t)bytes) != 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
+	    berth_raw3(SYS_fcntl, fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) !=
+		    0 ||
 	    mmap(memory->linear, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
 		    MAP_FAILED) {
 		error = as_error(errno);
@@ -98,8 +115,10 @@ void berth_memory_close(struct berth_memory *memory)
 		munmap(memory->linear, memory->bytes);
 	if (memory->state && memory->state != MAP_FAILED)
 		munmap((void *)memory->state, memory->bytes / BERTH_HUGE_BYTES);
-	if (memory->fd >= 0)
-		close(memory->fd);
+	if (memory->fd >= 0 && berth_memory_has_fd(memory))
+		berth_fd_close(memory->fd);
+	else if (memory->fd >= 0)
+		berth__fd_release(memory->fd);
 	*memory = (struct berth_memory){ .fd = -1 };
 }
 

@@ -13,6 +13,7 @@
 
 struct berth_memory {
 	int fd;
+	uint64_t device, inode; /* of the file, to know it again */
 	char *linear;           /* aligned to BERTH_HUGE_BYTES */
 	size_t bytes;           /* a multiple of BERTH_HUGE_BYTES */
 	_Atomic bool huge;      /* the kernel collapses it to huge pages */
@@ -27,8 +28,6 @@ enum berth_memory_state {
 
 /* Inaccessible addresses for `bytes`, at a multiple of a huge page; NULL: there are none. */
 char *berth_reserve_aligned(size_t bytes);
-/* The same file under a number away from those that programs expect to be theirs, if there is one. */
-int berth_fd_move_up(int fd);
 
 /* Reserves; nothing is resident yet. `bytes` is a multiple of BERTH_HUGE_BYTES. -ENOMEM, -EPERM,
  * -EINVAL; then nothing is left behind. The descriptor is sealed: its size can't change. */
@@ -39,6 +38,9 @@ void berth_memory_close(struct berth_memory *memory);
  * -ENOMEM: the system has no memory left.
  */
 int berth_memory_populate(struct berth_memory *memory, size_t offset, size_t bytes);
+
+/* False: somebody has closed the descriptor, or put another file under its number. */
+bool berth_memory_has_fd(const struct berth_memory *memory);
 
 /* Somebody may write to a resident range: it isn't fresh any more. */
 void berth_memory_used(struct berth_memory *memory, size_t offset, size_t bytes);

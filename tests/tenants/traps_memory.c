@@ -404,6 +404,36 @@ static void advise_dont_fork(void)
 	must(status_of_child(child_sees, at + PAGE) == 0x44);
 }
 
+/* A large heap comes to a child bit by bit: what it has thrown away must not come back. */
+enum { LARGE = 100 << 20 };
+
+static int child_throws_away(void *arg)
+{
+	char *at = arg;
+
+	if (madvise(at + LARGE / 2, LARGE / 4, MADV_DONTNEED) != 0 ||
+	    mprotect(at + LARGE / 4, PAGE, PROT_NONE) != 0 ||
+	    mremap(at, 16 * PAGE, 32 * PAGE, MREMAP_MAYMOVE) == MAP_FAILED)
+		return 1;
+	for (int times = 0; times < 2; times++, usleep(50000)) {
+		check_bytes(at + LARGE / 2, LARGE / 4, 0, "what a child doesn't need");
+		check_bytes(at + LARGE / 4 + PAGE, LARGE / 4 - PAGE, 0x45, "before");
+		check_bytes(at + LARGE / 4 * 3, LARGE / 4, 0x45, "after");
+		if (!faults(at, false) || !faults(at + LARGE / 4, true))
+			return 2;
+	}
+	return 0;
+}
+
+static void advise_in_child(void)
+{
+	char *at = in_pool(LARGE);
+
+	memset(at, 0x45, LARGE);
+	must(status_of_child(child_throws_away, at) == 0);
+	check_bytes(at, LARGE, 0x45, "the parent's memory");
+}
+
 /* ---- Asking ---------------------------------------------------------------------------------------------------- */
 
 /* Some programs ask whether an address is mapped before they follow a pointer. */
@@ -899,6 +929,7 @@ static const struct trap {
 	{ "remove", "madvise", advise_remove },
 	{ "wipeonfork", "madvise", advise_wipe_on_fork },
 	{ "dontfork", "madvise", advise_dont_fork },
+	{ "child-of-large-heap", NULL, advise_in_child },
 	{ "msync", "msync", ask_msync },
 	{ "mincore", "mincore", ask_mincore },
 	{ "vmsplice", "vmsplice", pipe_heap },

@@ -4,7 +4,7 @@
 # pipes: see traps_memory.c. All of it must be as in a bare run while the heap moves; and each case must
 # fail when its treatment is left out (BERTH_UNTREATED), or it would prove nothing.
 . "$(dirname "$0")/lib.sh"
-tenant_begin 64M 16M
+tenant_begin 256M 32M
 compile traps_memory
 
 together=4 # runs at a time; most of them wait

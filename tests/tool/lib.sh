@@ -20,11 +20,45 @@ if ! command -v python3 >/dev/null 2>&1; then
 fi
 
 tmp=$(mktemp -d) || exit 1
-trap 'rm -rf "$tmp"' EXIT
+trap 'stop_all; rm -rf "$tmp"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 cd "$tmp" || exit 1
 passed=0 failed=0
+# Control sockets of its own: tenants of other tests aren't seen.
+mkdir -m 700 run && export XDG_RUNTIME_DIR=$tmp/run
+PYTHON=/usr/bin/python3
+[ -x $PYTHON ] || PYTHON=$(command -v python3)
+
+# Processes to be ended with the test.
+started=()
+stop_all() {
+	local pid
+	for pid in "${started[@]}"; do
+		kill -KILL "$pid" 2>/dev/null && kill -CONT "$pid" 2>/dev/null
+	done
+}
+
+# wait_until SECONDS COMMAND...: until it succeeds; false: it didn't
+wait_until() {
+	local end=$((SECONDS + $1 + 1))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || return 1
+		sleep 0.02
+	done
+}
+
+# value FILE EXPRESSION: of the JSON object in FILE, named o
+value() {
+	python3 -c 'import json, sys; o = json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$1" "$2"
+}
+
+# stat_is PID EXPRESSION: holds for the tenant's figures, named o
+stat_is() {
+	"$BERTH" stat "$1" --json >stat.json 2>stat.err </dev/null || return 1
+	[ "$(value stat.json "$2")" = True ]
+}
 
 pass() { passed=$((passed + 1)); }
 miss() {
@@ -33,6 +67,11 @@ miss() {
 	shift
 	[ $# = 0 ] || printf '     %s\n' "$@"
 	[ ! -s err ] || head -n 5 err | sed 's/^/     stderr: /'
+}
+
+# settle NAME [DETAILS...]: counts what the command before it said
+settle() {
+	if [ $? -eq 0 ]; then pass; else miss "$@"; fi
 }
 
 # berth ARGUMENTS...: sets $status; the outputs are in the files out and err
@@ -87,7 +126,7 @@ refuses() {
 # check NAME FILE PYTHON: PYTHON, with the JSON objects of FILE's lines as `lines` and all of it as `text`, must not fail
 check() {
 	if python3 - "$2" "$3" >why 2>&1 <<'PY'; then
-import json, sys
+import json, os, sys
 text = open(sys.argv[1]).read()
 lines = []
 for line in text.splitlines():

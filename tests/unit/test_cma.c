@@ -746,6 +746,63 @@ static void a_passed_deadline_is_eagain(void **state)
 	zone_close(tz);
 }
 
+static int claim_without_retry(struct berth_cma *area, uint64_t deadline_ns,
+			       struct berth_claim_report *r)
+{
+	const struct berth_claim_params params = { .nr_pages = AREA_PAGES,
+						   .flags = BERTH_CLAIM_NORETRY,
+						   .deadline_ns = deadline_ns };
+	berth_pfn_t pfn;
+
+	return berth_cma_alloc(area, &params, &pfn, r);
+}
+
+static void noretry_waits_for_no_holder(void **state)
+{
+	struct berth_cma *area;
+	struct test_zone *tz = zone_with_area(&area, 0);
+	struct test_owner *o = owner_open(tz, "owner");
+	struct berth_claim_report r;
+	uint64_t page = owner_alloc(o, 0), deadline = tz->port.clock_ns + 1000000000;
+
+	(void)state;
+	owner_script(o, page, 1, TEST_BUSY);
+	assert_claim_fails(tz, -BERTH_EBUSY, claim_without_retry(area, deadline, &r));
+	assert_int_equal(r.blocker_pfn, o->table[page]);
+	owner_script(o, page, 1, TEST_MOVES);
+	assert_int_equal(berth_page_pin(tz->zone, o->table[page]), 0);
+	assert_claim_fails(tz, -BERTH_EBUSY, claim_without_retry(area, deadline, &r));
+	assert_int_equal(tz->port.nr_waits, 0);
+	/* Past its deadline it doesn't begin to move. */
+	assert_int_equal(berth_page_unpin(tz->zone, o->table[page]), 0);
+	assert_claim_fails(tz, -BERTH_EAGAIN, claim_without_retry(area, 1, &r));
+	assert_int_equal(r.moved_pages, 0);
+	assert_int_equal(claim_without_retry(area, deadline, &r), 0);
+	assert_int_equal(tz->port.nr_waits, 0);
+	owner_close(o);
+	zone_close(tz);
+}
+
+/* A block that another move has frozen is waited for, but much shorter than otherwise. */
+static void noretry_waits_little_for_moves(void **state)
+{
+	struct berth_cma *area;
+	struct test_zone *tz = zone_with_area(&area, 0);
+	struct test_owner *o = owner_open(tz, "owner");
+	struct berth_claim_report r;
+	uint64_t page = owner_alloc(o, 0), deadline = tz->port.clock_ns + 60000000000;
+
+	(void)state;
+	assert_true(berth_page_freeze(tz->zone, o->table[page]));
+	assert_int_equal(claim_without_retry(area, deadline, &r), -BERTH_EBUSY);
+	assert_true(tz->port.waited_ns > 1000000);
+	assert_true(tz->port.waited_ns < 6000000);
+	berth_page_unfreeze(tz->zone, o->table[page]);
+	assert_int_equal(claim_without_retry(area, deadline, &r), 0);
+	owner_close(o);
+	zone_close(tz);
+}
+
 static void stop_being_busy(void *ctx)
 {
 	struct test_owner *o = ctx;
@@ -929,6 +986,8 @@ int main(void)
 		cmocka_unit_test(nowhere_to_move_to_is_enomem),
 		cmocka_unit_test(without_a_deadline_nobody_waits),
 		cmocka_unit_test(a_passed_deadline_is_eagain),
+		cmocka_unit_test(noretry_waits_for_no_holder),
+		cmocka_unit_test(noretry_waits_little_for_moves),
 		cmocka_unit_test(waiting_helps),
 		cmocka_unit_test(time_is_reported_by_phase),
 		cmocka_unit_test(bad_releases_are_refused),

@@ -693,6 +693,44 @@ static void a_machine_without_memory_is_named(void **state)
 	rig_close(rig);
 }
 
+/* Somebody uses frames behind the space's back. */
+static const char *gate_holder;
+static unsigned gate_asked;
+static const char *gate(void *ctx)
+{
+	(void)ctx;
+	gate_asked++;
+	return gate_holder;
+}
+
+static void nothing_moves_while_the_gate_is_shut(void **state)
+{
+	struct rig *rig = rig_open();
+	struct berth_claim_report report;
+	uint64_t pin;
+
+	(void)state;
+	gate_asked = 0;
+	berth_space_set_gate(rig->space, gate, NULL);
+	rig_map_and_write(rig, 512, 1024, 9, 0);
+	assert_int_equal(gate_asked, 0); /* mapping is no move */
+	gate_holder = "a transfer";
+	rig_forget_calls(rig);
+	assert_int_equal(move_away(rig, 512, 1024, &report), -BERTH_EBUSY);
+	assert_string_equal(report.blocker_holder, "a transfer");
+	assert_int_equal(rig->calls[RIG_PROTECT] + rig->calls[RIG_REMAP] + rig->calls[RIG_COPY], 0);
+	rig_ok(rig);
+	assert_int_equal(berth_space_pin(rig->space, 512, 8, "device", false, &pin), 0);
+	assert_int_equal(berth_space_unpin(rig->space, pin), 0);
+	berth_space_wait_for_moves(rig->space); /* nothing is under way */
+	gate_holder = NULL;
+	gate_asked = 0;
+	assert_int_equal(move_away(rig, 512, 1024, &report), 0);
+	assert_true(gate_asked >= 2); /* once for each hold of the lock */
+	rig_ok(rig);
+	rig_close(rig);
+}
+
 /* Half moved when the machine refuses: all of it returns, with what was written meanwhile. */
 static void a_move_that_is_refused_midway_goes_back(void **state)
 {
@@ -1529,6 +1567,7 @@ int main(void)
 		cmocka_unit_test(scattered_frames_move_as_one_run),
 		cmocka_unit_test(what_the_budget_forbids_is_skipped),
 		cmocka_unit_test(a_machine_without_memory_is_named),
+		cmocka_unit_test(nothing_moves_while_the_gate_is_shut),
 		cmocka_unit_test(a_move_that_is_refused_midway_goes_back),
 		cmocka_unit_test(a_move_that_cannot_go_back_stops),
 		cmocka_unit_test(memory_may_go_before_its_move),
