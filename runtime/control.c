@@ -241,11 +241,16 @@ static void sample(uint64_t now, bool with_moments)
 
 /* ---- The threads ------------------------------------------------------------------------------------------------------ */
 
+static void *shuffle(void *unused);
+static int start_detached(void *(*body)(void *));
+
 static void *run(void *unused)
 {
 	uint64_t next_sample = 0;
 
 	prctl(PR_SET_NAME, "berth-control");
+	if (control.record->stress)
+		(void)start_detached(shuffle); /* refused, the report says that nothing was moved */
 	for (;;) {
 		uint64_t now = clock_ns(CLOCK_MONOTONIC);
 
@@ -286,7 +291,7 @@ static int start_detached(void *(*body)(void *))
 }
 
 int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *record,
-			 struct berth_run_process *process)
+			 struct berth_run_process *process, bool own_thread)
 {
 	const struct berth_server_params served = {
 		.pool = pool,
@@ -304,15 +309,18 @@ int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *
 	sample(clock_ns(CLOCK_MONOTONIC), true);
 	/* Refused, `serving` says why: the program runs on, without claims. */
 	refused = berth__server_start(&served);
-	error = start_detached(run);
+	error = own_thread ? 0 : start_detached(run);
 	if (error && !refused) {
 		berth__server_stop();
 		berth__server_forget();
 		serving(error, "the system refused a thread");
 	}
-	if (!error && record->stress)
-		error = start_detached(shuffle);
 	return error;
+}
+
+void berth__control_run(void)
+{
+	run(NULL);
 }
 
 void berth__control_forget(void)

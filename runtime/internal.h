@@ -160,7 +160,8 @@ bool berth__line_receive(int line, int *child_uffd, int *childs_end);
 /* Around a system call that forks without running fork handlers; `pid`: what it returned. */
 void berth__fork_begin(void);
 void berth__fork_end(long pid);
-/* Keeps forks away for a moment, as long as nothing that a forking thread may hold is waited for. */
+/* Keeps forks away for a moment, as long as nothing that a forking thread may hold is waited for: it holds the
+ * locks of the allocator, so no malloc, and no thread is started (see berth__control_start()). */
 void berth__fork_block(void);
 void berth__fork_unblock(void);
 /* The heap's part, when there is one: called around the spaces' own. */
