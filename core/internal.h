@@ -93,17 +93,25 @@ static inline unsigned berth__tag_owner(uint32_t tag)
 /* ---- Lists, pageblocks, per-CPU lists ---------------------------------------------------------- */
 
 /*
- * A set is one array of buddy lists by order. Each migratetype has one, and each CMA area has its
- * own: set = BERTH_CMA + area number. So lending from an area is choosing its set.
+ * A set is the free memory of one migratetype, or of one CMA area: set = BERTH_CMA + area number. So
+ * lending from an area is choosing its set.
+ *
+ * Blocks of a pageblock and more are in the set's lists by order. Smaller ones are in lists of their
+ * pageblock, and the pageblock is in a bucket of its set, by how much of it is free and by its
+ * largest free block. So an allocation finds the fullest pageblock that can serve it by two bit scans,
+ * and what is nearly free is left alone until it is free.
  */
+#define BERTH_DENSITIES 8u /* eighths of a pageblock that are free; 0: nearly full */
+
 struct berth_free_list {
-	uint32_t head;      /* Z */
-	uint32_t nr_blocks; /* Z */
+	uint32_t head; /* Z: orders of a pageblock and more; see berth__heads() for the others */
+	uint32_t nr_blocks; /* Z: of the order, in all of the set */
 };
 
 struct berth_list_set {
-	uint64_t nr_free;  /* Z: frames in the set's lists */
-	uint32_t nonempty; /* Z: bit k: the list of order k has a block */
+	uint64_t nr_free;                 /* Z: frames in the set's lists */
+	uint32_t nonempty;                /* Z: bit k: there is a block of order k */
+	uint32_t orders[BERTH_DENSITIES]; /* Z: bit k: the bucket (density, k) has a pageblock */
 };
 
 struct berth_pageblock {
@@ -113,6 +121,9 @@ struct berth_pageblock {
 	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
 	_Atomic uint32_t nr_claimed; /* a: likewise */
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */
+	uint32_t nonempty;           /* Z: bit k: its list of order k has a block */
+	uint32_t next, prev;         /* Z: pageblocks of its bucket */
+	uint16_t bucket;             /* Z: 1 + the bucket's number in the set, 0: in none */
 };
 
 /* Per-CPU lists: one for each type that order-0 frames are cached under. */
@@ -175,6 +186,8 @@ struct berth_zone {
 	struct berth_pageblock *pageblocks;                   /* c */
 	struct berth_list_set *sets;                          /* c */
 	struct berth_free_list *lists; /* c: [set * (max_order + 1) + order] */
+	uint32_t *heads;               /* c: see berth__heads() */
+	uint32_t *buckets;             /* c: first pageblock, see berth__bucket() */
 	char *pcps;                    /* c: see berth__pcp() */
 	struct berth_cma *areas;       /* c */
 	struct berth_owner *owners;    /* c */
@@ -237,6 +250,26 @@ static inline unsigned berth__pageblock_set(const struct berth_pageblock *pagebl
 	return atomic_load_explicit(&pageblock->set, memory_order_relaxed);
 }
 
+/* Heads of the pageblock's lists of the orders below a pageblock; valid where `nonempty` says so. */
+static inline uint32_t *berth__heads(const struct berth_zone *zone, berth_idx_t idx)
+{
+	return &zone->heads[(size_t)(idx >> zone->pageblock_order) * zone->pageblock_order];
+}
+
+/* The bucket row of a pageblock with this many free frames, which aren't one block. */
+static inline unsigned berth__density(const struct berth_zone *zone, uint32_t nr_free)
+{
+	unsigned shift = zone->pageblock_order > 3 ? zone->pageblock_order - 3 : 0;
+
+	return nr_free >> shift < BERTH_DENSITIES ? nr_free >> shift : BERTH_DENSITIES - 1;
+}
+
+/* The first pageblock of a set's bucket; valid where `orders` says so. */
+static inline uint32_t *berth__bucket(const struct berth_zone *zone, unsigned set, unsigned bucket)
+{
+	return &zone->buckets[(size_t)set * BERTH_DENSITIES * zone->pageblock_order + bucket];
+}
+
 static inline uint32_t berth__nr_free(const struct berth_pageblock *pageblock)
 {
 	return atomic_load_explicit(&pageblock->nr_free, memory_order_relaxed);
@@ -290,7 +323,8 @@ void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_
 void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr,
 				   int sign);
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
-/* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists. Z. */
+/* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists (and it in
+ * no bucket). Z. */
 void berth__pageblock_set_locked(struct berth_pageblock *pageblock, unsigned set);
 
 /* ---- frames/buddy.c ------------------------------------------------------------------------------ */
@@ -300,8 +334,20 @@ void berth__pageblock_set_locked(struct berth_pageblock *pageblock, unsigned set
 void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order);
 /* Frees any range of untagged frames as the largest blocks. Z. O(pageblocks). */
 void berth__buddy_free_range_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
-/* The lowest sufficient block of a set, split to order; BERTH_IDX_NONE: none. Its tag is zero. Z. */
+/*
+ * A block of a set: of the fullest pageblock that has a sufficient one, there the smallest, split to
+ * order; BERTH_IDX_NONE: none. Its tag is zero. Z.
+ */
 berth_idx_t berth__buddy_alloc_locked(struct berth_zone *zone, unsigned set, unsigned order);
+/* The same, but a free pageblock isn't broken. Below a pageblock's order. Z. */
+berth_idx_t berth__buddy_alloc_partial_locked(struct berth_zone *zone, unsigned set,
+					      unsigned order);
+/* The smallest block of the fullest pageblock, or a part of it with at most 2^limit frames; *order:
+ * what it is. limit: below a pageblock's order, or equal. Z. */
+berth_idx_t berth__buddy_take_locked(struct berth_zone *zone, unsigned set, unsigned limit,
+				     unsigned *order);
+/* Puts the pageblock into the bucket that fits it now. For whoever changes its lists or counters. Z. */
+void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pageblock);
 /* Frees all but the first 2^order frames of the untagged block at idx, which has 2^from. Z. */
 void berth__buddy_expand_locked(struct berth_zone *zone, berth_idx_t idx, unsigned from,
 				unsigned order);

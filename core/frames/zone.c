@@ -12,7 +12,7 @@
 
 /* The places of the parts in the metadata. */
 struct layout {
-	size_t frames, pageblocks, sets, lists, areas, owners, pcps, total;
+	size_t frames, pageblocks, sets, lists, heads, buckets, areas, owners, pcps, total;
 	size_t pcp_stride;
 	berth_pfn_t base_pfn;
 	uint64_t nr_frames;
@@ -96,6 +96,10 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->sets = place(&at, 64, l->nr_sets, sizeof(struct berth_list_set));
 	l->lists = place(&at, 64, (uint64_t)l->nr_sets * (l->max_order + 1),
 			 sizeof(struct berth_free_list));
+	l->heads = place(&at, 64, (l->nr_frames >> l->pageblock_order) * l->pageblock_order,
+			 sizeof(uint32_t));
+	l->buckets = place(&at, 64, (uint64_t)l->nr_sets * BERTH_DENSITIES * l->pageblock_order,
+			   sizeof(uint32_t));
 	l->areas = place(&at, 64, params->max_areas, sizeof(struct berth_cma));
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
 	l->pcps = place(&at, 64, params->nr_cpus, l->pcp_stride);
@@ -152,6 +156,8 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->pageblocks = (void *)(base + l.pageblocks);
 	zone->sets = (void *)(base + l.sets);
 	zone->lists = (void *)(base + l.lists);
+	zone->heads = (void *)(base + l.heads);
+	zone->buckets = (void *)(base + l.buckets);
 	zone->areas = (void *)(base + l.areas);
 	zone->owners = (void *)(base + l.owners);
 	zone->pcps = base + l.pcps;
