@@ -124,6 +124,8 @@ struct berth_pageblock {
 	uint32_t nonempty;           /* Z: bit k: its list of order k has a block */
 	uint32_t next, prev;         /* Z: pageblocks of its bucket */
 	uint16_t bucket;             /* Z: 1 + the bucket's number in the set, 0: in none */
+	_Atomic uint8_t
+		skip; /* a: under Z: equals the epoch of struct berth_compact_state: passed over */
 };
 
 /* Per-CPU lists: one for each type that order-0 frames are cached under. */
@@ -169,6 +171,16 @@ struct berth_owner {
 	void *ctx;                         /* c */
 };
 
+/* What compaction remembers of its last runs (motion/compact.c). */
+struct berth_compact_state {
+	uint32_t defer_shift, considered; /* Z: see deferred_locked() */
+	unsigned order_failed;            /* Z */
+	bool nothing_left;                /* Z: the hints exclude all that was worth trying */
+	_Atomic uint32_t epoch;           /* a: under Z: of the skip hints, 1 .. 255 */
+	_Atomic uint32_t position;        /* a: pageblock at which a run over the zone goes on */
+	uint64_t successes, failures;     /* Z */
+};
+
 struct berth_zone {
 	const char *name;                                                  /* c */
 	const struct berth_port_ops *port;                                 /* c */
@@ -193,9 +205,10 @@ struct berth_zone {
 	struct berth_owner *owners;    /* c */
 
 	_Alignas(64) berth_lock_t lock;
-	unsigned nr_areas, nr_owners;  /* Z; owners[0] is nobody */
-	uint64_t nr_managed;           /* Z */
-	uint64_t nr_claimed;           /* Z */
+	unsigned nr_areas, nr_owners; /* Z; owners[0] is nobody */
+	uint64_t nr_managed;          /* Z */
+	uint64_t nr_claimed;          /* Z */
+	struct berth_compact_state compact;
 	_Atomic uint32_t nr_pcps_used; /* a: slots below this may hold frames */
 	_Atomic uint64_t moved_pages, failed_moves, drains, pinned_blocks; /* a */
 };
@@ -415,15 +428,40 @@ void berth__unisolate_range(struct berth_zone *zone, berth_idx_t start, berth_id
 
 /*
  * Moves blocks of one batch (src, order, cookie, owner filled in) to frames outside any isolated
- * pageblock. Sources that moved are taken (CLAIMED | TAKING). A block for which there is no
- * destination of its order is split and moved in pieces. Returns 0, or -ENOMEM when some had no
- * destination, or -EBUSY when some were busy; *busy points at the first such.
+ * pageblock: where the policy says, or into pageblocks of dst_set that are partly used, the fullest
+ * first. Sources that moved are taken (CLAIMED | TAKING). A block for which there is no
+ * destination of its order is split and moved in pieces, if it may. Returns 0, or -ENOMEM when some
+ * had no destination, or -EBUSY when some were busy; *busy points at the first such.
  */
 int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsigned nr_moves,
-			 struct berth_claim_report *report, const struct berth_move **busy);
+			 unsigned dst_set, bool may_split, struct berth_claim_report *report,
+			 const struct berth_move **busy);
+
+/* ---- motion/compact.c ---------------------------------------------------------------------------- */
+
+/*
+ * Makes a block of 2^order frames by compaction and hands it out with this tag and cookie, before
+ * anybody else can have it. BERTH_IDX_NONE: couldn't, or isn't tried (deferred). May sleep; without
+ * locks.
+ */
+berth_idx_t berth__compact_capture(struct berth_zone *zone, unsigned order, unsigned gfp,
+				   uint32_t tag, uint64_t cookie);
 
 /* ---- alloc/contig.c ------------------------------------------------------------------------------- */
 
+/* How a range is emptied. */
+struct berth_emptying {
+	const struct berth_claim_params *params;
+	uint32_t start_flags; /* of the claim's first frame */
+	unsigned dst_set;     /* where to, see berth__migrate_batch(); BERTH_SET_NONE: by policy */
+	unsigned passes;      /* scans that may find blocks in flight; waits between double */
+	bool drain;           /* the per-CPU lists, before the first look */
+	bool may_split; /* blocks at the edges, and those without a destination of their order */
+	bool evictable_only; /* an owner's unevictable blocks are in the way */
+	bool keep;           /* as a claim; otherwise it is all free after it */
+};
+int berth__empty_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+		       const struct berth_emptying *how, struct berth_claim_report *report);
 /* berth_alloc_contig_range() after its arguments are checked; adds to the report. `flags`: tag flags
  * of the claim's first frame, which berth__release_range() must repeat. */
 int berth__claim_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, uint32_t flags,

@@ -162,6 +162,7 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->owners = (void *)(base + l.owners);
 	zone->pcps = base + l.pcps;
 	zone->nr_owners = 1; /* BERTH_OWNER_NONE */
+	zone->compact.epoch = 1;
 	for (unsigned i = 0; i < l.nr_sets * (l.max_order + 1); i++)
 		zone->lists[i].head = BERTH_IDX_NONE;
 	for (uint64_t i = 0; i < l.nr_frames >> l.pageblock_order; i++) {
@@ -343,6 +344,8 @@ void berth_zone_stats(struct berth_zone *zone, struct berth_zone_stats *stats)
 	berth_lock(&zone->lock);
 	stats->managed_pages = zone->nr_managed;
 	stats->claimed_pages = zone->nr_claimed;
+	stats->compact_successes = zone->compact.successes;
+	stats->compact_failures = zone->compact.failures;
 	for (unsigned set = 0; set < BERTH_CMA + zone->max_areas; set++)
 		stats->free_pages += zone->sets[set].nr_free;
 	stats->pcp_pages = pcp_pages(zone);
