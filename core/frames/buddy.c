@@ -128,6 +128,7 @@ void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pag
 		leave_bucket(zone, pageblock);
 	if (bucket)
 		enter_bucket(zone, pageblock, density, order);
+	berth__pageblock_route_locked(zone, pageblock);
 }
 
 /* The fullest pageblock of the set with a block of the order or more; NULL: there is none. */
@@ -162,7 +163,7 @@ static unsigned give_up_type(struct berth_zone *zone, berth_idx_t idx, unsigned 
 	berth__rebucket_locked(zone, pageblock); /* the bucket is of the old set */
 	berth__account_free_locked(zone, idx, size, -1);
 	pageblock->home_set = BERTH_MOVABLE;
-	berth__pageblock_set_locked(pageblock, BERTH_MOVABLE);
+	berth__pageblock_set_locked(zone, pageblock, BERTH_MOVABLE);
 	berth__account_free_locked(zone, idx, size, 1);
 	return BERTH_MOVABLE;
 }

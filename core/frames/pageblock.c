@@ -35,9 +35,20 @@ bool berth_frame_in_area(struct berth_zone *zone, berth_pfn_t pfn)
 	return in_area;
 }
 
-void berth__pageblock_set_locked(struct berth_pageblock *pageblock, unsigned set)
+void berth__pageblock_route_locked(struct berth_zone *zone, struct berth_pageblock *pageblock)
+{
+	uint8_t list = zone->pcp_list_of_set[berth__pageblock_set(pageblock)];
+
+	if (list != BERTH_PCP_NONE && pageblock->bucket > zone->pageblock_order)
+		list = BERTH_PCP_RETURN;
+	atomic_store_explicit(&pageblock->pcp_list, list, memory_order_relaxed);
+}
+
+void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
+				 unsigned set)
 {
 	atomic_store_explicit(&pageblock->set, (uint16_t)set, memory_order_relaxed);
+	berth__pageblock_route_locked(zone, pageblock);
 }
 
 /* Frames of [idx, idx + nr) in the pageblock that holds idx. */
