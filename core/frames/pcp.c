@@ -14,8 +14,9 @@
  * I2  A freed frame's pageblock set is read inside the section, and isolation drains after it has
  *     changed the set: no frame of an isolated pageblock stays in a list after the drain.
  * I3  Frames freed in pageblocks that are far from full aren't handed out again: they go to the list
- *     RETURN and from there to the buddy lists, whose fullest pageblock serves next. An exception is
- *     the pageblock that filled a list last, as long as it is that.
+ *     RETURN and from there to the buddy lists, whose fullest pageblock serves next; those of
+ *     pageblocks that are nearly free go there at once. An exception is the pageblock that filled a
+ *     list last, as long as it is that.
  * I4  The lists exchange frames with the buddy lists in batches, inside the section and under the
  *     zone lock, so no frame is ever on its way where a drainer can't see it.
  *
@@ -24,11 +25,11 @@
  */
 #include "core/frames/pcp_fast.h"
 
-size_t berth__pcp_stride(unsigned pcp_shift, unsigned batch_order)
+size_t berth__pcp_stride(unsigned pcp_shift, unsigned return_order)
 {
 	size_t bytes = sizeof(struct berth_pcp) +
 		       (BERTH_PCP_RETURN * sizeof(berth_idx_t) << pcp_shift) +
-		       (sizeof(berth_idx_t) << batch_order);
+		       (sizeof(berth_idx_t) << return_order);
 
 	return (bytes + 63) & ~(size_t)63;
 }
@@ -183,7 +184,7 @@ static void give_back(struct berth_zone *zone, struct berth_pcp *pcp)
 	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
 		berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
 		uint32_t count = berth__pcp_count(pcp, list), kept = 0;
-		uint32_t nr = count < zone->pcp_batch ? count : zone->pcp_batch;
+		uint32_t most = zone->pcp_limit[BERTH_PCP_RETURN], nr = count < most ? count : most;
 
 		for (uint32_t i = 0; i < nr; i++) {
 			if (list != BERTH_PCP_RETURN &&
@@ -238,6 +239,8 @@ BERTH_COLD bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx)
 				spill(zone, pcp, list);
 		}
 		berth__pcp_push(zone, pcp, list, idx);
+	} else if (berth__pcp_count(pcp, BERTH_PCP_RETURN)) {
+		give_back(zone, pcp); /* those may be the last of their pageblocks, too */
 	}
 	berth__pcp_leave(pcp);
 	return list != BERTH_PCP_NONE;
