@@ -306,6 +306,8 @@ static int take_range(struct claim *claim)
 		if (claim->how->drain == BERTH_DRAIN_FIRST)
 			drain(claim);
 		error = look_for_blockers(claim, &scan);
+		if (!error && scan.in_flight && !claim->how->passes)
+			error = give_up(claim); /* nobody waits: so nothing is moved in vain */
 		if (!error)
 			drain_if_met(claim, &scan);
 		if (!error && claim->taken < claim->end - claim->start &&
