@@ -12,6 +12,11 @@
 /* Starts the threads. -ENOMEM: the system refused a thread. */
 int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *record,
 			 struct berth_run_process *process);
+/* Ends the threads, and returns when the kernel has forgotten them; starts them again. -ENOMEM. */
+void berth__control_stop(void);
+int berth__control_resume(void);
+/* Waits until the kernel has forgotten a thread that was joined. */
+void berth__thread_gone(int tid);
 /* In a forked child: the threads and the pool are the parent's. */
 void berth__control_forget(void);
 /* Brings the process's figures up to date once more. */
