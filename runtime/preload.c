@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -191,12 +192,28 @@ static void describe_pool(struct wanted_pool *wanted)
 		};
 }
 
+/* A limit that explains an error when the pool is opened, or an empty text. */
+static const char *limit_in_the_way(int error)
+{
+	struct rlimit limit;
+
+	if (error == -BERTH_EPERM && getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+	    limit.rlim_max < record->areas[0].bytes)
+		return "RLIMIT_FSIZE is smaller than the pool; ";
+	if (error == -BERTH_ENOMEM && getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 16)
+		return "RLIMIT_NOFILE leaves no descriptor; ";
+	if (error == -BERTH_ENOMEM && getrlimit(RLIMIT_AS, &limit) == 0 &&
+	    limit.rlim_cur != RLIM_INFINITY)
+		return "RLIMIT_AS leaves too few addresses; ";
+	return "";
+}
+
 static void go_without_error(int error)
 {
 	char why[128];
 
-	snprintf(why, sizeof(why), "%s (%s); the program runs on ordinary memory",
-		 berth_errname(error), berth_strerror(error));
+	snprintf(why, sizeof(why), "%s (%s); %sthe program runs on ordinary memory",
+		 berth_errname(error), berth_strerror(error), limit_in_the_way(error));
 	go_without(why);
 	say(why);
 }
@@ -224,12 +241,26 @@ static void serve(bool aloud)
 	}
 }
 
+/* A pool and its addresses count as the program's memory there: at least half is left to it. */
+static bool addresses_suffice(void)
+{
+	const rlim_t least = (rlim_t)16 << 30;
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+	       limit.rlim_cur / 2 >= least + 2 * record->pool_bytes;
+}
+
 static void live_in_pool(void)
 {
 	struct wanted_pool wanted;
 	struct berth_pool_impl *opened;
 	int error;
 
+	if (!addresses_suffice()) {
+		go_without_error(-BERTH_ENOMEM);
+		return;
+	}
 	describe_pool(&wanted);
 	error = berth__pool_open(&wanted.params, (size_t)256 << 30, &opened);
 	if (!error)

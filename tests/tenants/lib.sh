@@ -247,14 +247,14 @@ c_tenant() {
 both_ways() {
 	local treatment=$1 what=$2 limit=${both_ways_limit:-60} rc=0 try
 	shift 2
-	timeout -k 1 "$limit" "$@" >"$tenant_tmp/bare.out" 2>"$tenant_tmp/bare.err" </dev/null || rc=$?
+	timeout -k 5 60 "$@" >"$tenant_tmp/bare.out" 2>"$tenant_tmp/bare.err" </dev/null || rc=$?
 	[ $rc -ne 77 ] || return 77
 	if [ $rc -ne 0 ]; then
 		tail -n 20 "$tenant_tmp/bare.err" >&2
 		fail "$what: the bare run ended with status $rc: the test itself is broken"
 	fi
 	berth_command "$tenant_tmp/report"
-	timeout -k 1 "$limit" "${berth_cmd[@]}" "$@" >"$tenant_tmp/berth.out" 2>"$tenant_tmp/berth.err" \
+	timeout -k 5 60 "${berth_cmd[@]}" "$@" >"$tenant_tmp/berth.out" 2>"$tenant_tmp/berth.err" \
 		</dev/null || rc=$?
 	if [ $rc -ne 0 ]; then
 		tail -n 20 "$tenant_tmp/berth.err" >&2
