@@ -177,19 +177,20 @@ one_run() {
 		command+=(--)
 	fi
 	run_id=$$.$name.$mode.$RANDOM
-	cd "$dir/out" || fail "no temporary directory"
 	status=0 trouble=
 	local started
 	started=$(now_ms)
-	MATRIX_RUN=$run_id load=$tenant_tmp/$name/load scratch=$dir/scratch timeout -k 5 $deadline \
-		"${as_user[@]}" bash "$tenant_here/matrix.sh" --part work "$name" "${command[@]}" \
-		>"$dir/stdout" 2>"$dir/stderr" </dev/null &
+	(
+		cd "$dir/out" || exit 1
+		MATRIX_RUN=$run_id load=$tenant_tmp/$name/load scratch=$dir/scratch exec timeout -k 5 $deadline \
+			"${as_user[@]}" bash "$tenant_here/matrix.sh" --part work "$name" "${command[@]}" \
+			>"$dir/stdout" 2>"$dir/stderr" </dev/null
+	) &
 	waiter=$!
 	own_pid $waiter
 	wait $waiter || status=$?
 	disown_pid $waiter
 	run_ms=$(($(now_ms) - started))
-	cd "$tenant_root" || exit 1
 	if [ $status -eq 124 ] || [ $status -eq 137 ]; then
 		trouble="hung: no end within $deadline s"
 	elif ! poll $term_grace no_processes "$run_id"; then
@@ -359,6 +360,7 @@ finish() {
 
 interrupted() {
 	printf '\nmatrix: interrupted\n' >&2
+	exec 2>/dev/null # the shell's words about what is killed now
 	[ -z "$run_id" ] || kill_processes "$run_id"
 	exit 130
 }
