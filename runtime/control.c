@@ -21,6 +21,7 @@
 
 #include "runtime/heap.h"
 #include "runtime/server.h"
+#include "runtime/view.h"
 
 #define SAMPLE_NS 10000000ull /* 10 ms */
 #define MOMENT_NS 50000000ull /* at first; doubles when the timeline is full */
@@ -161,17 +162,16 @@ static uint64_t status_kb(const char *text, const char *label)
 	return at ? strtoull(at + strlen(label), NULL, 10) : 0;
 }
 
+static struct berth__view status = BERTH__VIEW("/proc/self/status", O_RDONLY);
+
 /* The process's memory, the pool's linear mapping not counted twice. */
 static uint64_t resident_bytes(uint64_t heap_in_pool)
 {
 	char text[4096];
-	int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	ssize_t length;
+	ssize_t length = -1;
 
-	if (fd < 0)
-		return heap_in_pool;
-	length = read(fd, text, sizeof(text) - 1);
-	close(fd);
+	if (berth__view_is_at_hand(&status))
+		length = pread(status.fd, text, sizeof(text) - 1, 0);
 	if (length <= 0)
 		return heap_in_pool;
 	text[length] = 0;
@@ -241,11 +241,16 @@ static void sample(uint64_t now, bool with_moments)
 
 /* ---- The threads ------------------------------------------------------------------------------------------------------ */
 
+static void *shuffle(void *unused);
+static int start_detached(void *(*body)(void *));
+
 static void *run(void *unused)
 {
 	uint64_t next_sample = 0;
 
 	prctl(PR_SET_NAME, "berth-control");
+	if (control.record->stress)
+		(void)start_detached(shuffle); /* refused, the report says that nothing was moved */
 	for (;;) {
 		uint64_t now = clock_ns(CLOCK_MONOTONIC);
 
@@ -286,7 +291,7 @@ static int start_detached(void *(*body)(void *))
 }
 
 int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *record,
-			 struct berth_run_process *process)
+			 struct berth_run_process *process, bool own_thread)
 {
 	const struct berth_server_params served = {
 		.pool = pool,
@@ -304,20 +309,24 @@ int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *
 	sample(clock_ns(CLOCK_MONOTONIC), true);
 	/* Refused, `serving` says why: the program runs on, without claims. */
 	refused = berth__server_start(&served);
-	error = start_detached(run);
+	error = own_thread ? 0 : start_detached(run);
 	if (error && !refused) {
 		berth__server_stop();
 		berth__server_forget();
 		serving(error, "the system refused a thread");
 	}
-	if (!error && record->stress)
-		error = start_detached(shuffle);
 	return error;
+}
+
+void berth__control_run(void)
+{
+	run(NULL);
 }
 
 void berth__control_forget(void)
 {
 	control.pool = NULL;
+	berth__view_close(&status); /* the parent's */
 	berth__fork_hooks.own_threads = 0;
 }
 

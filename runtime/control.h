@@ -9,9 +9,16 @@
 #include "runtime/internal.h"
 #include "runtime/run_record.h"
 
-/* Starts the threads. -ENOMEM: the system refused a thread. */
+/*
+ * Gets all ready and starts the thread. -ENOMEM: the system refused it. With own_thread the caller is that
+ * thread: it calls berth__control_run() next. For this is how to start while forks are kept away: a fork's
+ * first handlers are the allocator's, which take its locks, and then wait for us; so a thread that keeps
+ * forks away must not use malloc, and starting a thread does.
+ */
 int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *record,
-			 struct berth_run_process *process);
+			 struct berth_run_process *process, bool own_thread);
+/* Doesn't return. */
+void berth__control_run(void);
 /* In a forked child: the threads and the pool are the parent's. */
 void berth__control_forget(void);
 /* Brings the process's figures up to date once more. */

@@ -37,6 +37,7 @@
 #include "port/linux/fd.h"
 #include "port/linux/raw.h"
 #include "runtime/untreated.h"
+#include "runtime/view.h"
 
 #define LOOK_WORTH_NS 2000000u    /* at least */
 #define LOOK_WORTH_TIMES 16u      /* its duration */
@@ -47,14 +48,6 @@
 #define AF_XDP 44
 #endif
 
-/* What we keep open in /proc, under a high number. */
-struct view {
-	const char *path;
-	int flags, fd;
-	uint64_t inode;
-	uint32_t major, minor;
-};
-
 static struct {
 	struct berth_space *_Atomic space; /* NULL: no gate */
 	_Atomic uint32_t changes;          /* counts berth__direct_opened() */
@@ -62,16 +55,16 @@ static struct {
 	_Atomic bool hidden_ring; /* one that has neither descriptor nor mapping */
 	/* Below: under the space's lock, or constant. */
 	const struct berth_port_ops *port;
-	struct view table, maps, aio_nr;
+	struct berth__view table, maps, aio_nr;
 	uint32_t seen_changes;
 	uint64_t valid_until_ns, maps_until_ns;
 	const char *holder, *maps_holder;
 	char names[NAMES][NAME_BYTES];
 	unsigned next_name;
 } direct = {
-	.table = { "/proc/thread-self/fd", O_RDONLY | O_DIRECTORY, -1, 0, 0, 0 },
-	.maps = { "/proc/self/maps", O_RDONLY, -1, 0, 0, 0 },
-	.aio_nr = { "/proc/sys/fs/aio-nr", O_RDONLY, -1, 0, 0, 0 },
+	.table = BERTH__VIEW("/proc/thread-self/fd", O_RDONLY | O_DIRECTORY),
+	.maps = BERTH__VIEW("/proc/self/maps", O_RDONLY),
+	.aio_nr = BERTH__VIEW("/proc/sys/fs/aio-nr", O_RDONLY),
 };
 
 static _Alignas(8) char buffer[8192]; /* of the one who looks */
@@ -202,59 +195,16 @@ struct entry { /* of SYS_getdents64 */
 	char name[];
 };
 
-static void open_view(struct view *view)
-{
-	struct statx file = { 0 };
-	long fd = berth_raw4(SYS_openat, AT_FDCWD, view->path, view->flags | O_CLOEXEC, 0);
-
-	view->fd = fd < 0 ? -1 : berth_fd_move_up((int)fd);
-	(void)berth_raw6(SYS_statx, view->fd, (long)"", AT_EMPTY_PATH, STATX_INO, (long)&file, 0);
-	view->inode = file.stx_ino;
-	view->major = file.stx_dev_major;
-	view->minor = file.stx_dev_minor;
-}
-
-/* Another file may be there by now, and reading it would move its position. */
-static bool is_open(const struct view *view)
-{
-	struct statx file;
-
-	return view->fd >= 0 &&
-	       berth_raw6(SYS_statx, view->fd, (long)"", AT_EMPTY_PATH, STATX_INO, (long)&file,
-			  0) == 0 &&
-	       file.stx_ino == view->inode && file.stx_dev_major == view->major &&
-	       file.stx_dev_minor == view->minor;
-}
-
-/* Opened again if it is lost. It takes a low number for a moment, which only then nobody notices. */
-static bool is_at_hand(struct view *view)
-{
-	if (is_open(view))
-		return true;
-	berth__fd_release(view->fd);
-	open_view(view);
-	return view->fd >= 0;
-}
-
-static void close_view(struct view *view)
-{
-	if (is_open(view))
-		berth_fd_close(view->fd);
-	else
-		berth__fd_release(view->fd);
-	view->fd = -1;
-}
-
 #define BLIND ((const char *)-1)
 
 /* Looks at each descriptor: the first holder; NULL: none; BLIND: they don't show. */
-static const char *look_at_table(struct view *table)
+static const char *look_at_table(struct berth__view *table)
 {
 	const char *found = NULL;
 	bool any = false;
 	long bytes;
 
-	if (!is_at_hand(table) || berth_raw3(SYS_lseek, table->fd, 0, SEEK_SET) != 0)
+	if (!berth__view_is_at_hand(table) || berth_raw3(SYS_lseek, table->fd, 0, SEEK_SET) != 0)
 		return BLIND;
 	while (!found &&
 	       (bytes = berth_raw3(SYS_getdents64, table->fd, buffer, sizeof(buffer))) > 0)
@@ -271,13 +221,13 @@ static const char *look_at_table(struct view *table)
 }
 
 /* The table shows through a thread; when that has ended (the main thread may), through this one. */
-static const char *look_at_descriptors(struct view *table)
+static const char *look_at_descriptors(struct berth__view *table)
 {
 	const char *found = look_at_table(table);
 
 	if (found != BLIND)
 		return found;
-	close_view(table);
+	berth__view_close(table);
 	found = look_at_table(table);
 	return found == BLIND ? "descriptors that can't be seen (/proc)" : found;
 }
@@ -290,7 +240,7 @@ static bool aio_exists(void)
 	char text[24];
 	long length = -1;
 
-	if (is_at_hand(&direct.aio_nr))
+	if (berth__view_is_at_hand(&direct.aio_nr))
 		length = berth_raw4(SYS_pread64, direct.aio_nr.fd, text, sizeof(text), 0);
 	return length <= 0 || text[0] != '0';
 }
@@ -305,7 +255,8 @@ static const char *look_at_maps(void)
 	size_t kept = 0;
 	long length;
 
-	if (!is_at_hand(&direct.maps) || berth_raw3(SYS_lseek, direct.maps.fd, 0, SEEK_SET) != 0)
+	if (!berth__view_is_at_hand(&direct.maps) ||
+	    berth_raw3(SYS_lseek, direct.maps.fd, 0, SEEK_SET) != 0)
 		return "mappings that can't be seen (/proc)";
 	while ((length = berth_raw3(SYS_read, direct.maps.fd, buffer + kept,
 				    sizeof(buffer) - kept)) > 0) {
@@ -389,9 +340,9 @@ void berth__direct_start(struct berth_pool_impl *pool, bool trust)
 	if (trust || berth__untreated(BERTH_TREAT_DIRECT_IO))
 		return;
 	direct.port = &pool->port;
-	open_view(&direct.table);
-	open_view(&direct.maps);
-	open_view(&direct.aio_nr);
+	berth__view_open(&direct.table);
+	berth__view_open(&direct.maps);
+	berth__view_open(&direct.aio_nr);
 	direct.valid_until_ns = direct.maps_until_ns = 0;
 	atomic_store(&direct.space, pool->space);
 	berth_space_set_gate(pool->space, may_move, NULL);
@@ -403,7 +354,7 @@ void berth__direct_forget(void)
 		return;
 	berth_space_set_gate(atomic_load(&direct.space), NULL, NULL);
 	atomic_store(&direct.space, NULL);
-	close_view(&direct.table);
-	close_view(&direct.maps);
-	close_view(&direct.aio_nr);
+	berth__view_close(&direct.table);
+	berth__view_close(&direct.maps);
+	berth__view_close(&direct.aio_nr);
 }

@@ -198,8 +198,9 @@ static void go_without_error(int error)
 	say(why);
 }
 
-/* The pool is there and the heap is in it: says so, and starts the control thread. */
-static void serve(bool aloud)
+/* The pool is there and the heap is in it: says so, and starts the control thread, unless the caller is to
+ * become that. False when there is none. */
+static bool serve(bool aloud, bool own_thread)
 {
 	const char *notice = berth_mover_notice(pool->mmu.mover);
 
@@ -215,10 +216,12 @@ static void serve(bool aloud)
 	atomic_store(&process->area_bytes, 0);
 	for (unsigned i = 0; i < pool->nr_areas; i++)
 		atomic_fetch_add(&process->area_bytes, pool->areas[i].bytes);
-	if (berth__control_start(pool, record, process) != 0) {
+	if (berth__control_start(pool, record, process, own_thread) != 0) {
 		go_without("the system refused a thread; claims aren't made");
 		say("the system refused a thread; claims aren't made");
+		return false;
 	}
+	return true;
 }
 
 static void live_in_pool(void)
@@ -236,7 +239,7 @@ static void live_in_pool(void)
 		return;
 	}
 	pool = opened;
-	serve(record->root_pid == getpid());
+	(void)serve(record->root_pid == getpid(), false);
 }
 
 /* ---- Forked children ---------------------------------------------------------------------------- */
@@ -245,6 +248,7 @@ static void *live_in_pool_late(void *unused)
 {
 	const struct timespec pause = { .tv_nsec = LATE_NS };
 	struct wanted_pool wanted;
+	bool serves = false;
 	int error;
 
 	prctl(PR_SET_NAME, "berth-control");
@@ -255,8 +259,10 @@ static void *live_in_pool_late(void *unused)
 	if (error)
 		go_without_error(error);
 	else
-		serve(false);
+		serves = serve(false, true);
 	berth__fork_unblock();
+	if (serves)
+		berth__control_run();
 	berth__fork_hooks.own_threads--; /* this one */
 	return unused;
 }

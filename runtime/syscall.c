@@ -24,6 +24,7 @@
 enum taker { KERNEL, DESCRIPTORS, DIRECT, MEMORY, FORK };
 #define NR_CALLS 512
 
+/* clang-format off */
 __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
 	[SYS_close] = DESCRIPTORS,
 	[SYS_close_range] = DESCRIPTORS,
@@ -42,7 +43,6 @@ __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
 	[SYS_io_uring_setup] = DIRECT,
 	[SYS_pidfd_getfd] = DIRECT,
 	[SYS_recvmsg] = DIRECT,
-	[SYS_futex] = MEMORY,
 	[SYS_mprotect] = MEMORY,
 	[SYS_pkey_mprotect] = MEMORY,
 	[SYS_mlock] = MEMORY,
@@ -54,10 +54,15 @@ __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
 	[SYS_msync] = MEMORY,
 	[SYS_mincore] = MEMORY,
 	[SYS_vmsplice] = MEMORY,
+	[SYS_futex] = MEMORY,
+	[SYS_futex_waitv] = MEMORY,
+	[SYS_futex_wait] = MEMORY,
+	[SYS_futex_requeue] = MEMORY,
 #ifdef SYS_fork
 	[SYS_fork] = FORK,
 #endif
 };
+/* clang-format on */
 
 long berth__syscall_taken(long number, ...);
 long berth__syscall_failed(long result);

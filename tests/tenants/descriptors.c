@@ -213,6 +213,16 @@ static void check_file(void)
 	close(fd);
 }
 
+/* Those that a program sees are its own. */
+static void count_open(int limit)
+{
+	int nr = 0;
+
+	for (int fd = 0; fd < limit; fd++)
+		nr += fcntl(fd, F_GETFD) >= 0;
+	dprintf(output, "%d descriptors\n", nr);
+}
+
 static void check_child(void)
 {
 	int status = 1;
@@ -241,6 +251,7 @@ int main(int argc, char **argv)
 	output = dup2(STDOUT_FILENO, 3);
 	make_blocks(0, BLOCKS / 2);
 	in_pool = place_of(WATCHED) >= 0;
+	count_open(1024);
 	close_all(way, 1024);
 	fill_numbers(1024);
 	make_blocks(BLOCKS / 2, BLOCKS); /* memory that is mapped only now */
