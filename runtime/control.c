@@ -249,6 +249,7 @@ static void sample(uint64_t now, bool with_moments)
 
 /* ---- The threads ------------------------------------------------------------------------------------------------------ */
 
+static void *shuffle(void *unused);
 static void *run(void *unused)
 {
 	uint64_t next_sample = 0;

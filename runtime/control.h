@@ -9,7 +9,7 @@
 #include "runtime/internal.h"
 #include "runtime/run_record.h"
 
-/* Starts the threads. -ENOMEM: the system refused a thread. */
+/* Starts the threads; not by one that keeps forks away, since that uses malloc. -ENOMEM: the system refused one. */
 int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *record,
 			 struct berth_run_process *process);
 /* Ends the threads, and returns when the kernel has forgotten them; starts them again. -ENOMEM. */

@@ -121,13 +121,6 @@ EXPORT int sem_init(sem_t *semaphore, int shared, unsigned value)
 
 /* ---- System calls ---------------------------------------------------------------------------------------- */
 
-#ifndef SYS_futex_waitv
-#define SYS_futex_waitv 449
-#endif
-#ifndef SYS_futex_wait
-#define SYS_futex_wait 455
-#define SYS_futex_requeue 456
-#endif
 #define FUTEX2_PRIVATE_BIT 128u
 #define MAX_WAITERS 128
 

@@ -136,6 +136,8 @@ void berth__pusher_ready(const struct berth_pool_impl *pool);
 void berth__pusher_stop(void);
 /* Waits until no child of ours, nor we ourselves, wait for pages: before a fork, and before a pool goes. */
 void berth__pusher_settle(void);
+/* In a forked child: waits until all its pages are there. Costs a load when they are. */
+void berth__pusher_await_pages(void);
 /* The same, but gives up when nothing goes on: who calls may hold what the thread needs. Does nothing in a child
  * of vfork(). */
 void berth__pusher_settle_before_end(void);
@@ -158,7 +160,8 @@ bool berth__line_receive(int line, int *child_uffd, int *childs_end);
 /* Around a system call that forks without running fork handlers; `pid`: what it returned. */
 void berth__fork_begin(void);
 void berth__fork_end(long pid);
-/* Keeps forks away for a moment, as long as nothing that a forking thread may hold is waited for. */
+/* Keeps forks away for a moment, as long as nothing that a forking thread may hold is waited for: it holds the
+ * locks of the allocator, so no malloc, and no thread is started (see berth__control_start()). */
 void berth__fork_block(void);
 void berth__fork_unblock(void);
 /* The heap's part, when there is one: called around the spaces' own. */

@@ -43,7 +43,10 @@
 
 static bool treated(const void *address, size_t bytes, enum berth_treatment treatment)
 {
-	return berth__heap_overlaps(address, bytes) && !berth__untreated(treatment);
+	if (!berth__heap_overlaps(address, bytes) || berth__untreated(treatment))
+		return false;
+	berth__pusher_await_pages(); /* or its parent would fill what was just emptied */
+	return true;
 }
 
 static bool make_private(const void *address, size_t bytes)

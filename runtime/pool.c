@@ -196,6 +196,13 @@ static int open_areas(struct berth_pool_impl *pool, const struct berth_pool_para
 	return error || !offset ? error : berth_memory_populate(&pool->memory, 0, offset);
 }
 
+/* Of a space: its table, and behind it the bits of pages that a forked child still is to get. A space is
+ * a multiple of a huge page. */
+static size_t table_bytes(uint64_t nr_pages)
+{
+	return nr_pages * sizeof(uint32_t) + nr_pages / 8 + sizeof(uint64_t);
+}
+
 static int open_space(struct berth_pool_impl *pool, size_t space_bytes, enum berth_mover mover)
 {
 	const size_t least = pool->memory.bytes;
@@ -221,13 +228,14 @@ static int open_space(struct berth_pool_impl *pool, size_t space_bytes, enum ber
 	if (error)
 		return error;
 	params.nr_pages = pages_of(pool->mmu.bytes);
-	params.table = map_anonymous(params.nr_pages * sizeof(uint32_t));
-	params.pending = map_anonymous(params.nr_pages / 8 + sizeof(uint64_t));
+	params.table = map_anonymous(table_bytes(params.nr_pages));
+	if (params.table)
+		params.pending = (uint64_t *)(void *)(params.table + params.nr_pages);
 	memory = map_anonymous(berth_space_size());
 	error = params.table && memory ? berth_space_init(&pool->space, &params, memory) :
 					 -BERTH_ENOMEM;
 	if (error) {
-		unmap(params.table, params.nr_pages * sizeof(uint32_t));
+		unmap(params.table, table_bytes(params.nr_pages));
 		unmap(memory, berth_space_size());
 		pool->space = NULL;
 		return error;
@@ -301,7 +309,7 @@ void berth__pool_close(struct berth_pool_impl *pool)
 	berth__fork_remove(pool);
 	berth__pusher_settle(); /* a child may still be given its memory */
 	if (pool->space) {
-		unmap(berth_space_table(pool->space), pool->regions.nr_pages * sizeof(uint32_t));
+		unmap(berth_space_table(pool->space), table_bytes(pool->regions.nr_pages));
 		unmap(pool->space, berth_space_size());
 	}
 	if (pool->mmu.base)

@@ -325,11 +325,13 @@ static void *live_in_pool_late(void *unused)
 	describe_pool(&wanted);
 	berth__fork_block();
 	error = berth__pool_revive(pool, &wanted.params);
+	berth__fork_unblock();
+	/* Not before: a fork's first handlers take the allocator's locks, and then wait for us; who keeps
+	 * forks away must not use malloc, and starting a thread does. */
 	if (error)
 		go_without_error(error);
 	else
 		serve(false);
-	berth__fork_unblock();
 	berth__fork_hooks.own_threads--; /* this one */
 	return unused;
 }

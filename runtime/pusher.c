@@ -40,7 +40,7 @@
 #define PIECE_PAGES 16u /* 64 KiB: pushed for whoever waits for a page */
 
 static struct {
-	_Atomic uint32_t running; /* the thread is there */
+	_Atomic uint32_t running; /* 1: the thread is being made, 2: it runs */
 	_Atomic uint32_t stop;
 	pthread_t thread;
 	_Atomic uint32_t busy;
@@ -57,6 +57,7 @@ static struct shared {
 
 /* In a child that waits for pages: it has all of them when its parent's count exceeds this. */
 static struct {
+	berth_lock_t lock; /* the rest, from the moment other threads may run */
 	struct shared *parents;
 	uint32_t nr_pushed;
 	struct berth_pool_impl *pool;
@@ -175,7 +176,30 @@ int berth__pusher_start(void)
 		return -BERTH_ENOMEM;
 	}
 	pusher.pid = getpid();
+	/* Not sooner: nobody could have served this thread, had its allocator just written to a page that a
+	 * fork has protected. */
+	atomic_store(&pusher.running, 2);
 	return 0;
+}
+
+void berth__pusher_await_pages(void)
+{
+	if (!receiving.parents) /* it's set before there is a second thread */
+		return;
+	berth_lock(&receiving.lock);
+	while (receiving.parents &&
+	       atomic_load(&receiving.parents->nr_pushed) == receiving.nr_pushed)
+		futex_wait(&receiving.parents->nr_pushed, receiving.nr_pushed, 0, &look);
+	if (receiving.parents) {
+		munmap(receiving.parents, BERTH_PAGE_SIZE);
+		berth_fd_close(receiving.line);
+		/* With the parent's it's the last: what is missing from here on is just zero. */
+		if (receiving.pool->mmu.child_uffd >= 0)
+			berth_fd_close(receiving.pool->mmu.child_uffd);
+		receiving.pool->mmu.child_uffd = -1;
+		receiving.parents = NULL;
+	}
+	berth_unlock(&receiving.lock);
 }
 
 void berth__pusher_stop(void)
@@ -210,16 +234,7 @@ void berth__pusher_settle(void)
 {
 	while (atomic_load(&pusher.busy))
 		futex_wait(&pusher.busy, BUSY, FUTEX_PRIVATE_FLAG, &look);
-	if (!receiving.parents)
-		return;
-	while (atomic_load(&receiving.parents->nr_pushed) == receiving.nr_pushed)
-		futex_wait(&receiving.parents->nr_pushed, receiving.nr_pushed, 0, &look);
-	munmap(receiving.parents, BERTH_PAGE_SIZE);
-	berth_fd_close(receiving.line);
-	if (receiving.pool->mmu.child_uffd >= 0)
-		berth_fd_close(receiving.pool->mmu.child_uffd);
-	receiving.pool->mmu.child_uffd = -1;
-	receiving.parents = NULL;
+	berth__pusher_await_pages();
 }
 
 /* ---- A fork ------------------------------------------------------------------------------------------------ */
@@ -242,7 +257,7 @@ void berth__pusher_ready(const struct berth_pool_impl *pool)
 
 bool berth__pusher_wants(const struct berth_pool_impl *pool)
 {
-	return atomic_load(&pusher.running) && is_large(pool);
+	return atomic_load(&pusher.running) == 2 && is_large(pool);
 }
 
 /* In the child: takes part in the line, so that the parent's death is ours. */
@@ -275,7 +290,8 @@ void berth__pusher_forget(void)
 	atomic_store(&pusher.running, 0);
 	atomic_store(&pusher.busy, IDLE);
 	pusher.pool = NULL;
-	shared = NULL; /* the parent's */
+	shared = NULL;                                  /* the parent's */
+	receiving.lock = (berth_lock_t)BERTH_LOCK_INIT; /* of a thread that isn't here */
 }
 
 void berth__pusher_hand_over(struct berth_pool_impl *pool, int child_uffd, int line, int childs_end)

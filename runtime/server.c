@@ -551,7 +551,6 @@ static void forget(struct own *one)
 
 void berth__server_forget(void)
 {
-	/* If that thread had a table of its own, this process has the first listener only. */
 	for (unsigned i = 0; i <= SERVER_CONNECTIONS; i++) {
 		if (berth__server.connections[i].state != UNUSED)
 			forget(&berth__server.connections[i].socket);

@@ -59,9 +59,9 @@ __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
 	[SYS_mincore] = MEMORY,
 	[SYS_vmsplice] = MEMORY,
 	[SYS_futex] = MEMORY,
-	[449] = MEMORY, /* futex_waitv */
-	[455] = MEMORY, /* futex_wait */
-	[456] = MEMORY, /* futex_requeue */
+	[SYS_futex_waitv] = MEMORY,
+	[SYS_futex_wait] = MEMORY,
+	[SYS_futex_requeue] = MEMORY,
 #ifdef SYS_fork
 	[SYS_fork] = FORK,
 #endif

@@ -124,7 +124,7 @@ verdict layering "$tmp/out"
 		done
 	done
 	for test in $(find tests/{unit,model,threads,linux} -name 'test_*.c' 2>/dev/null
-		find tests/{tool,tenants} -maxdepth 1 -name '*.sh' ! -name lib.sh ! -name matrix.sh ! -name matrix_web.sh 2>/dev/null); do
+		find tests/{tool,tenants} -maxdepth 1 -name '*.sh' ! -name lib.sh ! -name traps.sh ! -name matrix.sh ! -name matrix_web.sh 2>/dev/null); do
 		grep -qF "'${test##*/}'" tests/meson.build || echo "$test isn't in tests/meson.build"
 	done
 } >"$tmp/out"

@@ -396,9 +396,11 @@ static bool tenant_ended(void *context)
 
 	if (berth__claimed_tenant_lives(&holding->claimed))
 		return true;
-	berth__complain(0, COMMAND, "the tenant %s (%d) has ended; the bytes stay yours",
-			berth__printable(program, holding->tenant.stat.program, BERTH_CONTROL_NAME),
-			(int)holding->tenant.pid);
+	berth__complain(
+		0, COMMAND,
+		"the tenant %s (%d) has ended, or become another program; the bytes stay yours",
+		berth__printable(program, holding->tenant.stat.program, BERTH_CONTROL_NAME),
+		(int)holding->tenant.pid);
 	return false;
 }
 

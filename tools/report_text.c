@@ -196,7 +196,7 @@ static void print_figures(FILE *out, const struct berth__figures *figures)
 	if (figures->heap_outside_bytes)
 		fprintf(out, ", %s outside", bytes(&texts, figures->heap_outside_bytes));
 	if (figures->claims_ok || figures->claims_failed)
-		fprintf(out, "; %llu claims, %llu failed", (unsigned long long)figures->claims_ok,
+		fprintf(out, "; claims %llu, failed %llu", (unsigned long long)figures->claims_ok,
 			(unsigned long long)figures->claims_failed);
 	if (figures->claim_moved_bytes || figures->stress_moved_bytes)
 		fprintf(out, "; %s moved",

@@ -3,9 +3,9 @@
  * The claims of `berth run`, each made at its time by one thread, over the control sockets of the
  * program's processes.
  *
- * I1 A claim is first asked of the process with most lent, then of the others while it is refused for
- *    a reason that another process may not have; only when all refuse without waiting is the first one
- *    asked to wait for holders.
+ * I1 A claim is first asked of the process with most lent (of equals, the one with the larger heap), then
+ *    of the others while it is refused for a reason that another process may not have; only when all
+ *    refuse without waiting is the first one asked to wait for holders.
  * I2 A process that ends or becomes another program while it is asked, or while a claim of it is held,
  *    is no failure: the claim goes on to the next process, or its memory is simply gone.
  * I3 A claim for which nobody is there is made as soon as somebody is. Every HOLD that it waits is
@@ -13,7 +13,8 @@
  * I4 A process is connected to, and its pool mapped, at the first claim of it, until it ends or becomes
  *    another program: a mapping that stays would keep the memory. Only claimed memory is written to,
  *    while the token is held.
- * I5 While an answer is awaited, what is due to be released is released.
+ * I5 A process that didn't answer comes last for a while: a stopped one holds nobody up.
+ * I6 While an answer is awaited, what is due to be released is released.
  *
  * Cost: with nothing due, one look at the record every 10 ms.
  */
@@ -43,7 +44,9 @@
 #define STOP_NS 50000000ull           /* what the end of the run waits for the thread */
 #define STOPPED (-ECANCELED)          /* an error: we are to stop */
 #define TOUCH_BYTES ((size_t)1 << 20) /* written between two looks at whether to stop */
+#define SILENCE_NS 10000000000ull     /* how long one that didn't answer comes last */
 #define MOST_SERVERS 32
+#define MOST_SILENT 32
 #define NEVER UINT64_MAX
 
 /* A process that was asked: its connection and its pool. */
@@ -52,6 +55,12 @@ struct server {
 	char *base;                  /* NULL: not mapped yet */
 	size_t bytes;
 	uint64_t used_ns;
+};
+
+/* A process that didn't answer, and isn't asked before the others until then. */
+struct silent {
+	pid_t pid;
+	uint64_t until_ns;
 };
 
 /* One claim's state: waiting to begin, or held until `next_ns`. */
@@ -67,6 +76,8 @@ struct berth__schedule {
 	struct berth_run_record *record;
 	struct scheduled claims[BERTH_RUN_CLAIMS];
 	struct server servers[MOST_SERVERS];
+	struct silent silent[MOST_SILENT];
+	unsigned nr_silent; /* ever; the last ones are kept */
 	uint64_t next_look_ns;
 	pthread_t thread;
 	int wake_fd; /* readable: stop */
@@ -106,7 +117,8 @@ static uint64_t most(uint64_t a, uint64_t b)
 
 struct candidate {
 	pid_t pid;
-	uint64_t lent_bytes;
+	bool silent;
+	uint64_t lent_bytes, heap_bytes;
 };
 
 static bool serves(const struct berth_run_process *process)
@@ -118,15 +130,28 @@ static int most_lent_first(const void *left, const void *right)
 {
 	const struct candidate *a = left, *b = right;
 
+	if (a->silent != b->silent)
+		return a->silent ? 1 : -1;
 	if (a->lent_bytes != b->lent_bytes)
 		return a->lent_bytes < b->lent_bytes ? 1 : -1;
+	if (a->heap_bytes != b->heap_bytes)
+		return a->heap_bytes < b->heap_bytes ? 1 : -1;
 	return (a->pid > b->pid) - (a->pid < b->pid);
 }
 
+static bool is_silent(const struct berth__schedule *schedule, pid_t pid)
+{
+	for (unsigned i = 0; i < MOST_SILENT; i++)
+		if (schedule->silent[i].pid == pid && schedule->silent[i].until_ns > now_ns())
+			return true;
+	return false;
+}
+
 /* The processes that serve now. *decided: some process has said whether it has a pool. */
-static unsigned find_candidates(const struct berth_run_record *record,
+static unsigned find_candidates(const struct berth__schedule *schedule,
 				struct candidate candidates[BERTH_RUN_PROCESSES], bool *decided)
 {
+	const struct berth_run_record *record = schedule->record;
 	unsigned nr = 0;
 
 	*decided = false;
@@ -140,7 +165,9 @@ static unsigned find_candidates(const struct berth_run_record *record,
 		if (serves(process))
 			candidates[nr++] = (struct candidate){
 				.pid = process->pid,
+				.silent = is_silent(schedule, process->pid),
 				.lent_bytes = get(&process->lent_bytes_now),
+				.heap_bytes = get(&process->heap_pool_bytes),
 			};
 	}
 	qsort(candidates, nr, sizeof(candidates[0]), most_lent_first);
@@ -253,6 +280,8 @@ static void touch(struct berth__schedule *schedule, struct server *server,
 
 	if (!map_pool(server, claimed))
 		return;
+	close(claimed->pool_fd); /* it would keep the pool as long as the claim is held */
+	claimed->pool_fd = -1;
 	start = server->base + claimed->reply.offset;
 	for (size_t at = 0; at < bytes && !atomic_load(&schedule->stopping);) {
 		const size_t end = at + least(bytes - at, TOUCH_BYTES);
@@ -355,18 +384,20 @@ static int ask(struct berth__schedule *schedule, pid_t pid, uint64_t bytes, uint
 
 /* What came of asking: of the processes that didn't have it. */
 struct asked {
-	unsigned failed, unanswered, gone;
+	unsigned failed, unanswered;
 };
 
-static void count_failure(struct asked *asked, int error)
+static void count_failure(struct berth__schedule *schedule, pid_t pid, int error,
+			  struct asked *asked)
 {
-	if (error == -BERTH_ESRCH) {
-		asked->gone++;
-		return;
-	}
+	if (error == -BERTH_ESRCH)
+		return; /* it has ended */
 	asked->failed++;
-	asked->unanswered += error == -BERTH_ETIMEDOUT || error == -BERTH_EPROTO ||
-			     error == -BERTH_EPERM;
+	if (is_refusal(error))
+		return;
+	asked->unanswered++;
+	schedule->silent[schedule->nr_silent++ % MOST_SILENT] =
+		(struct silent){ .pid = pid, .until_ns = now_ns() + SILENCE_NS };
 }
 
 /* Asks one after the other (I1). 0: `claimed` is held. */
@@ -381,16 +412,16 @@ static int ask_all(struct berth__schedule *schedule, const struct candidate *can
 			    claimed);
 		if (!error || error == STOPPED)
 			return error;
-		count_failure(asked, error);
+		count_failure(schedule, candidates[i].pid, error, asked);
 		busy |= error == -BERTH_EBUSY || error == -BERTH_ENOSPC;
 		if (error == -BERTH_E2BIG || error == -BERTH_EINVAL)
 			return error;
 	}
-	if (nr < 2 || !busy)
+	if (nr < 2 || !busy || candidates[0].silent)
 		return error;
 	error = ask(schedule, candidates[0].pid, bytes, CLAIM_WAIT_NS, claimed);
 	if (error && error != STOPPED)
-		count_failure(asked, error);
+		count_failure(schedule, candidates[0].pid, error, asked);
 	return error;
 }
 
@@ -415,7 +446,7 @@ static void make(struct berth__schedule *schedule, struct scheduled *scheduled)
 	struct asked asked = { .failed = 0 };
 	uint64_t began = now_ns();
 	bool decided;
-	unsigned nr = find_candidates(schedule->record, candidates, &decided);
+	unsigned nr = find_candidates(schedule, candidates, &decided);
 	int error = ask_all(schedule, candidates, nr, wanted->bytes, &scheduled->claimed, &asked);
 
 	if (error == STOPPED)

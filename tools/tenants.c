@@ -110,6 +110,8 @@ static int most_lent_first(const void *left, const void *right)
 		return a->error ? 1 : -1;
 	if (a->stat.lent_bytes != b->stat.lent_bytes)
 		return a->stat.lent_bytes < b->stat.lent_bytes ? 1 : -1;
+	if (a->stat.heap_pool_bytes != b->stat.heap_pool_bytes)
+		return a->stat.heap_pool_bytes < b->stat.heap_pool_bytes ? 1 : -1;
 	return (a->pid > b->pid) - (a->pid < b->pid);
 }
 

@@ -34,6 +34,7 @@ TENANT_AREA=${TENANT_AREA:-}
 tenant_tmp=
 tenant_pids=()
 tenant_unmoved=
+tenant_moves=(--stress --poison) # how berth_command moves the program
 
 say() { printf '%s: %s\n' "$tenant_name" "$*"; }
 
@@ -135,7 +136,7 @@ now_ms() { printf '%s' $((${EPOCHREALTIME/[.,]/} / 1000)); }
 # berth_command REPORT: sets the array berth_cmd to the command line in front of a program.
 berth_command() {
 	berth_cmd=("$BERTH" run --pool "$TENANT_POOL" --area "tenant=$TENANT_AREA" --json --report "$1")
-	[ -n "$tenant_unmoved" ] || berth_cmd+=(--stress --poison)
+	[ -n "$tenant_unmoved" ] || berth_cmd+=("${tenant_moves[@]}")
 	berth_cmd+=(--)
 }
 

@@ -17,10 +17,11 @@ import sys
 
 BEGIN_MARK = "<!-- matrix: begin -->"
 END_MARK = "<!-- matrix: end -->"
-MARKS = {"pool": "", "own": " (a)", "small": " (b)"}
+MARKS = {"pool": "", "own": " (a)", "small": " (b)", "aligned": " (c)"}
 NOTES = {
     "(a)": "(a): the program maps its heap by itself, so little of it or nothing can be in a pool.",
     "(b)": "(b): its heap, or that of its first process, is of a few MiB; often nothing of it is in the way.",
+    "(c)": "(c): it asks for aligned memory, which may be for direct I/O and so stays where it is, outside areas.",
 }
 
 

@@ -69,6 +69,11 @@ miss() {
 	[ ! -s err ] || head -n 5 err | sed 's/^/     stderr: /'
 }
 
+# settle NAME [DETAILS...]: counts what the command before it said
+settle() {
+	if [ $? -eq 0 ]; then pass; else miss "$@"; fi
+}
+
 # berth ARGUMENTS...: sets $status; the outputs are in the files out and err
 berth() {
 	timeout -k 5 60 "$BERTH" "$@" >out 2>err </dev/null

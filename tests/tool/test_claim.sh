@@ -15,7 +15,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 # tenant NAME AREA: sets $run (the `berth run`) and $pid (its program)
 tenant() {
-	"$BERTH" run --area "$2" --report "$1.report" --json -- $PYTHON "$here/tenant.py" "$tmp/$1" 2>"$1.err" &
+	"$BERTH" run --area "$2" --report "$1.report" --json -- "$PYTHON" "$here/tenant.py" "$tmp/$1" 2>"$1.err" &
 	run=$!
 	if ! wait_until 20 test -e "$1.ready"; then
 		miss "a tenant starts" "$(head -n 3 "$1.err")"
@@ -113,10 +113,11 @@ check "stat --json by berth run's pid" out "need(json.loads(text)['tree'] == $ru
 
 # ---- a command that claims
 
-berth claim "$pid" 48M -- $PYTHON "$here/claimant.py" zero
+berth claim "$pid" 48M -- "$PYTHON" "$here/claimant.py" zero
 if [ $status -eq 0 ] && [ "$(cat out)" = right ] && [ ! -s err ]; then pass; else miss "a command fills its claim" "$status: $(cat out)"; fi
-stat_is "$pid" 'o["total"]["moved_bytes"] > 0 and o["total"]["claims_ok"] == 1' && pass || miss "the tenant's memory moved"
-berth claim "$run" 48M --align 2M -- $PYTHON "$here/claimant.py" zero
+stat_is "$pid" 'o["total"]["moved_bytes"] > 0 and o["total"]["claims_ok"] == 1'
+settle "the tenant's memory moved"
+berth claim "$run" 48M --align 2M -- "$PYTHON" "$here/claimant.py" zero
 if [ $status -eq 0 ] && [ "$(cat out)" = right ]; then pass; else miss "the next claim is zeroed" "$status: $(cat out)"; fi
 berth claim "$run" 1M --align 2M --json -- sh -c 'echo $((BERTH_CLAIM_OFFSET % 2097152)) $BERTH_CLAIM_BYTES $BERTH_CLAIM_PID; exit 7'
 if [ $status -eq 7 ] && [ "$(cat out)" = "0 1048576 $pid" ]; then pass; else miss "exit code, output, alignment" "$status: $(cat out)"; fi
@@ -128,7 +129,8 @@ echo 'echo "not executable"' >plain-file
 refuses 126 ./plain-file claim "$pid" 1M -- ./plain-file
 berth claim "$pid" 1M -- sh -c 'kill -TERM $$'
 if [ $status -eq 143 ]; then pass; else miss "dies of the command's signal" "$status"; fi
-stat_is "$pid" 'o["total"]["claims_held"] == 0' && pass || miss "commands that have ended hold nothing"
+stat_is "$pid" 'o["total"]["claims_held"] == 0'
+settle "commands that have ended hold nothing"
 
 # ---- refusals
 
@@ -140,14 +142,15 @@ answer = json.loads(text)
 need(answer['claimed'] is False and answer['error'] == 'E2BIG' and answer['bytes'] == 65 << 20, 'wrong answer')
 "
 berth claim $$ 1M --json
-[ $status -eq 125 ] || miss "no tenant" "$status"
+[ $status -eq 125 ]
+settle "no tenant: exit code" "$status"
 check "no tenant as JSON" out 'need(json.loads(text)["error"] == "ESRCH", "wrong error")'
 
 # ---- held without a command
 
 "$BERTH" claim "$pid" 48M --json >held.out 2>held.err &
 holder=$!
-started+=($holder)
+started+=("$holder")
 wait_until 10 test -s held.out
 check "a claim that is held" held.out "
 answer = json.loads(text)
@@ -166,15 +169,18 @@ refuses 123 ENOSPC claim "$pid" 32M -- touch ran
 refuses 123 '' claim "$pid" 32M --timeout 100ms -- touch ran
 kill -TERM $holder
 wait $holder
-[ $? -eq 0 ] && pass || miss "SIGTERM ends a claim that is held"
-wait_until 5 stat_is "$pid" 'o["total"]["claims_held"] == 0' && pass || miss "and releases it"
+[ $? -eq 0 ]
+settle "SIGTERM ends a claim that is held"
+wait_until 5 stat_is "$pid" 'o["total"]["claims_held"] == 0'
+settle "and releases it"
 "$BERTH" claim "$pid" 32M >held.out 2>held.err &
 holder=$!
-started+=($holder)
+started+=("$holder")
 wait_until 10 grep -q 'until Ctrl-C' held.out || miss "a claim for people"
 kill -KILL $holder
 wait $holder 2>/dev/null
-wait_until 5 stat_is "$pid" 'o["total"]["claims_held"] == 0' && pass || miss "a killed claimant releases"
+wait_until 5 stat_is "$pid" 'o["total"]["claims_held"] == 0'
+settle "a killed claimant releases"
 began=$(date +%s%N)
 berth claim "$pid" 4M --hold 300ms
 took=$((($(date +%s%N) - began) / 1000000))
@@ -183,10 +189,11 @@ if [ $status -eq 0 ] && [ $took -ge 300 ] && grep -q 'held for' out; then pass; 
 # one waits until the other's claim is released
 "$BERTH" claim "$pid" 48M --hold 1 >held.out 2>held.err &
 holder=$!
-started+=($holder)
+started+=("$holder")
 wait_until 10 test -s held.out
 berth claim "$pid" 48M --timeout 20 -- true
-[ $status -eq 0 ] && pass || miss "--timeout waits for a holder" "$status"
+[ $status -eq 0 ]
+settle "--timeout waits for a holder" "$status"
 wait $holder
 
 # ---- what a command leaves running keeps the claim
@@ -194,9 +201,11 @@ wait $holder
 berth claim "$pid" 8M -- sh -c 'sleep 60 >/dev/null 2>&1 & echo $!'
 left=$(cat out)
 started+=("$left")
-stat_is "$pid" 'o["total"]["claims_held"] == 1' && pass || miss "a background process keeps the claim"
+stat_is "$pid" 'o["total"]["claims_held"] == 1'
+settle "a background process keeps the claim"
 kill -KILL "$left"
-wait_until 5 stat_is "$pid" 'o["total"]["claims_held"] == 0' && pass || miss "and its end releases it"
+wait_until 5 stat_is "$pid" 'o["total"]["claims_held"] == 0'
+settle "and its end releases it"
 
 # ---- a stopped tenant
 
@@ -209,8 +218,8 @@ if [ $status -eq 0 ] && grep -q "$pid.*doesn't answer" out; then pass; else miss
 berth ps --json --timeout 200ms
 check "ps --json of a stopped tenant" out "need(json.loads(text)['tenants'] == [{'pid': $pid, 'error': 'ETIMEDOUT'}], 'wrong')"
 kill -CONT "$pid"
-wait_until 5 stat_is "$pid" 'o["total"]["claims_held"] == 0 and o["total"]["claimed_bytes"] == 0' &&
-	pass || miss "nothing is half done after a timeout"
+wait_until 5 stat_is "$pid" 'o["total"]["claims_held"] == 0 and o["total"]["claimed_bytes"] == 0'
+settle "nothing is half done after a timeout"
 
 # ---- somebody else's
 
@@ -232,7 +241,8 @@ fi
 
 touch one.stop
 wait $run
-[ $? -eq 0 ] && [ -e one.right ] && pass || miss "the tenant's memory was right all the time"
+[ $? -eq 0 ] && [ -e one.right ]
+settle "the tenant's memory was right all the time"
 check "its report counts the claims from outside" one.report '
 report = json.loads(text)
 need(report["claims_ok"] >= 9 and report["claims_failed"] >= 3, "%d, %d" % (report["claims_ok"], report["claims_failed"]))
@@ -240,25 +250,28 @@ need(report["moved_bytes"] > 0, "nothing moved")
 '
 
 tenant two cam=64M
-"$BERTH" claim "$pid" 32M -- $PYTHON "$here/claimant.py" outlive "$tmp/two" >held.out 2>held.err &
+"$BERTH" claim "$pid" 32M -- "$PYTHON" "$here/claimant.py" outlive "$tmp/two" >held.out 2>held.err &
 holder=$!
 "$BERTH" claim "$pid" 8M --hold 60 >idle.out 2>idle.err &
 idle=$!
-started+=($holder $idle)
+started+=("$holder" "$idle")
 wait_until 10 test -e two.held
 wait_until 10 test -s idle.out
 kill -KILL "$pid"
 wait $run
-[ $? -eq 137 ] && pass || miss "berth run dies as its killed program"
-wait_until 5 grep -q 'the bytes stay yours' held.err && wait_until 5 grep -q 'the bytes stay yours' idle.err &&
-	pass || miss "claimants are told" "$(cat held.err idle.err)"
+[ $? -eq 137 ]
+settle "berth run dies as its killed program"
+wait_until 5 grep -q 'the bytes stay yours' held.err && wait_until 5 grep -q 'the bytes stay yours' idle.err
+settle "claimants are told" "$(cat held.err idle.err)"
 touch two.go
 wait $holder
-[ $? -eq 0 ] && [ "$(cat held.out)" = right ] && pass || miss "the bytes outlive the tenant" "$(cat held.out held.err)"
-is_gone $idle && miss "a claim that is held outlives the tenant"
+[ $? -eq 0 ] && [ "$(cat held.out)" = right ]
+settle "the bytes outlive the tenant" "$(cat held.out held.err)"
+if is_gone $idle; then miss "a claim that is held outlives the tenant"; fi
 kill -TERM $idle
 wait $idle
-[ $? -eq 0 ] && pass || miss "and is released by SIGTERM"
+[ $? -eq 0 ]
+settle "and is released by SIGTERM"
 berth ps --json
 check "the dead aren't listed" out 'need(json.loads(text) == {"tenants": []}, "not an empty list")'
 
@@ -266,7 +279,7 @@ check "the dead aren't listed" out 'need(json.loads(text) == {"tenants": []}, "n
 
 bash -c "exec -a \$'e\\e[31mvil' \"$BERTH\" run --quiet --area cam=16M -- bash -c 'exec -a \$'\"'e\\\\e[31mvil'\"' sleep 30'" &
 run=$!
-started+=($run)
+started+=("$run")
 wait_until 10 sh -c "'$BERTH' ps --json | grep -q '\"tree\":$run'"
 for arguments in ps "stat $run" "ps --json" "stat $run --json"; do
 	# shellcheck disable=SC2086

@@ -22,10 +22,11 @@ tree_of() { # PID NUMBER: the tree of this `berth run` has so many tenants with 
 "$BERTH" run --area cam=64M --claim '24M@0+50msx*' --json --report tree.report -- \
 	sh -c "'$PYTHON' '$here/tenant.py' a & '$PYTHON' '$here/tenant.py' b & wait" >out 2>err &
 run=$!
-started+=($run)
+started+=("$run")
 wait_until 30 test -e a.ready && wait_until 30 test -e b.ready || miss "two tenants start"
 started+=("$(cat a.ready)" "$(cat b.ready)")
-wait_until 20 tree_of $run 2 && pass || miss "both have memory in their areas" "$(head -c 300 tree.json)"
+wait_until 20 tree_of $run 2
+settle "both have memory in their areas" "$(head -c 300 tree.json)"
 berth stat $run
 if [ $status -eq 0 ] && grep -q '^all [0-9]' out && grep -q "$(cat a.ready)" out && grep -q "$(cat b.ready)" out; then
 	pass
@@ -48,7 +49,7 @@ fi
 # when one has nothing left, the other is asked
 "$BERTH" claim "$(cat a.ready)" 36M --timeout 20 --json >a.out 2>a.err &
 holder=$!
-started+=($holder)
+started+=("$holder")
 wait_until 20 test -s a.out
 berth claim $run 36M --timeout 20 -- sh -c 'echo $BERTH_CLAIM_PID'
 if [ $status -eq 0 ] && [ "$(cat out)" = "$(cat b.ready)" ]; then pass; else miss "the other process is asked" "$status: $(cat out)"; fi
@@ -57,7 +58,8 @@ wait $holder
 sleep 0.5
 touch a.stop b.stop
 wait $run
-[ $? -eq 0 ] && [ -e a.right ] && [ -e b.right ] && pass || miss "both were right all the time" "$(cat err)"
+[ $? -eq 0 ] && [ -e a.right ] && [ -e b.right ]
+settle "both were right all the time" "$(cat err)"
 check "the report of a tree" tree.report "
 report = json.loads(text)
 pids = {p['pid']: p for p in report['processes']}
@@ -123,6 +125,31 @@ left=$(cat out)
 started+=("$left")
 if grep -q "$left .*still running" err; then pass; else miss "a child that goes on, for people"; fi
 kill -KILL "$left"
+
+# ---- one of two is stopped: the other is asked
+
+"$BERTH" run --area cam=64M --claim '8M@0+50msx*' --json --report stop.report -- \
+	sh -c "'$PYTHON' '$here/tenant.py' c & '$PYTHON' '$here/tenant.py' d & wait" >out 2>err &
+run=$!
+started+=("$run")
+wait_until 30 test -e c.ready && wait_until 30 test -e d.ready || miss "two tenants start"
+started+=("$(cat c.ready)" "$(cat d.ready)")
+wait_until 20 tree_of $run 2
+kill -STOP "$(cat c.ready)"
+claims_of_d() { [ "$("$BERTH" stat "$(cat d.ready)" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["claims_ok"])')" -gt "$1" ]; }
+wait_until 20 claims_of_d 20
+settle "claims go on in the other process"
+kill -CONT "$(cat c.ready)"
+touch c.stop d.stop
+wait $run
+[ $? -eq 0 ] && [ -e c.right ] && [ -e d.right ]
+settle "both were right" "$(cat err)"
+check "its report" stop.report '
+report = json.loads(text)
+claims = report["claims"][0]
+need(claims["done"] == claims["succeeded"], "claims failed: %r" % claims)
+need(claims["unanswered"] <= 3, "the stopped process was asked too often: %r" % claims)
+'
 
 # ---- the first process stands still: the end comes all the same, and at once
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
 title='7z: LZMA2, two threads'
-needs=7z packages=p7zip-full
+needs=7z packages=p7zip-full heap=aligned
 
 prepare() { "$PYTHON" "$programs_dir/generate_c.py" "$(scaled 11000)" 7 >text; }
 

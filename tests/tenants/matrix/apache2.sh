@@ -7,22 +7,21 @@ needs='apache2 ab curl' packages='apache2-bin apache2-utils curl' heap=small are
 prepare() { web_files; }
 
 work() {
-	local where modules=/usr/lib/apache2/modules
-	where=$(mktemp -d)
+	local modules=/usr/lib/apache2/modules
 	port=$(free_port)
-	cat >"$where/conf" <<CONF
-ServerRoot $where
+	cat >"$scratch/conf" <<CONF
+ServerRoot $scratch
 ServerName localhost
-PidFile $where/pid
-DefaultRuntimeDir $where
-ErrorLog $where/error.log
+PidFile $scratch/pid
+DefaultRuntimeDir $scratch
+ErrorLog $scratch/error.log
 Listen 127.0.0.1:$port
 LoadModule mpm_event_module $modules/mod_mpm_event.so
 LoadModule authz_core_module $modules/mod_authz_core.so
 LoadModule mime_module $modules/mod_mime.so
 LoadModule filter_module $modules/mod_filter.so
 LoadModule deflate_module $modules/mod_deflate.so
-Mutex file:$where
+Mutex file:$scratch
 ServerLimit 3
 StartServers 3
 MinSpareThreads 16
@@ -37,9 +36,8 @@ DocumentRoot $load/files
 	AddOutputFilterByType DEFLATE text/plain
 </Directory>
 CONF
-	serve apache2 -d "$where" -f "$where/conf" -DFOREGROUND
+	serve apache2 -d "$scratch" -f "$scratch/conf" -DFOREGROUND
 	await_server 30 web_answers
 	web_load "$(scaled 1600)"
 	stop_server TERM
-	rm -rf "$where"
 }

@@ -4,7 +4,7 @@ title='git: repack with 2 threads, gc, fsck'
 needs=git packages=git short=yes area=16
 
 prepare() {
-	git init -q --bare repository.git
+	git init -q -b main --bare repository.git
 	"$PYTHON" - "$(scaled 400)" <<'PY' | git -C repository.git fast-import --quiet
 import random, sys
 rng = random.Random(10)
@@ -24,12 +24,9 @@ PY
 # Which deltas two threads find differs from run to run: the packs aren't compared, what they hold is.
 work() {
 	export GIT_CONFIG_NOSYSTEM=1
-	local where
-	where=$(mktemp -d)
-	cp -r "$load/repository.git" "$where/r"
-	tenant git -C "$where/r" -c pack.threads=2 repack -adfq --window=60 --depth=60 &&
-		git -C "$where/r" fsck --full --strict --no-progress &&
-		git -C "$where/r" cat-file --batch-all-objects --batch | sha256sum
-	git -C "$where/r" log --format=%H | sha256sum
-	rm -rf "$where"
+	cp -r "$load/repository.git" "$scratch/r"
+	tenant git -C "$scratch/r" -c pack.threads=2 repack -adfq --window=60 --depth=60 &&
+		git -C "$scratch/r" fsck --full --strict --no-progress &&
+		git -C "$scratch/r" cat-file --batch-all-objects --batch | sha256sum
+	git -C "$scratch/r" log --format=%H | sha256sum
 }

@@ -7,22 +7,19 @@ needs='lighttpd ab curl' packages='lighttpd lighttpd-mod-deflate apache2-utils c
 prepare() { web_files; }
 
 work() {
-	local where
-	where=$(mktemp -d)
 	port=$(free_port)
-	cat >"$where/conf" <<CONF
+	cat >"$scratch/conf" <<CONF
 server.modules = ( "mod_deflate" )
 server.document-root = "$load/files"
 server.bind = "127.0.0.1"
 server.port = $port
-server.errorlog = "$where/error.log"
+server.errorlog = "$scratch/error.log"
 deflate.mimetypes = ( "text/" )
 deflate.allowed-encodings = ( "gzip" )
 mimetype.assign = ( ".txt" => "text/plain" )
 CONF
-	serve lighttpd -D -f "$where/conf"
+	serve lighttpd -D -f "$scratch/conf"
 	await_server 30 web_answers
 	web_load "$(scaled 1600)"
-	stop_server TERM
-	rm -rf "$where"
+	stop_server INT
 }

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
-title='mariadb: 4 sessions; InnoDB without native aio'
+title='mariadb: 4 sessions; InnoDB without direct I/O'
 needs='mariadbd mariadb mariadb-install-db' packages='mariadb-server-core mariadb-client-core' area=64
 
-mariadb_options=(--no-defaults --innodb-use-native-aio=0 --innodb-flush-method=fsync --skip-networking
+mariadb_options=(--no-defaults --innodb-use-native-aio=0 --innodb-flush-method=fsync --innodb-log-file-buffering=1 --skip-networking
 	--innodb-buffer-pool-size=64M --innodb-log-file-size=16M --innodb-flush-log-at-trx-commit=0
 	--performance-schema=off --open-files-limit=1000 --max-connections=20 --table-open-cache=100 --lc-messages-dir=/usr/share/mysql)
 
@@ -27,14 +27,13 @@ for session in range(1, 5):
 PY
 }
 
-sql() { mariadb --no-defaults -u root -S "$where/s" -N "$@"; }
+sql() { mariadb --no-defaults -u root -S "$scratch/s" -N "$@"; }
 
 work() {
 	local session
-	where=$(mktemp -d)
-	cp -r "$load/data" "$where/data"
-	serve mariadbd "${mariadb_options[@]}" --datadir="$where/data" --socket="$where/s" --pid-file="$where/pid" \
-		--user="$(id -un)" --log-error="$where/log"
+	cp -r "$load/data" "$scratch/data"
+	serve mariadbd "${mariadb_options[@]}" --datadir="$scratch/data" --socket="$scratch/s" --pid-file="$scratch/pid" \
+		--user="$(id -un)" --log-error="$scratch/log"
 	await_server 60 sql -e 'select 1'
 	sql -e 'create database shop'
 	for session in 1 2 3 4; do
@@ -44,6 +43,5 @@ work() {
 	sql -e 'check table shop.t1, shop.t2, shop.t3, shop.t4'
 	sql -e 'shutdown'
 	stop_server
-	rm -rf "$where"
 }
 session() { sql shop <"$load/session.$1.sql" >"answers.$1"; }

@@ -42,11 +42,8 @@ PY
 }
 
 work() {
-	local where
-	where=$(mktemp -d)
-	serve memcached -s "$where/s" -t 4 -m 512 -u "$(id -un)"
-	await_server 30 test -S "$where/s"
-	"$PYTHON" "$load/load.py" "$where/s" "$(scaled 12000)"
+	serve memcached -s "$scratch/s" -t 4 -m 512 -u "$(id -un)"
+	await_server 30 test -S "$scratch/s"
+	"$PYTHON" "$load/load.py" "$scratch/s" "$(scaled 12000)"
 	stop_server INT
-	rm -rf "$where"
 }

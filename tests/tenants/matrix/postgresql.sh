@@ -29,26 +29,24 @@ select count(distinct v), sum(length(repeat(v, 20))) from t;
 SQL
 }
 
-sql() { psql -X -q -At -h "$where" -U me -d "${base:-postgres}" "$@"; }
+sql() { psql -X -q -At -h "$scratch" -U me -d "${base:-postgres}" "$@"; }
 
 work() {
 	local session
-	where=$(mktemp -d)
-	cp -r "$load/data" "$where/data"
-	chmod 700 "$where/data"
-	serve "$pg_bin/postgres" -D "$where/data" -k "$where" 2>"$where/log"
+	cp -r "$load/data" "$scratch/data"
+	chmod 700 "$scratch/data"
+	serve "$pg_bin/postgres" -D "$scratch/data" -k "$scratch" 2>"$scratch/log"
 	await_server 60 sql -c 'select 1'
 	sql -c 'create database bench'
 	base=bench
-	pgbench -h "$where" -U me -i -q -s 2 bench >/dev/null 2>&1 || fail "pgbench can't initialise"
+	pgbench -h "$scratch" -U me -i -q -s 2 bench >/dev/null 2>&1 || fail "pgbench can't initialise"
 	for session in 1 2 3 4; do
 		background sql -v rows="$(scaled 60000)" -v session=$session -f "$load/session.sql" -o "answers.$session"
 	done
-	background pgbench -h "$where" -U me -n -c 4 -j 2 -t "$(scaled 1000)" --random-seed=1 bench >/dev/null 2>&1
+	background pgbench -h "$scratch" -U me -n -c 4 -j 2 -t "$(scaled 1000)" --random-seed=1 bench >/dev/null 2>&1
 	all_done
 	sql -c 'select count(*), sum(delta) from pgbench_history' \
 		-c 'select md5(string_agg(bid || $$:$$ || bbalance, $$,$$ order by bid)) from pgbench_branches' \
 		-c 'select md5(string_agg(aid || $$:$$ || abalance, $$,$$ order by aid)) from pgbench_accounts'
 	stop_server INT
-	rm -rf "$where"
 }

@@ -8,13 +8,11 @@ prepare() { "$PYTHON" "$tenant_here/redis_load.py" "$(scaled 10000)" >load.resp 
 saved() { [ "$(redis-cli -s "$sock" info persistence | tr -d '\r' | sed -n 's/^rdb_bgsave_in_progress://p')" = 0 ]; }
 
 work() {
-	local where
-	where=$(mktemp -d)
-	sock=$where/s
-	serve redis-server --port 0 --unixsocket "$sock" --dir "$where" --save '' --enable-debug-command yes --logfile "$where/log"
+	sock=$scratch/s
+	serve redis-server --port 0 --unixsocket "$sock" --dir "$scratch" --save '' --enable-debug-command yes --logfile "$scratch/log"
 	await_server 30 redis-cli -s "$sock" ping
 	background redis-benchmark -s "$sock" --dbnum 9 -q -c 8 -P 8 -r 20000 -n "$(scaled 60000)" -d 400 \
-		-t set,get,incr,lpush,rpop,sadd,hset,zadd,mset >"$where/bench" 2>&1
+		-t set,get,incr,lpush,rpop,sadd,hset,zadd,mset >"$scratch/bench" 2>&1
 	redis-cli -s "$sock" --pipe <"$load/load.resp" | tail -n 1
 	redis-cli -s "$sock" bgsave >/dev/null
 	redis-cli -s "$sock" --pipe <"$load/load.resp" | tail -n 1
@@ -27,5 +25,4 @@ work() {
 	redis-cli -s "$sock" debug digest
 	redis-cli -s "$sock" shutdown nosave
 	stop_server
-	rm -rf "$where"
 }
