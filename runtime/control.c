@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "runtime/heap.h"
+#include "runtime/quarantine.h"
 #include "runtime/server.h"
 #include "runtime/view.h"
 
@@ -34,6 +35,7 @@ static struct {
 	struct berth_run_process *process;
 	uint64_t moment_every_ns, next_moment_ns;
 	_Atomic bool stop; /* the threads are to end */
+	bool quarantine;
 	struct own_thread {
 		pthread_t thread;
 		_Atomic int tid;
@@ -275,7 +277,10 @@ static void *shuffle(void *unused)
 	prctl(PR_SET_NAME, "berth-stress");
 	atomic_store(&control.threads[1].tid, (int)syscall(SYS_gettid));
 	while (!atomic_load(&control.stop)) {
-		int64_t moved = berth__pool_shuffle(control.pool, &cursor);
+		int64_t moved = control.quarantine ?
+					berth__quarantine_turn(control.pool, &cursor,
+							       &control.process->late_writes) :
+					berth__pool_shuffle(control.pool, &cursor);
 		struct timespec pause = { .tv_nsec = 20000 };
 
 		if (moved > 0)
@@ -352,6 +357,9 @@ int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *
 	/* Refused, `serving` says why: the program runs on, without claims. */
 	refused = berth__server_start(&served);
 	control.nr_threads = 0;
+	/* Children aren't watched: their pools are others, and most end soon. */
+	control.quarantine = record->quarantine && record->stress && getpid() == record->root_pid &&
+			     berth__quarantine_start(pool, record->poison) == 0;
 	error = start_threads();
 	if (error && !control.nr_threads && !refused) {
 		berth__server_stop();

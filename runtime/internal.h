@@ -21,6 +21,7 @@
 #define BERTH_MAX_POOL_AREAS 16u
 #define BERTH_MAX_REGIONS 4096u
 #define BERTH_NAME_BYTES 32u
+#define BERTH_POISON_BYTE 0xdb
 
 /* ---- Regions: addresses that berth_map() gave out (regions.c) ------------------------------------- */
 

@@ -96,6 +96,7 @@ struct berth_run_process {
 	_Atomic uint64_t claim_ns_max, cpu_ns, moved_bytes, free_bytes_taken;
 	_Atomic uint64_t claim_histogram[BERTH_RUN_BUCKETS];
 	_Atomic uint64_t stall_ns_max, stalled_runs, moves_skipped, shuffled_bytes;
+	_Atomic uint64_t late_writes; /* pages written after they had moved away (quarantine) */
 	_Atomic uint64_t pool_bytes, area_bytes;
 	_Atomic uint64_t lent_samples, lent_bytes_sum, lent_bytes_max; /* mean = sum / samples */
 	_Atomic uint64_t lent_bytes_now;                               /* at the last sample */

@@ -13,6 +13,12 @@
 #include "port/linux/pool.h"
 #include "port/linux/uffd.h"
 
+/* What a frame held when it was copied elsewhere; hash 0: nothing is noted. */
+struct berth_moved {
+	uint64_t hash;
+	berth_pfn_t dst;
+};
+
 struct berth_mmu {
 	struct berth_memory *memory;
 	struct berth_space *space; /* set by the caller after berth_space_init() */
@@ -27,7 +33,13 @@ struct berth_mmu {
 	/* While a fork's child is being filled (push.c): its userfaultfd; in the child itself, and after it in the
 	 * parent. -1: none. */
 	int child_uffd;
+	struct berth_moved *moved; /* one a frame, or NULL */
 };
+
+/* The calling thread's moves are noted in `moved`. */
+void berth_mmu_note_moves(bool on);
+/* Of a page; never 0. */
+uint64_t berth_mmu_hash(const void *page);
 
 extern const struct berth_mmu_ops berth_mmu_linux_ops;
 
