@@ -170,6 +170,7 @@ struct berth_fork_hooks {
 	void (*parent)(void);
 	void (*child)(void);
 	_Atomic unsigned own_threads; /* threads of ours that never write to movable memory */
+	_Atomic bool left; /* the process has no pool any more: a fork is nothing special */
 };
 extern struct berth_fork_hooks berth__fork_hooks;
 

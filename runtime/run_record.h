@@ -85,6 +85,8 @@ struct berth_run_process {
 	uint64_t since_ns; /* CLOCK_BOOTTIME; the process had started then, another with its pid hadn't */
 	char program[BERTH_RUN_NAME];
 	char why_no_pool[128]; /* empty: it has a pool */
+	_Atomic uint32_t
+		sandboxed; /* it has left the pool for a seccomp filter, which survives exec */
 	char mover[BERTH_RUN_NAME];
 	char notice[256];
 	char why_not_serving[128]; /* empty, or why nobody can claim from it */

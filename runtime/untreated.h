@@ -30,6 +30,7 @@
 	X(ALIGNED, "aligned")         \
 	X(DESCRIPTORS, "descriptors") \
 	X(SECCOMP, "seccomp")         \
+	X(THREADS, "threads")         \
 	X(LIMITS, "limits")           \
 	X(DIRECT_IO, "direct-io")
 

@@ -114,8 +114,9 @@ void berth_space_wait_for_moves(struct berth_space *space);
 uint32_t *berth_space_table(const struct berth_space *space);
 
 enum berth_map_flags {
-	BERTH_MAP_PRIVATE_OK = 1u << 0, /* pages that find no frame are mapped outside the zone */
-	BERTH_MAP_NO_CMA = 1u << 1,     /* not from CMA areas */
+	BERTH_MAP_PRIVATE_OK = 1u << 0,   /* pages that find no frame are mapped outside the zone */
+	BERTH_MAP_NO_CMA = 1u << 1,       /* not from CMA areas */
+	BERTH_MAP_PRIVATE_ONLY = 1u << 2, /* with PRIVATE_OK: all of them outside the zone */
 };
 
 /*
@@ -142,6 +143,12 @@ int berth_space_unmap(struct berth_space *space, uint64_t page, uint64_t nr_page
  */
 int berth_space_make_private(struct berth_space *space, uint64_t page,
 			     uint64_t nr_pages) BERTH_MUST_CHECK;
+
+/*
+ * Forgets the zone, if no page is mapped to its frames (any more): from then on the space serves
+ * private memory only, and needs nothing of the machine but map_private and unmap. False: some page is.
+ */
+bool berth_space_leave(struct berth_space *space);
 
 /* Where a page is: a frame, BERTH_PFN_NONE when unmapped, BERTH_PFN_PRIVATE outside the zone. Takes
  * no lock: exact only while nothing moves. */
