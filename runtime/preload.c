@@ -254,6 +254,7 @@ static void *live_in_pool_late(void *unused)
 	prctl(PR_SET_NAME, "berth-control");
 	nanosleep(&pause, NULL);
 	describe_pool(&wanted);
+	berth__pusher_await_pages(); /* then our parent unregisters all that is mapped there */
 	berth__fork_block();
 	error = berth__pool_revive(pool, &wanted.params);
 	if (error)
