@@ -47,7 +47,8 @@ struct berth_mmu_ops {
 	void (*unprotect)(void *mmu, uint64_t page, uint64_t nr_pages);
 	/* map() for protected pages, then wakes their writers. */
 	int (*remap)(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);
-	/* True when a writer began to wait since the last call. Never blocks. */
+	/* True when a writer began to wait since the last call. Never blocks. Not called while a child's pages are
+	 * pending: the pusher hears of waiting writers in the same way, and each is heard of once. */
 	bool (*writer_waits)(void *mmu);
 	/* Makes frames ready to be written without delay (resident); called before protect(). -ENOMEM:
 	 * the machine has no memory behind them. */
@@ -63,12 +64,10 @@ struct berth_mmu_ops {
 	 * push(): in the parent, the contents of frames go to the child's pages; pages that the child has
 	 * replaced meanwhile are skipped. -ENOENT: the child is gone; -ENOMEM: it has no memory.
 	 * open(): undoes a part of protect(), as unprotect() does, but it stays ready to be protected.
-	 * wake(): whoever waits for these pages looks again, and waits again if need be.
 	 */
 	int (*receive)(void *mmu, uint64_t page, uint64_t nr_pages);
 	int (*push)(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);
 	void (*open)(void *mmu, uint64_t page, uint64_t nr_pages);
-	void (*wake)(void *mmu, uint64_t page, uint64_t nr_pages);
 	/* In a fork's child, where what the parent has protected is private by now: forgets it. */
 	void (*forget_protection)(void *mmu);
 	/* Brackets protected time: blocks signals, if the machine has them. */

@@ -182,9 +182,8 @@ static void open_part(void *ctx, uint64_t page, uint64_t nr_pages)
 	errno = saved;
 }
 
-static void uffd_wake(void *ctx, uint64_t page, uint64_t nr_pages)
+static void uffd_wake(const struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 {
-	struct berth_mmu *mmu = ctx;
 	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
 
 	(void)ioctl(mmu->uffd, UFFDIO_WAKE, &range);
@@ -554,7 +553,6 @@ const struct berth_mmu_ops berth_mmu_linux_ops = {
 	.receive = berth_mmu_receive,
 	.push = berth_mmu_push,
 	.open = open_part,
-	.wake = uffd_wake,
 	.forget_protection = forget_protection,
 	.begin = begin,
 	.end = end,

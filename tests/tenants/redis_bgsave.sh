@@ -127,7 +127,9 @@ serve() {
 		[ "$(info s persistence rdb_last_bgsave_status)" = ok ] || died s "failed in a BGSAVE"
 		forks+="${forks:+, }$(info s stats latest_fork_usec)"
 		gone "$bench" && died s "lost redis-benchmark's connection: $(tail -n 1 bench.out)"
+		kill -STOP "$bench" # it would only take the processors away
 		load_saved "$digest"
+		kill -CONT "$bench"
 	done
 	kill -TERM "$bench"
 	wait "$bench" 2>/dev/null

@@ -11,7 +11,7 @@
 
 static struct {
 	struct rig *rig;
-	bool forking;
+	bool forking, pushing;
 	bool closed[MAX_PAGES];      /* since the fork, for writers */
 	bool wanted[MAX_PAGES];      /* mapped at the fork */
 	bool given[MAX_PAGES];       /* the child has it */
@@ -95,11 +95,11 @@ static int push_receive(void *mmu, uint64_t page, uint64_t nr_pages)
 	return 0;
 }
 
-static void push_wake(void *mmu, uint64_t page, uint64_t nr_pages)
+/* The pusher wouldn't hear of them: a mover that looks without pause starves who waits for the pusher. */
+static bool push_writer_waits(void *mmu)
 {
-	(void)mmu;
-	(void)page;
-	(void)nr_pages;
+	assert_false(push.pushing);
+	return rig_writer_waits(mmu);
 }
 
 static struct berth_mmu_ops push_mmu_ops;
@@ -118,7 +118,7 @@ static struct rig *push_rig_open(void)
 	push_mmu_ops.open = push_open;
 	push_mmu_ops.push = push_push;
 	push_mmu_ops.receive = push_receive;
-	push_mmu_ops.wake = push_wake;
+	push_mmu_ops.writer_waits = push_writer_waits;
 	rig = rig_open(.mmu = &push_mmu_ops,
 		       .pending = test_zalloc(MAX_PAGES / 64 + 1, sizeof(uint64_t)));
 	push.rig = rig;
@@ -150,7 +150,14 @@ static void fork_now(struct rig *rig)
 		if (push.wanted[page])
 			push.at_fork[page] = *rig_word(rig, page);
 	}
+	push.pushing = true;
 	berth_space_push_begin(rig->space);
+}
+
+static void push_end(struct rig *rig)
+{
+	berth_space_push_end(rig->space);
+	push.pushing = false;
 }
 
 static void child_has_all(void)
@@ -199,7 +206,7 @@ static void a_sweep_pushes_everything_once(void **state)
 			assert_true(++steps < 1000);
 		} while (more);
 		child_has_all();
-		berth_space_push_end(rig->space);
+		push_end(rig);
 		rig_ok(rig);
 	}
 	push_rig_close(rig);
@@ -225,7 +232,7 @@ static void an_empty_sweep_goes_step_by_step(void **state)
 		assert_true(more >= 0 && rig->calls[RIG_MAP] - maps <= 1);
 	} while (more);
 	assert_int_equal(rig->calls[RIG_MAP], 3); /* huge mappings again */
-	berth_space_push_end(rig->space);
+	push_end(rig);
 	push_rig_close(rig);
 }
 
@@ -258,7 +265,7 @@ static void a_push_that_fails_is_reported(void **state)
 			assert_int_equal(berth_space_make_private(rig->space, 100, 50), 0);
 			assert_int_equal(berth_space_push_next(rig->space), -BERTH_ENOMEM);
 		}
-		berth_space_push_end(rig->space);
+		push_end(rig);
 		none_is_closed(0, MAX_PAGES);
 		rig_ok(rig);
 		push.fail_call = 0;
@@ -266,7 +273,7 @@ static void a_push_that_fails_is_reported(void **state)
 		while (berth_space_push_next(rig->space) > 0)
 			;
 		child_has_all();
-		berth_space_push_end(rig->space);
+		push_end(rig);
 		push_rig_close(rig);
 	}
 }
@@ -282,7 +289,7 @@ static void bad_ranges_are_refused(void **state)
 	/* Without a fork there is nothing to do. */
 	assert_int_equal(berth_space_push(rig->space, 0, MAX_PAGES), 0);
 	assert_int_equal(berth_space_push_next(rig->space), 0);
-	berth_space_push_end(rig->space);
+	push_end(rig);
 	push_rig_close(rig);
 }
 
@@ -347,7 +354,7 @@ static void a_child_gets_the_moment_of_the_fork(void **state)
 				random_step(rig, &seed);
 			rig->on_op = NULL;
 			child_has_all();
-			berth_space_push_end(rig->space);
+			push_end(rig);
 			rig_ok(rig);
 		}
 		push_rig_close(rig);
