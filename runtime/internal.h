@@ -137,6 +137,8 @@ void berth__pusher_ready(const struct berth_pool_impl *pool);
 void berth__pusher_stop(void);
 /* Waits until no child of ours, nor we ourselves, wait for pages: before a fork, and before a pool goes. */
 void berth__pusher_settle(void);
+/* Only waits for our children: before a fork takes locks that others want. */
+void berth__pusher_wait(void);
 /* In a forked child: waits until all its pages are there. Costs a load when they are. */
 void berth__pusher_await_pages(void);
 /* The same, but gives up when nothing goes on: who calls may hold what the thread needs. Does nothing in a child

@@ -323,6 +323,7 @@ static void *live_in_pool_late(void *unused)
 		return unused;
 	}
 	describe_pool(&wanted);
+	berth__pusher_await_pages(); /* then our parent unregisters all that is mapped there */
 	berth__fork_block();
 	error = berth__pool_revive(pool, &wanted.params);
 	berth__fork_unblock();

@@ -196,7 +196,7 @@ int berth_space_fork_child(struct berth_space *space) BERTH_MUST_CHECK;
  * and that function still works.
  * berth_space_push_begin(): instead of berth_space_fork_parent(), when the child receives.
  * berth_space_push(): the contents of a range that somebody waits for, at once. Pages that the child
- * asks for and that aren't pending are left to the caller: *pending says whether any was.
+ * asks for and that aren't pending are left to the caller.
  * berth_space_push_next(): some more, in order; 1: there is more, 0: all is pushed, -ENOENT, -ENOMEM:
  * as push() of the machine said; then nothing more is pushed, and writers go on.
  * berth_space_push_end() ends it, or gives it up. Between begin and end no other fork of the space.
@@ -204,8 +204,7 @@ int berth_space_fork_child(struct berth_space *space) BERTH_MUST_CHECK;
 bool berth_space_can_push(const struct berth_space *space);
 int berth_space_fork_child_receives(struct berth_space *space) BERTH_MUST_CHECK;
 void berth_space_push_begin(struct berth_space *space);
-int berth_space_push(struct berth_space *space, uint64_t page, uint64_t nr_pages,
-		     bool *pending) BERTH_MUST_CHECK;
+int berth_space_push(struct berth_space *space, uint64_t page, uint64_t nr_pages) BERTH_MUST_CHECK;
 int berth_space_push_next(struct berth_space *space) BERTH_MUST_CHECK;
 void berth_space_push_end(struct berth_space *space);
 /*

@@ -69,8 +69,8 @@ bool berth_mmu_can_push(const struct berth_mmu *mmu);
  * in `pages`, at most `room`; never blocks. */
 unsigned berth_mmu_faults(const struct berth_mmu *mmu, bool in_child, uint64_t *pages,
 			  unsigned room);
-/* The child touches a page that isn't pushed: it gave it up, so it is zero. */
-void berth_mmu_push_zero(const struct berth_mmu *mmu, uint64_t page);
+/* After what was to be pushed: a page that the child waits for all the same it had given up, so it is zero. */
+void berth_mmu_push_rest(const struct berth_mmu *mmu, uint64_t page);
 /* Nobody waits for pages any more: in the parent, when all is pushed, or to give it up. */
 void berth_mmu_push_done(struct berth_mmu *mmu);
 

@@ -412,7 +412,8 @@ static inline struct rig *rig_open_with(const struct berth_space_params *params)
 				 BERTH_LEND_FIRST);
 	rig->params = *params;
 	rig->params.zone = rig->tz->zone;
-	rig->params.mmu = &rig_mmu_ops;
+	if (!rig->params.mmu)
+		rig->params.mmu = &rig_mmu_ops;
 	rig->params.mmu_ctx = rig;
 	rig->params.port = &rig_port_ops;
 	rig->params.port_ctx = &rig->tz->port;
