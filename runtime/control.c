@@ -24,9 +24,11 @@
 #include "runtime/heap.h"
 #include "runtime/quarantine.h"
 #include "runtime/server.h"
+#include "runtime/untreated.h"
 #include "runtime/view.h"
 
 #define SAMPLE_NS 10000000ull /* 10 ms */
+#define LOOK_NS 50000000ull   /* whether the program still runs */
 #define MOMENT_NS 50000000ull /* at first; doubles when the timeline is full */
 
 static struct {
@@ -188,6 +190,26 @@ static uint64_t resident_bytes(uint64_t heap_in_pool)
 	return heap_in_pool + (status_kb(text, "RssAnon:") + status_kb(text, "RssFile:")) * 1024;
 }
 
+/*
+ * None of the program's threads is left. A process ends with its last thread, and that must not be one of ours: a
+ * program may end by the exit of each of its threads (pthread_exit in main).
+ */
+static bool is_alone(void)
+{
+	char text[1024];
+	ssize_t length = -1;
+	const char *state;
+
+	if (berth__view_is_at_hand(&status))
+		length = pread(status.fd, text, sizeof(text) - 1, 0);
+	if (length <= 0 || berth__untreated(BERTH_TREAT_LAST_THREAD))
+		return false;
+	text[length] = 0;
+	state = strstr(text, "State:\t"); /* the first thread's */
+	return state && state[7] == 'Z' &&
+	       status_kb(text, "Threads:") <= 1 + atomic_load(&berth__fork_hooks.own_threads);
+}
+
 /* Keeps every second moment, so that the timeline never fills up. */
 static void thin_out(struct berth_run_process *process)
 {
@@ -254,7 +276,7 @@ static void sample(uint64_t now, bool with_moments)
 static void *shuffle(void *unused);
 static void *run(void *unused)
 {
-	uint64_t next_sample = 0;
+	uint64_t next_sample = 0, next_look = 0;
 
 	prctl(PR_SET_NAME, "berth-control");
 	atomic_store(&control.threads[0].tid, (int)syscall(SYS_gettid));
@@ -264,6 +286,13 @@ static void *run(void *unused)
 		if (now >= next_sample) {
 			sample(now, true);
 			next_sample = now + SAMPLE_NS;
+		}
+		if (now >= next_look) {
+			if (is_alone()) { /* our threads end as the program's have: the last one by exit() */
+				atomic_store(&control.stop, true);
+				berth__pusher_stop();
+			}
+			next_look = now + LOOK_NS;
 		}
 		berth__server_round(next_sample);
 	}

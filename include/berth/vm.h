@@ -68,7 +68,8 @@ struct berth_mmu_ops {
 	int (*receive)(void *mmu, uint64_t page, uint64_t nr_pages);
 	int (*push)(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);
 	void (*open)(void *mmu, uint64_t page, uint64_t nr_pages);
-	/* In a fork's child, where what the parent has protected is private by now: forgets it. */
+	/* In a fork's child, where what the parent has protected is private by now, and when the space leaves
+	 * its zone: forgets it. */
 	void (*forget_protection)(void *mmu);
 	/* Brackets protected time: blocks signals, if the machine has them. */
 	void (*begin)(void *mmu);

@@ -19,6 +19,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -236,6 +237,32 @@ static void change_root(void)
 	expect_moving();
 }
 
+/* The first thread ends before the others, and the process when the last one has. */
+static void *linger(void *unused)
+{
+	usleep(50000);
+	use_heap();
+	say("a thread: right\n");
+	return unused;
+}
+
+static void at_end(void)
+{
+	say("the end\n");
+}
+
+static void let_threads_end(bool raw)
+{
+	pthread_t thread;
+
+	atexit(at_end);
+	if (pthread_create(&thread, NULL, linger, NULL) != 0)
+		die("no thread");
+	if (raw)
+		syscall(SYS_exit, 0);
+	pthread_exit(NULL);
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argv[argc - 1];
@@ -254,6 +281,8 @@ int main(int argc, char **argv)
 		change_user();
 	else if (strcmp(name, "chroot") == 0)
 		change_root();
+	else if (strncmp(name, "last-thread", 11) == 0)
+		let_threads_end(strcmp(name, "last-thread-raw") == 0);
 	else if (strcmp(name, "plain") != 0)
 		die("no such case");
 	use_heap();

@@ -746,6 +746,7 @@ static void a_space_can_leave_its_zone(void **state)
 	assert_false(berth_space_leave(rig->space)); /* frames are mapped */
 	rig_ok(rig);
 	assert_int_equal(berth_space_make_private(rig->space, 512, 64), 0);
+	rig->leaving = true;
 	assert_true(berth_space_leave(rig->space));
 	assert_true(berth_space_leave(rig->space));
 	assert_int_equal(berth_space_map(rig->space, 1024, 32, 9, 0), -BERTH_ESTALE);
