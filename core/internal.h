@@ -108,10 +108,10 @@ struct berth_list_set {
 };
 
 struct berth_pageblock {
-	_Atomic uint16_t set;     /* a: written under Z; read in P to route a freed frame */
-	uint16_t home_set;        /* Z: the set it returns to when it isn't isolated */
-	uint32_t nr_managed;      /* Z: grows when reserved frames are freed */
-	uint32_t nr_reserved;     /* Z */
+	_Atomic uint16_t set;        /* a: written under Z; read in P to route a freed frame */
+	uint16_t home_set;           /* Z: the set it returns to when it isn't isolated */
+	_Atomic uint32_t nr_managed; /* a: under Z; grows when reserved frames are freed */
+	uint32_t nr_reserved;        /* Z */
 	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
 	_Atomic uint32_t nr_claimed; /* a: likewise */
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */

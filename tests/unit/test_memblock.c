@@ -365,6 +365,22 @@ static void alignment_is_kept(void **state)
 	fixture_close(f);
 }
 
+/* Rounding up may leave the addresses altogether. */
+static void an_alignment_beyond_all_addresses_finds_nothing(void **state)
+{
+	struct fixture *f = fixture_open(8, NULL);
+
+	(void)state;
+	add(f, 3ull << 62, 1 * MIB);
+	berth_memblock_set_bottom_up(&f->mb, true);
+	assert_int_equal(alloc(f, .size_bytes = 1, .align_bytes = 1ull << 63, .node = ANY),
+			 NOWHERE);
+	berth_memblock_set_bottom_up(&f->mb, false);
+	assert_int_equal(alloc(f, .size_bytes = 1, .align_bytes = 1ull << 63, .node = ANY),
+			 NOWHERE);
+	fixture_close(f);
+}
+
 static void allocates_between_reservations_what_fits(void **state)
 {
 	struct fixture *f = fixture_open(8, NULL);
@@ -959,6 +975,7 @@ int main(void)
 		cmocka_unit_test(nodes_are_set_over_several_regions),
 		cmocka_unit_test(allocates_from_the_top_down_or_the_bottom_up),
 		cmocka_unit_test(alignment_is_kept),
+		cmocka_unit_test(an_alignment_beyond_all_addresses_finds_nothing),
 		cmocka_unit_test(allocates_between_reservations_what_fits),
 		cmocka_unit_test(limits_are_kept),
 		cmocka_unit_test(the_first_page_is_never_allocated),
