@@ -77,7 +77,6 @@ mutant scan-unlocked $contig '/^static void scan_range/,/^}/ s/berth_(un)?lock\(
 mutant isolate-unlocked $isolate '/^int berth__isolate_range/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 mutant no-freeze-check $frame '/^bool berth__split_used_at_locked/,/^}/ s/^\tif \(!berth__freeze\(frame\)\)/\tif (!berth__freeze(frame) \&\& 0)/'
 mutant settle-unlocked $migrate '/^int berth__migrate_batch/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
-mutant arrive-unlocked $migrate '/^void berth_move_arrived/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 mutant pin-unlocked $frame '/^int berth_page_pin/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 mutant unpin-unlocked $frame '/^static void put_pin/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 mutant free-unlocked $page_alloc '/^static int free_block/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'

@@ -64,16 +64,21 @@ static void see(struct sim_view *view, uint32_t id, uint32_t time)
 
 static void join(struct sim_view *view, const struct sim_view *other)
 {
+	const uint32_t *restrict theirs = other->times;
+	uint32_t *restrict ours;
+
 	view_reach(view, other->nr);
+	ours = view->times;
 	for (uint32_t i = 0; i < other->nr; i++)
-		if (view->times[i] < other->times[i])
-			view->times[i] = other->times[i];
+		ours[i] = ours[i] < theirs[i] ? theirs[i] : ours[i];
 }
 
 static void copy_view(struct sim_view *view, const struct sim_view *other)
 {
 	view->nr = 0;
-	join(view, other);
+	view_reach(view, other->nr);
+	if (other->nr)
+		memcpy(view->times, other->times, other->nr * sizeof(*view->times));
 }
 
 /* ---- Real memory ------------------------------------------------------------------------------- */

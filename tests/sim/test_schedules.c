@@ -57,6 +57,33 @@ static void test_claims_against_borrowers(void **state)
 		      NULL, 1500);
 }
 
+/* Nobody pins anything and there is room: a claim of a whole area can't fail, whatever is cached,
+ * freed or allocated meanwhile. */
+static void test_claims_that_must_succeed(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 3,
+					      .nr_ops = 30,
+					      .movable = true,
+					      .nr_claims = 4,
+					      .must_succeed = true,
+					      .prefilled = true },
+		      NULL, 2000);
+}
+
+/* The same where the lists of the CPUs are used for the first time while they are drained. */
+static void test_claims_against_first_uses(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 4,
+					      .nr_ops = 3,
+					      .movable = true,
+					      .nr_claims = 1,
+					      .must_succeed = true,
+					      .prefilled = true },
+		      NULL, 4000);
+}
+
 static void test_claims_of_ranges_and_areas(void **state)
 {
 	(void)state;
@@ -122,6 +149,8 @@ int main(void)
 		cmocka_unit_test(test_lists_of_changing_cpus),
 		cmocka_unit_test(test_lists_when_memory_is_short),
 		cmocka_unit_test(test_claims_against_borrowers),
+		cmocka_unit_test(test_claims_that_must_succeed),
+		cmocka_unit_test(test_claims_against_first_uses),
 		cmocka_unit_test(test_claims_of_ranges_and_areas),
 		cmocka_unit_test(test_migration_against_frees_and_pins),
 		cmocka_unit_test(test_migration_when_memory_is_short),

@@ -59,6 +59,8 @@ struct world_params {
 	unsigned nr_claims;   /* a claimer of areas; */
 	unsigned nr_ranges;   /* one of ranges; claims of each */
 	uint64_t deadline_ns; /* of a claim, from its start; 0: none */
+	bool must_succeed;    /* claims are of a whole area, and none may fail */
+	bool prefilled;       /* workers begin with pages that nobody's list has seen */
 	unsigned ballast;     /* frames that nobody else gets */
 };
 
@@ -192,13 +194,13 @@ static inline void verify_run(struct worker *k, unsigned slot)
 {
 	struct run *run = &k->runs[slot];
 
-	if (run->movable && !run->pinned)
+	if (run->movable)
 		berth_lock(&k->w->lock);
 	for (uint32_t i = 0; i < run->nr_pages; i++)
 		require(k->w, *content_of(k->w, where(k, slot, i)) == run->value + i,
 			"a page's contents are wrong", *content_of(k->w, where(k, slot, i)),
 			run->value + i);
-	if (run->movable && !run->pinned)
+	if (run->movable)
 		berth_unlock(&k->w->lock);
 }
 
@@ -259,6 +261,22 @@ static inline void worker_pin(struct worker *k, unsigned slot)
 	run->pinned = true;
 }
 
+/* Freed by its owner first, the page comes back with the last pin. */
+static inline void worker_free_pinned(struct worker *k, unsigned slot)
+{
+	struct world *w = k->w;
+	berth_pfn_t pfn = where(k, slot, 0);
+
+	berth_lock(&w->lock);
+	w->table[first_page(k, slot)] = BERTH_PFN_NONE;
+	require_ret(w, "a free of a pinned page", berth_free_pages(w->zone, pfn), 0);
+	berth_unlock(&w->lock);
+	berth_sim_yield(w->sim);
+	leave_frames(w, pfn, 1);
+	require_ret(w, "the last unpin", berth_page_unpin(w->zone, pfn), 0);
+	k->runs[slot].nr_pages = 0;
+}
+
 static inline void worker_free(struct worker *k, unsigned slot)
 {
 	struct world *w = k->w;
@@ -266,6 +284,10 @@ static inline void worker_free(struct worker *k, unsigned slot)
 	uint64_t page = first_page(k, slot);
 
 	verify_run(k, slot);
+	if (run->pinned && run->nr_pages == 1 && below(&k->random, 2)) {
+		worker_free_pinned(k, slot);
+		return;
+	}
 	if (run->pinned)
 		worker_unpin(k, slot);
 	if (!run->movable) {
@@ -297,10 +319,9 @@ static inline void worker_step(struct worker *k)
 
 	if (!run->nr_pages)
 		worker_alloc(k, slot);
-	else if (run->pinned)
+	else if (run->pinned && below(&k->random, 2))
 		worker_unpin(k, slot);
-	else if (k->w->params.pins && run->movable && run->nr_pages == 1 &&
-		 below(&k->random, 3) == 0)
+	else if (!run->pinned && k->w->params.pins && run->movable && below(&k->random, 3) == 0)
 		worker_pin(k, slot);
 	else
 		worker_free(k, slot);
@@ -363,15 +384,22 @@ static inline void claimer_main(void *arg)
 	for (unsigned i = 0; i < k->nr_ops; i++) {
 		struct berth_cma *area = w->areas[below(&k->random, 2)];
 		struct berth_claim_params params = claim_params(k, 1 + below(&k->random, 32));
+		struct berth_claim_params whole = { .nr_pages = AREA_PAGES };
 		berth_pfn_t pfn;
-		int ret = berth_cma_alloc(area, &params, &pfn, NULL);
+		int ret;
 
+		if (w->params.must_succeed) {
+			area = w->areas[0];
+			params = whole;
+		}
+		ret = berth_cma_alloc(area, &params, &pfn, NULL);
 		if (ret == 0) {
 			claimed(w, pfn, params.nr_pages);
 			ret = berth_cma_release(area, pfn, params.nr_pages);
 			require_ret(w, "a release", ret, 0);
 		} else {
-			require(w, may_fail_with(ret), "a claim", (uint64_t)(int64_t)ret, 0);
+			require(w, may_fail_with(ret) && !w->params.must_succeed, "a claim",
+				(uint64_t)(int64_t)ret, 0);
 		}
 	}
 }
@@ -478,6 +506,10 @@ static inline void world_begin(struct world *w, uint64_t seed)
 	take_ballast(w);
 	for (unsigned i = 0; i < w->params.nr_workers; i++)
 		(void)add_task(w, &w->workers[i], i, w->params.nr_ops, &random, worker_main);
+	if (w->params.prefilled)
+		for (unsigned slot = 0; slot < SLOTS; slot++)
+			for (unsigned i = 0; i < w->params.nr_workers; i++)
+				worker_alloc(&w->workers[i], slot);
 	(void)add_task(w, &w->claimers[0], 0, w->params.nr_drains, &random, drainer_main);
 	(void)add_task(w, &w->claimers[1], 1, w->params.nr_claims, &random, claimer_main);
 	(void)add_task(w, &w->claimers[2], 2, w->params.nr_ranges, &random, range_claimer_main);
