@@ -8,7 +8,7 @@
 #   gcc      with debug checks under gcc: all suites
 #   clang    the same under clang: unit, model, sim, threads, linux, examples
 #   fuzz     libFuzzer targets with the sanitizers, for 10 s
-#   asan     address and undefined-behaviour sanitizers: unit, model, linux
+#   asan     address and undefined-behaviour sanitizers: unit, model, sim, linux
 #   tsan     thread sanitizer: threads
 #
 # Without arguments all stages run, the cheap ones first. Every case of a test, every gate and every
@@ -220,7 +220,7 @@ stage_fuzz()
 
 stage_asan()
 {
-	sanitized build-asan address,undefined unit model linux
+	sanitized build-asan address,undefined unit model sim linux
 }
 
 stage_tsan()

@@ -69,7 +69,7 @@ def assertion_lines(path):
 
 def main(build, source):
     lines, branches = read(build, source)
-    total = collections.Counter()
+    total, everything = collections.Counter(), collections.Counter()
     missing = []
     print(f"{'file':32} {'lines':>17} {'branches':>17}")
     for name in sorted(lines):
@@ -78,6 +78,10 @@ def main(build, source):
             texts = text.read().splitlines()
         here = collections.Counter()
         for number, count in sorted(lines[name].items()):
+            everything["lines"] += 1
+            everything["run"] += count > 0
+            everything["branches"] += len(branches[name].get(number, []))
+            everything["taken"] += sum(map(bool, branches[name].get(number, [])))
             if number not in left_out:
                 here["lines"] += 1
                 here["run"] += count > 0
@@ -91,6 +95,7 @@ def main(build, source):
         total += here
         report(name, here)
     report("all", total)
+    report("all, assertions included", everything)
     print("\n" + "\n".join(missing))
 
 

@@ -26,6 +26,18 @@
 
 #include "port/sim/sim.h"
 
+/* Address sanitizer makes changing stacks slow. */
+#ifdef __has_feature
+#define TEST_HAS_FEATURE(x) __has_feature(x)
+#else
+#define TEST_HAS_FEATURE(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || TEST_HAS_FEATURE(address_sanitizer)
+#define SEEDS_DIVISOR 10u
+#else
+#define SEEDS_DIVISOR 1u
+#endif
+
 #define ZONE_PAGES 256u
 #define ZONE_START 0x1000u
 #define AREA_PAGES 64u
@@ -611,6 +623,7 @@ static inline uint64_t nr_seeds(uint64_t asked)
 {
 	const char *percent = getenv("BERTH_SIM_SEEDS");
 
+	asked /= SEEDS_DIVISOR;
 	return percent ? asked * strtoull(percent, NULL, 0) / 100 : asked;
 }
 
