@@ -57,7 +57,7 @@ mutant no-drain-flag $pcp 's/atomic_fetch_or_explicit\(&pcp->gate, BERTH_PCP_DRA
 mutant relaxed-wait $pcp '/wait_until_outside\(struct/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
 mutant relaxed-reopen $pcp '/~BERTH_PCP_DRAIN/,/;/ s/memory_order_release/memory_order_relaxed/'
 mutant no-drain-lock $pcp 's/^\t\t\tberth_(un)?lock\(&pcp->drain_lock\);//'
-mutant one-round $pcp 's/^\t\tused = atomic_load\(&zone->nr_pcps_used\);/\t\tbreak;/'
+# (Without its second round a drain still holds: a slot's first use is fenced on both sides.)
 mutant drain-unlocked $pcp '/^static void drain_one/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 # The owner's side
 mutant relaxed-leave $fast '/berth__pcp_leave/,/^}/ s/memory_order_release/memory_order_relaxed/'

@@ -174,11 +174,26 @@ static inline void world_move(struct world *w, struct berth_move *m)
 	berth_move_arrived(w->zone, m);
 }
 
+/* pcp.I2: after a claim's drain no frame that it isolates is in a list, and none comes there. */
+static inline void check_isolated(struct world *w)
+{
+	berth_pfn_t head;
+	unsigned order;
+
+	for (berth_pfn_t pfn = ZONE_START; pfn < ZONE_START + AREA_PAGES; pfn++)
+		require(w,
+			berth_pageblock_migratetype(w->zone, pfn) != BERTH_ISOLATE ||
+				berth_frame_state(w->zone, pfn, &head, &order) != 'p',
+			"pcp.I2 a frame of an isolated pageblock is cached", pfn, 0);
+}
+
 static inline void world_migrate(void *ctx, struct berth_move *moves, unsigned nr_moves)
 {
 	struct world *w = ctx;
 
 	berth_lock(&w->lock);
+	if (w->params.must_succeed)
+		check_isolated(w);
 	for (unsigned i = 0; i < nr_moves; i++)
 		world_move(w, &moves[i]);
 	berth_unlock(&w->lock);
