@@ -42,6 +42,7 @@ enum berth_frame_kind {
 	BERTH_FRAME_PCP,      /* one frame in a per-CPU list */
 	BERTH_FRAME_USED,     /* allocated */
 	BERTH_FRAME_CLAIMED,  /* taken by a claim */
+	BERTH_FRAME_RESERVED, /* there, but not managed: in use since before the zone */
 };
 
 /*
@@ -120,7 +121,8 @@ struct berth_pageblock {
 	_Atomic uint8_t skip; /* a: likewise: compaction's hint, see struct berth_compact_state */
 	uint16_t home_set;    /* Z: the set it returns to when it isn't isolated */
 	uint16_t bucket;      /* Z: 1 + the bucket's number in the set, 0: in none */
-	uint32_t nr_managed;  /* c */
+	_Atomic uint32_t nr_managed; /* a: under Z; grows when reserved frames are freed */
+	uint32_t nr_reserved;        /* Z */
 	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
 	_Atomic uint32_t nr_claimed; /* a: likewise */
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */
@@ -212,6 +214,7 @@ struct berth_zone {
 	_Alignas(64) berth_lock_t lock;
 	unsigned nr_areas, nr_owners; /* Z; owners[0] is nobody */
 	uint64_t nr_managed;          /* Z */
+	uint64_t nr_reserved;         /* Z: present - managed */
 	uint64_t nr_claimed;          /* Z */
 	struct berth_compact_state compact;
 	_Atomic uint32_t nr_pcps_used; /* a: slots below this may hold frames */
@@ -322,7 +325,7 @@ static inline unsigned berth__largest_order(berth_idx_t idx, berth_idx_t end, un
 
 /* ---- frames/frame.c: blocks and references ----------------------------------------------------- */
 
-/* Head of the block that holds idx, or BERTH_IDX_NONE when it isn't managed. O(max_order). Z, or
+/* Head of the block that holds idx, or BERTH_IDX_NONE when it is in none. O(max_order). Z, or
  * the caller knows that the block can't change. */
 berth_idx_t berth__head(const struct berth_zone *zone, berth_idx_t idx);
 /* Takes the count of a USED head from 1 to 0 / back. */
@@ -393,6 +396,19 @@ unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order,
  * at all. *from is the set it came from. The block is untagged. Z. */
 berth_idx_t berth__rmqueue_locked(struct berth_zone *zone, unsigned order, unsigned gfp,
 				  unsigned *from);
+
+/* ---- frames/hand_over.c, frames/memblock.c --------------------------------------------------------- */
+
+/* True when no frame of [start, end) is managed or reserved. O(pageblocks), O(frames) in those that
+ * have some already. Z. */
+bool berth__untouched_locked(const struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
+
+struct berth_memblock;
+/* True when one of memblock's own arrays lies in the bytes [base, end). */
+bool berth__memblock_in_use(const struct berth_memblock *memblock, uint64_t base, uint64_t end);
+/* Freeing [base, end) in two steps: the first may fail with -ENOMEM, the second can't. */
+int berth__memblock_prepare_free(struct berth_memblock *memblock, uint64_t base, uint64_t end);
+void berth__memblock_free_prepared(struct berth_memblock *memblock, uint64_t base, uint64_t end);
 
 /* ---- frames/pcp.c -------------------------------------------------------------------------------- */
 
