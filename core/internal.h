@@ -102,7 +102,8 @@ static inline unsigned berth__tag_owner(uint32_t tag)
  * largest free block. So an allocation finds the fullest pageblock that can serve it by two bit scans,
  * and what is nearly free is left alone until it is free.
  */
-#define BERTH_DENSITIES 8u /* eighths of a pageblock that are free; 0: nearly full */
+#define BERTH_DENSITIES 8u    /* eighths of a pageblock that are free; 0: nearly full */
+#define BERTH_NEARLY_FREE 32u /* a pageblock with at most this part in use: it's a pity to wait */
 
 struct berth_free_list {
 	uint32_t head; /* Z: orders of a pageblock and more; see berth__heads() for the others */

@@ -122,8 +122,11 @@ void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pag
 		order = 31 - (unsigned)__builtin_clz(pageblock->nonempty);
 		bucket = 1 + density * zone->pageblock_order + order;
 	}
-	if (BERTH_LIKELY(bucket == pageblock->bucket))
+	if (BERTH_LIKELY(bucket == pageblock->bucket)) {
+		if (density == BERTH_DENSITIES - 1)
+			berth__pageblock_route_locked(zone, pageblock);
 		return;
+	}
 	if (pageblock->bucket)
 		leave_bucket(zone, pageblock);
 	if (bucket)

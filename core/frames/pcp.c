@@ -152,15 +152,30 @@ static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned 
 }
 
 /*
- * What freeing these frames will touch: their buddies, and the blocks they will stand before in their
- * pageblocks' lists. Scattered frames are cold, and this way they come all at the same time. Z.
+ * What freeing these frames will touch: their buddies, and those that the buddies will be unlinked
+ * from. Scattered frames are cold, and this way they are fetched side by side. Z.
  */
 static void prefetch_locked(const struct berth_zone *zone, const berth_idx_t *stack, uint32_t nr)
 {
+	const struct berth_frame *frames = zone->frames;
+
 	for (uint32_t i = 0; i < nr; i++) {
-		__builtin_prefetch(&zone->frames[stack[i] ^ 1], 1);
-		if (berth__pageblock(zone, stack[i])->nonempty & 1)
-			__builtin_prefetch(&zone->frames[*berth__heads(zone, stack[i])], 1);
+		__builtin_prefetch(&frames[stack[i] ^ 1], 1);
+		__builtin_prefetch(&frames[(stack[i] & ~1u) ^ 2], 1);
+	}
+	for (uint32_t i = 0; i < nr; i++) {
+		for (unsigned order = 0; order < 2; order++) {
+			berth_idx_t idx = (stack[i] & ~(berth_idx_t)order) ^ berth__pages(order);
+			const struct berth_frame *buddy = &frames[idx];
+
+			if (idx >= zone->end ||
+			    berth__tag(buddy) != BERTH_TAG(BERTH_FRAME_FREE, order))
+				continue;
+			if (buddy->prev != BERTH_IDX_NONE)
+				__builtin_prefetch(&frames[buddy->prev], 1);
+			if (buddy->next != BERTH_IDX_NONE)
+				__builtin_prefetch(&frames[buddy->next], 1);
+		}
 	}
 }
 
