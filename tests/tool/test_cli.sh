@@ -212,4 +212,34 @@ done
 berth bench pages --order 0 --pattern bulk --threads 1
 if [ $status -eq 0 ] && [ -s out ]; then pass; else miss "bench pages for people" "status $status"; fi
 
+berth bench frag --memory 64M --ops 200000 --json
+[ $status -eq 0 ] || miss "bench frag" "status $status"
+check "bench frag --json" out "
+need([line['start'] for line in lines] == ['packed', 'random'], 'not both cases')
+for line in lines:
+    fields(line, 'bench start live_percent ops batch start_blocks free_blocks ideal_blocks percent ns memory_bytes seed')
+    number(line, 'ns')
+    need(line['bench'] == 'frag' and line['ideal_blocks'] > 0, 'wrong parameters')
+    need(line['free_blocks'] >= line['ideal_blocks'] - 1, 'blocks are lost')
+"
+berth bench frag --start random --live 30 --batch 500 --memory 64M
+if [ $status -eq 0 ] && [ -s out ]; then pass; else miss "bench frag for people" "status $status"; fi
+
+for pinned in 0 20; do
+	berth bench compact --memory 64M --pinned $pinned --json
+	[ $status -eq 0 ] || miss "bench compact --pinned $pinned" "status $status"
+	check "bench compact --pinned $pinned --json" out "
+need(len(lines) == 1, 'not one JSON object')
+fields(lines[0], 'bench live_percent pinned start_blocks free_blocks ideal_blocks percent moved_pages least_pages moved_factor total_ms ns_per_page order9_us memory_bytes seed')
+need($pinned or (lines[0]['percent'] >= 98 and lines[0]['moved_factor'] <= 1.1), 'not compacted')
+"
+done
+berth bench compact --memory 64M
+if [ $status -eq 0 ] && [ -s out ]; then pass; else miss "bench compact for people" "status $status"; fi
+for args in "frag --start sideways" "frag --live 100" "frag --memory 1M" "compact --live 0" "compact now"; do
+	# shellcheck disable=SC2086
+	berth bench $args
+	if [ $status -eq 2 ] && [ -s err ]; then pass; else miss "bench $args" "status $status"; fi
+done
+
 finish
