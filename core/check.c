@@ -10,7 +10,7 @@
 struct checker {
 	const struct berth_zone *zone;
 	struct berth_violation *violation;
-	uint64_t free, used, claimed, pcp, unmanaged, pinned;
+	uint64_t free, used, claimed, pcp, unmanaged, pinned, highatomic;
 };
 
 static bool violated(struct checker *checker, const char *what, uint64_t where, uint64_t value,
@@ -119,6 +119,8 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	EXPECT("frame.I3 nr_pinned", berth__pfn(zone, first), atomic_load(&pageblock->nr_pinned),
 	       pinned);
 	EXPECT("nr_managed", berth__pfn(zone, first), pageblock->nr_managed, managed);
+	if (pageblock->home_set == BERTH_HIGHATOMIC)
+		checker->highatomic += size;
 	EXPECT("isolate.I1 isolated, but no claim runs", berth__pfn(zone, first),
 	       berth__pageblock_set(pageblock), pageblock->home_set);
 	return true;
@@ -179,6 +181,27 @@ static bool check_list(struct checker *checker, unsigned set, unsigned order, ui
 	}
 	EXPECT("buddy.I1 count of the list of order", order, blocks, list->nr_blocks);
 	*frames += (uint64_t)blocks << order;
+	return true;
+}
+
+static bool check_free_counters(struct checker *checker)
+{
+	struct berth_zone *zone = (struct berth_zone *)checker->zone;
+	uint64_t cma = 0, unlent = 0;
+
+	for (unsigned i = 0; i < zone->nr_areas; i++) {
+		uint64_t free = zone->sets[zone->areas[i].set].nr_free;
+
+		cma += free;
+		unlent += zone->areas[i].lend == BERTH_LEND_OFF ? free : 0;
+	}
+	EXPECT("pageblock.I3 nr_free of the zone", 0, atomic_load(&zone->nr_free), checker->free);
+	EXPECT("pageblock.I3 nr_free_cma", 0, atomic_load(&zone->nr_free_cma), cma);
+	EXPECT("pageblock.I3 nr_free_unlent", 0, atomic_load(&zone->nr_free_unlent), unlent);
+	EXPECT("pageblock.I3 nr_free_highatomic", 0, atomic_load(&zone->nr_free_highatomic),
+	       zone->sets[BERTH_HIGHATOMIC].nr_free);
+	EXPECT("pageblock.I3 nr_highatomic", 0, atomic_load(&zone->nr_highatomic),
+	       checker->highatomic);
 	return true;
 }
 
@@ -286,7 +309,8 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	struct checker state = { .zone = zone, .violation = violation ? violation : &ignored };
 	struct checker *checker = &state;
 
-	if (!check_frames(checker) || !check_lists(checker) || !check_pcps(checker))
+	if (!check_frames(checker) || !check_lists(checker) || !check_free_counters(checker) ||
+	    !check_pcps(checker))
 		return false;
 	for (unsigned i = 0; i < zone->nr_areas; i++)
 		if (!check_area(checker, &zone->areas[i]))

@@ -158,6 +158,15 @@ struct berth_owner {
 	void *ctx;                         /* c */
 };
 
+/* What an allocation must leave in the zone: frames/watermark.c. Written by whoever tunes, but for the
+ * boost, which grows under Z; read without a lock. */
+struct berth_zone_marks {
+	_Atomic uint64_t mark[BERTH_NR_MARKS];                /* a */
+	_Atomic uint64_t boost;                               /* a: on top of each mark */
+	_Atomic uint64_t lowmem_reserve[BERTH_NR_ZONE_KINDS]; /* a: against requests for that kind */
+	_Atomic uint32_t boost_factor;                        /* a */
+};
+
 struct berth_zone {
 	const char *name;                                                  /* c */
 	const struct berth_port_ops *port;                                 /* c */
@@ -180,9 +189,14 @@ struct berth_zone {
 	struct berth_owner *owners;    /* c */
 
 	_Alignas(64) berth_lock_t lock;
-	unsigned nr_areas, nr_owners;  /* Z; owners[0] is nobody */
-	uint64_t nr_managed;           /* Z */
-	uint64_t nr_claimed;           /* Z */
+	unsigned nr_areas, nr_owners; /* Z; owners[0] is nobody */
+	uint64_t nr_managed;          /* Z */
+	uint64_t nr_claimed;          /* Z */
+	/* a, written under Z: frames in buddy lists, but for what is isolated; of those the frames of
+	 * areas, of areas that never lend, and of HIGHATOMIC pageblocks. */
+	_Atomic uint64_t nr_free, nr_free_cma, nr_free_unlent, nr_free_highatomic;
+	_Atomic uint64_t nr_highatomic; /* a, written under Z: frames of HIGHATOMIC pageblocks */
+	struct berth_zone_marks marks;
 	_Atomic uint32_t nr_pcps_used; /* a: slots below this may hold frames */
 	_Atomic uint64_t moved_pages, failed_moves, drains, pinned_blocks; /* a */
 };
@@ -292,6 +306,9 @@ void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, ber
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
 /* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists. Z. */
 void berth__pageblock_set_locked(struct berth_pageblock *pageblock, unsigned set);
+/* The same for good: where the pageblock belongs from now on. Z. */
+void berth__pageblock_home_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
+				  unsigned set);
 
 /* ---- frames/buddy.c ------------------------------------------------------------------------------ */
 
@@ -322,6 +339,11 @@ unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order,
  * at all. *from is the set it came from. The block is untagged. Z. */
 berth_idx_t berth__rmqueue_locked(struct berth_zone *zone, unsigned order, unsigned gfp,
 				  unsigned *from);
+
+/* ---- frames/watermark.c -------------------------------------------------------------------------- */
+
+/* Raises the marks by a pageblock, since a request had to take another type's; false: not here. Z. */
+bool berth__boost_locked(struct berth_zone *zone);
 
 /* ---- frames/pcp.c -------------------------------------------------------------------------------- */
 

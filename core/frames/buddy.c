@@ -67,8 +67,7 @@ static unsigned give_up_type(struct berth_zone *zone, berth_idx_t idx, unsigned 
 	if (set != BERTH_UNMOVABLE && set != BERTH_RECLAIMABLE)
 		return set;
 	berth__account_free_locked(zone, idx, size, -1);
-	pageblock->home_set = BERTH_MOVABLE;
-	berth__pageblock_set_locked(pageblock, BERTH_MOVABLE);
+	berth__pageblock_home_locked(zone, pageblock, BERTH_MOVABLE);
 	berth__account_free_locked(zone, idx, size, 1);
 	return BERTH_MOVABLE;
 }

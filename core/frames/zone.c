@@ -283,8 +283,7 @@ static berth_idx_t steal(struct berth_zone *zone, unsigned want, unsigned victim
 		zone, victim, order > zone->pageblock_order ? order : zone->pageblock_order);
 	for (berth_idx_t i = 0; i < berth__pages(order) || i == 0;
 	     i += berth__pages(zone->pageblock_order)) {
-		berth__pageblock(zone, idx + i)->home_set = (uint16_t)want;
-		berth__pageblock_set_locked(berth__pageblock(zone, idx + i), want);
+		berth__pageblock_home_locked(zone, berth__pageblock(zone, idx + i), want);
 	}
 	*from = want;
 	if (order < zone->pageblock_order)
