@@ -335,10 +335,26 @@ berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head,
  * foreign type; BERTH_SET_NONE: none has one. Z. */
 unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp);
 
+/* ---- frames/fallback.c --------------------------------------------------------------------------- */
+
+static inline unsigned berth__wanted_type(unsigned gfp)
+{
+	return gfp & BERTH_GFP_MOVABLE     ? BERTH_MOVABLE :
+	       gfp & BERTH_GFP_RECLAIMABLE ? BERTH_RECLAIMABLE :
+					     BERTH_UNMOVABLE;
+}
+
 /* A block by that policy, and from a foreign type when nothing else is left. BERTH_IDX_NONE: nothing
  * at all. *from is the set it came from. The block is untagged. Z. */
 berth_idx_t berth__rmqueue_locked(struct berth_zone *zone, unsigned order, unsigned gfp,
 				  unsigned *from);
+
+/* After an urgent block of this order was allocated: its pageblock is reserved for such from now on,
+ * if the reserve isn't full. Without locks. */
+void berth__reserve_highatomic(struct berth_zone *zone, berth_idx_t idx, unsigned order);
+/* Gives a pageblock of the reserve back, to the type that gfp wants; the last one only as the last
+ * resort. False: there is none with free memory. */
+bool berth__unreserve_highatomic(struct berth_zone *zone, unsigned gfp, bool last_resort);
 
 /* ---- frames/watermark.c -------------------------------------------------------------------------- */
 
@@ -397,6 +413,16 @@ void berth__unisolate_range(struct berth_zone *zone, berth_idx_t start, berth_id
  */
 int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsigned nr_moves,
 			 struct berth_claim_report *report, const struct berth_move **busy);
+
+/* ---- alloc/page_alloc.c -------------------------------------------------------------------------- */
+
+/* What no caller can ask for: berth__rmqueue_locked() tries the HIGHATOMIC reserve first, or at last. */
+#define BERTH_GFP_RESERVE_FIRST (1u << 30)
+#define BERTH_GFP_RESERVE_LAST (1u << 31)
+
+/* A block from the zone as it is: no watermark, nobody's list is drained. Tagged; or BERTH_IDX_NONE. */
+berth_idx_t berth__alloc_once(struct berth_zone *zone, unsigned order, unsigned gfp, uint32_t tag,
+			      uint64_t cookie);
 
 /* ---- alloc/contig.c ------------------------------------------------------------------------------- */
 

@@ -148,7 +148,7 @@ static bool has_block_locked(const struct berth_zone *zone, unsigned order, unsi
 	for (unsigned set = 0; set < BERTH_HIGHATOMIC; set++)
 		if (zone->sets[set].nonempty >> order)
 			return true;
-	if ((flags & (BERTH_ALLOC_HIGHATOMIC | BERTH_ALLOC_OOM)) &&
+	if ((flags & (BERTH_ALLOC_HIGHATOMIC | BERTH_ALLOC_OOM | BERTH_ALLOC_NO_WATERMARKS)) &&
 	    zone->sets[BERTH_HIGHATOMIC].nonempty >> order)
 		return true;
 	for (unsigned i = 0; (flags & BERTH_ALLOC_CMA) && i < zone->nr_areas; i++)

@@ -139,6 +139,19 @@ enum berth_gfp {
 	BERTH_GFP_NO_CMA = 1u << 2,      /* not from CMA areas (a long-term pin will follow); a move
 					  * of the unpinned block may still bring it there */
 	BERTH_GFP_CMA_LAST = 1u << 3,    /* from CMA areas only when no other movable memory is */
+	BERTH_GFP_ZERO = 1u << 4,        /* cleared by the port's zero(), which must be there */
+	/* The others are for allocations from nodes (nodes.h); a zone alone refuses them. */
+	BERTH_GFP_HIGH = 1u << 5,       /* urgent: may use half of what min reserves */
+	BERTH_GFP_NO_RECLAIM = 1u << 6, /* the caller can't wait: nothing is reclaimed for it */
+	BERTH_GFP_ATOMIC = BERTH_GFP_HIGH | BERTH_GFP_NO_RECLAIM,
+	BERTH_GFP_MEMALLOC = 1u << 7,   /* frees more than it takes: no watermarks, no reclaim */
+	BERTH_GFP_OOM_VICTIM = 1u << 8, /* about to end: may use half of min */
+	BERTH_GFP_NORETRY = 1u << 9,    /* fails after one try to reclaim, and no OOM */
+	BERTH_GFP_MAYFAIL = 1u << 10,   /* tries hard, whatever the order, but no OOM */
+	BERTH_GFP_NOFAIL = 1u << 11,    /* waits for memory, some seconds at most */
+	BERTH_GFP_THISNODE = 1u << 12,  /* no other node's memory */
+	BERTH_GFP_DMA = 1u << 13,       /* from DMA zones only */
+	BERTH_GFP_DMA32 = 1u << 14,     /* from DMA32 zones and below */
 };
 
 /*
