@@ -15,15 +15,20 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sched.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "runtime/heap.h"
+#include "runtime/quarantine.h"
 #include "runtime/server.h"
+#include "runtime/untreated.h"
 #include "runtime/view.h"
 
 #define SAMPLE_NS 10000000ull /* 10 ms */
+#define LOOK_NS 50000000ull   /* whether the program still runs */
 #define MOMENT_NS 50000000ull /* at first; doubles when the timeline is full */
 
 static struct {
@@ -31,6 +36,13 @@ static struct {
 	struct berth_run_record *record;
 	struct berth_run_process *process;
 	uint64_t moment_every_ns, next_moment_ns;
+	_Atomic bool stop; /* the threads are to end */
+	bool quarantine;
+	struct own_thread {
+		pthread_t thread;
+		_Atomic int tid;
+	} threads[2];
+	unsigned nr_threads;
 } control;
 
 static uint64_t clock_ns(clockid_t clock)
@@ -178,6 +190,26 @@ static uint64_t resident_bytes(uint64_t heap_in_pool)
 	return heap_in_pool + (status_kb(text, "RssAnon:") + status_kb(text, "RssFile:")) * 1024;
 }
 
+/*
+ * None of the program's threads is left. A process ends with its last thread, and that must not be one of ours: a
+ * program may end by the exit of each of its threads (pthread_exit in main).
+ */
+static bool is_alone(void)
+{
+	char text[1024];
+	ssize_t length = -1;
+	const char *state;
+
+	if (berth__view_is_at_hand(&status))
+		length = pread(status.fd, text, sizeof(text) - 1, 0);
+	if (length <= 0 || berth__untreated(BERTH_TREAT_LAST_THREAD))
+		return false;
+	text[length] = 0;
+	state = strstr(text, "State:\t"); /* the first thread's */
+	return state && state[7] == 'Z' &&
+	       status_kb(text, "Threads:") <= 1 + atomic_load(&berth__fork_hooks.own_threads);
+}
+
 /* Keeps every second moment, so that the timeline never fills up. */
 static void thin_out(struct berth_run_process *process)
 {
@@ -242,21 +274,25 @@ static void sample(uint64_t now, bool with_moments)
 /* ---- The threads ------------------------------------------------------------------------------------------------------ */
 
 static void *shuffle(void *unused);
-static int start_detached(void *(*body)(void *));
-
 static void *run(void *unused)
 {
-	uint64_t next_sample = 0;
+	uint64_t next_sample = 0, next_look = 0;
 
 	prctl(PR_SET_NAME, "berth-control");
-	if (control.record->stress)
-		(void)start_detached(shuffle); /* refused, the report says that nothing was moved */
-	for (;;) {
+	atomic_store(&control.threads[0].tid, (int)syscall(SYS_gettid));
+	while (!atomic_load(&control.stop)) {
 		uint64_t now = clock_ns(CLOCK_MONOTONIC);
 
 		if (now >= next_sample) {
 			sample(now, true);
 			next_sample = now + SAMPLE_NS;
+		}
+		if (now >= next_look) {
+			if (is_alone()) { /* our threads end as the program's have: the last one by exit() */
+				atomic_store(&control.stop, true);
+				berth__pusher_stop();
+			}
+			next_look = now + LOOK_NS;
 		}
 		berth__server_round(next_sample);
 	}
@@ -268,8 +304,12 @@ static void *shuffle(void *unused)
 	uint64_t cursor = 0;
 
 	prctl(PR_SET_NAME, "berth-stress");
-	for (;;) {
-		int64_t moved = berth__pool_shuffle(control.pool, &cursor);
+	atomic_store(&control.threads[1].tid, (int)syscall(SYS_gettid));
+	while (!atomic_load(&control.stop)) {
+		int64_t moved = control.quarantine ?
+					berth__quarantine_turn(control.pool, &cursor,
+							       &control.process->late_writes) :
+					berth__pool_shuffle(control.pool, &cursor);
 		struct timespec pause = { .tv_nsec = 20000 };
 
 		if (moved > 0)
@@ -280,18 +320,54 @@ static void *shuffle(void *unused)
 	return unused;
 }
 
-static int start_detached(void *(*body)(void *))
+static int start_one(void *(*body)(void *))
 {
-	pthread_t thread;
-	int error = berth__start_thread(body, &thread);
+	struct own_thread *one = &control.threads[control.nr_threads];
+	int error;
 
-	if (!error)
-		pthread_detach(thread);
+	atomic_store(&one->tid, 0);
+	error = berth__start_thread(body, &one->thread);
+	control.nr_threads += !error;
 	return error;
 }
 
+static int start_threads(void)
+{
+	int error;
+
+	atomic_store(&control.stop, false);
+	error = start_one(run);
+	if (!error && control.record->stress)
+		error = start_one(shuffle);
+	return error;
+}
+
+/* A thread that has been joined is still in the process for a moment, as far as the kernel is concerned. */
+void berth__thread_gone(int tid)
+{
+	while (tid && syscall(SYS_tgkill, getpid(), tid, 0) == 0)
+		sched_yield();
+}
+
+void berth__control_stop(void)
+{
+	atomic_store(&control.stop, true);
+	while (control.nr_threads) {
+		struct own_thread *one = &control.threads[--control.nr_threads];
+
+		pthread_join(one->thread, NULL);
+		berth__thread_gone(atomic_load(&one->tid));
+		berth__fork_hooks.own_threads--;
+	}
+}
+
+int berth__control_resume(void)
+{
+	return control.pool ? start_threads() : 0;
+}
+
 int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *record,
-			 struct berth_run_process *process, bool own_thread)
+			 struct berth_run_process *process)
 {
 	const struct berth_server_params served = {
 		.pool = pool,
@@ -309,8 +385,12 @@ int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *
 	sample(clock_ns(CLOCK_MONOTONIC), true);
 	/* Refused, `serving` says why: the program runs on, without claims. */
 	refused = berth__server_start(&served);
-	error = own_thread ? 0 : start_detached(run);
-	if (error && !refused) {
+	control.nr_threads = 0;
+	/* Children aren't watched: their pools are others, and most end soon. */
+	control.quarantine = record->quarantine && record->stress && getpid() == record->root_pid &&
+			     berth__quarantine_start(pool, record->poison) == 0;
+	error = start_threads();
+	if (error && !control.nr_threads && !refused) {
 		berth__server_stop();
 		berth__server_forget();
 		serving(error, "the system refused a thread");
@@ -318,14 +398,10 @@ int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *
 	return error;
 }
 
-void berth__control_run(void)
-{
-	run(NULL);
-}
-
 void berth__control_forget(void)
 {
 	control.pool = NULL;
+	control.nr_threads = 0;
 	berth__view_close(&status); /* the parent's */
 	berth__fork_hooks.own_threads = 0;
 }

@@ -9,16 +9,14 @@
 #include "runtime/internal.h"
 #include "runtime/run_record.h"
 
-/*
- * Gets all ready and starts the thread. -ENOMEM: the system refused it. With own_thread the caller is that
- * thread: it calls berth__control_run() next. For this is how to start while forks are kept away: a fork's
- * first handlers are the allocator's, which take its locks, and then wait for us; so a thread that keeps
- * forks away must not use malloc, and starting a thread does.
- */
+/* Starts the threads; not by one that keeps forks away, since that uses malloc. -ENOMEM: the system refused one. */
 int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *record,
-			 struct berth_run_process *process, bool own_thread);
-/* Doesn't return. */
-void berth__control_run(void);
+			 struct berth_run_process *process);
+/* Ends the threads, and returns when the kernel has forgotten them; starts them again. -ENOMEM. */
+void berth__control_stop(void);
+int berth__control_resume(void);
+/* Waits until the kernel has forgotten a thread that was joined. */
+void berth__thread_gone(int tid);
 /* In a forked child: the threads and the pool are the parent's. */
 void berth__control_forget(void);
 /* Brings the process's figures up to date once more. */

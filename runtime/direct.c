@@ -51,6 +51,8 @@
 static struct {
 	struct berth_space *_Atomic space; /* NULL: no gate */
 	_Atomic uint32_t changes;          /* counts berth__direct_opened() */
+	const char *_Atomic shut;          /* the gate is, for good */
+	_Atomic bool trusted;              /* no looks */
 	_Atomic bool rings_seen;  /* io_uring was used: a ring may outlive its descriptor */
 	_Atomic bool hidden_ring; /* one that has neither descriptor nor mapping */
 	/* Below: under the space's lock, or constant. */
@@ -293,9 +295,11 @@ static const char *may_move(void *unused)
 	uint64_t now = direct.port->now_ns(NULL), took;
 	uint32_t changes = atomic_load(&direct.changes);
 	bool changed = changes != direct.seen_changes;
-	const char *holder;
+	const char *holder = atomic_load(&direct.shut);
 
 	(void)unused;
+	if (holder || atomic_load(&direct.trusted))
+		return holder;
 	if (!changed && now < direct.valid_until_ns)
 		return direct.holder;
 	direct.seen_changes = changes;
@@ -332,20 +336,28 @@ void berth__direct_ring(bool hidden)
 
 bool berth__direct_gated(void)
 {
-	return atomic_load(&direct.space) != NULL;
+	return atomic_load(&direct.space) && !atomic_load(&direct.trusted);
 }
 
 void berth__direct_start(struct berth_pool_impl *pool, bool trust)
 {
-	if (trust || berth__untreated(BERTH_TREAT_DIRECT_IO))
-		return;
 	direct.port = &pool->port;
-	berth__view_open(&direct.table);
-	berth__view_open(&direct.maps);
-	berth__view_open(&direct.aio_nr);
+	atomic_store(&direct.trusted, trust || berth__untreated(BERTH_TREAT_DIRECT_IO));
+	atomic_store(&direct.shut, NULL);
+	if (!atomic_load(&direct.trusted)) {
+		berth__view_open(&direct.table);
+		berth__view_open(&direct.maps);
+		berth__view_open(&direct.aio_nr);
+	}
 	direct.valid_until_ns = direct.maps_until_ns = 0;
 	atomic_store(&direct.space, pool->space);
 	berth_space_set_gate(pool->space, may_move, NULL);
+}
+
+void berth__direct_shut(const char *why)
+{
+	atomic_store(&direct.shut, why);
+	berth__direct_opened();
 }
 
 void berth__direct_forget(void)

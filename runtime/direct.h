@@ -13,6 +13,8 @@
  * no such transfer touches the heap.
  */
 void berth__direct_start(struct berth_pool_impl *pool, bool trust);
+/* From now on nothing moves: `why` is the holder. */
+void berth__direct_shut(const char *why);
 /* In a forked child: everything is the parent's. */
 void berth__direct_forget(void);
 

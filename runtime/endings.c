@@ -198,8 +198,13 @@ EXPORT int execle(const char *path, const char *argument, ...)
 EXPORT pid_t fork(void)
 {
 	NEXT(fork);
-	if (berth__heap_pool())
+	if (berth__heap_pool()) {
+		int saved = errno;
+
+		berth__pusher_wait(); /* not in the handlers, where malloc's locks are held */
 		berth__pusher_ready(berth__heap_pool());
+		errno = saved;
+	}
 	return next();
 }
 

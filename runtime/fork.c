@@ -258,6 +258,9 @@ static void prepare(void)
 {
 	int saved = errno;
 
+	if (atomic_load(&berth__fork_hooks.left))
+		return;
+
 	pthread_mutex_lock(&fork_lock);
 	berth__pusher_settle(); /* one at a time */
 	if (berth__fork_hooks.prepare)
@@ -325,8 +328,11 @@ static bool wait_for_child(int *child_uffd, int *childs_end)
 static void parent(void)
 {
 	int saved = errno, child_uffd, childs_end;
-	bool push = wait_for_child(&child_uffd, &childs_end);
+	bool push;
 
+	if (atomic_load(&berth__fork_hooks.left))
+		return;
+	push = wait_for_child(&child_uffd, &childs_end);
 	restore_file_locks();
 	for (int i = MAX_POOLS - 1; i >= 0; i--) {
 		if (pools[i] && pools[i] == pushed && push)
@@ -359,6 +365,8 @@ static void child(void)
 	int saved = errno;
 	bool receives = false;
 
+	if (atomic_load(&berth__fork_hooks.left))
+		return;
 	atomic_store(&shared->child_pid, (int32_t)getpid());
 	/* In reverse order: each restores the signals that it found blocked. */
 	for (int i = MAX_POOLS - 1; i >= 0; i--) {

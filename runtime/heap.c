@@ -39,6 +39,7 @@ const char *malloc_conf = "narenas:8,oversize_threshold:0,retain:true,background
 static struct {
 	berth_lock_t lock;
 	struct berth_pool_impl *pool;
+	bool private_only;  /* the heap has left the pool */
 	uint64_t next_page; /* addresses are handed out from here */
 	uint64_t nr_pages;
 	uint64_t *committed;            /* bit a page */
@@ -59,7 +60,8 @@ static void stop_strangers(void)
 		"berth: this process was forked past the C library (by a bare clone() system call) and "
 		"shares its heap with its parent: it is stopped before it spoils it\n";
 
-	if (atomic_load_explicit(heap.ours, memory_order_relaxed))
+	if (atomic_load_explicit(heap.ours, memory_order_relaxed) ||
+	    atomic_load(&berth__fork_hooks.left))
 		return;
 	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0) {
 		/* nobody to tell */
@@ -255,6 +257,23 @@ int berth__heap_make_private(const void *address, size_t bytes)
 	return error;
 }
 
+bool berth__heap_leave(void)
+{
+	const uint64_t piece = BERTH_HUGE_BYTES;
+	uint64_t bytes;
+	bool left;
+
+	berth_lock(&heap.lock); /* nothing is mapped meanwhile */
+	bytes = heap.next_page << BERTH_PAGE_SHIFT;
+	for (uint64_t at = 0; at < bytes; at += piece)
+		(void)!berth__heap_make_private(heap.pool->mmu.base + at,
+						bytes - at < piece ? bytes - at : piece);
+	left = berth_space_leave(heap.pool->space);
+	heap.private_only = true;
+	berth_unlock(&heap.lock);
+	return left;
+}
+
 /* ---- Committed bits ---------------------------------------------------------------------------------------- */
 
 static void set_committed(uint64_t page, uint64_t end, bool value)
@@ -301,7 +320,8 @@ static bool map_gaps_locked(uint64_t page, uint64_t end)
 			gap_end++;
 		if (gap_end > page &&
 		    berth_space_map(space, page, gap_end - page, BERTH_MAX_ORDER_LIMIT,
-				    BERTH_MAP_PRIVATE_OK) != 0)
+				    BERTH_MAP_PRIVATE_OK |
+					    (heap.private_only ? BERTH_MAP_PRIVATE_ONLY : 0u)) != 0)
 			return false;
 		page = gap_end;
 		while (page < end && berth_space_lookup(space, page) != BERTH_PFN_NONE)

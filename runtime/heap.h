@@ -42,6 +42,12 @@ bool berth__heap_zero(void *address, size_t bytes);
  */
 int berth__heap_make_private(const void *address, size_t bytes);
 
+/*
+ * The heap leaves the pool: all of it becomes ordinary memory, what it needs later too. False: a part
+ * had to stay, and never moves if the gate is shut.
+ */
+bool berth__heap_leave(void);
+
 /* Memory of no pool, `alignment` a power of two; NULL: there is none. */
 void *berth__map_aligned(size_t size, size_t alignment);
 

@@ -21,6 +21,7 @@
 #define BERTH_MAX_POOL_AREAS 16u
 #define BERTH_MAX_REGIONS 4096u
 #define BERTH_NAME_BYTES 32u
+#define BERTH_POISON_BYTE 0xdb
 
 /* ---- Regions: addresses that berth_map() gave out (regions.c) ------------------------------------- */
 
@@ -136,6 +137,8 @@ void berth__pusher_ready(const struct berth_pool_impl *pool);
 void berth__pusher_stop(void);
 /* Waits until no child of ours, nor we ourselves, wait for pages: before a fork, and before a pool goes. */
 void berth__pusher_settle(void);
+/* Only waits for our children: before a fork takes locks that others want. */
+void berth__pusher_wait(void);
 /* In a forked child: waits until all its pages are there. Costs a load when they are. */
 void berth__pusher_await_pages(void);
 /* The same, but gives up when nothing goes on: who calls may hold what the thread needs. Does nothing in a child
@@ -170,6 +173,7 @@ struct berth_fork_hooks {
 	void (*parent)(void);
 	void (*child)(void);
 	_Atomic unsigned own_threads; /* threads of ours that never write to movable memory */
+	_Atomic bool left; /* the process has no pool any more: a fork is nothing special */
 };
 extern struct berth_fork_hooks berth__fork_hooks;
 

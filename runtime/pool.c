@@ -47,7 +47,8 @@ static void poison(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
 	struct berth_pool_impl *pool = ctx;
 
 	berth_memory_used(&pool->memory, pfn << BERTH_PAGE_SHIFT, nr_pages << BERTH_PAGE_SHIFT);
-	memset(berth_memory_at(&pool->memory, pfn), 0xdb, (size_t)nr_pages << BERTH_PAGE_SHIFT);
+	memset(berth_memory_at(&pool->memory, pfn), BERTH_POISON_BYTE,
+	       (size_t)nr_pages << BERTH_PAGE_SHIFT);
 }
 
 /* ---- Checking what the caller wants ------------------------------------------------------------------ */

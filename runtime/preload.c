@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,6 +32,7 @@
 #include "runtime/heap.h"
 #include "runtime/internal.h"
 #include "runtime/run_record.h"
+#include "runtime/sandbox.h"
 #include "runtime/server.h"
 #include "runtime/untreated.h"
 
@@ -188,19 +192,34 @@ static void describe_pool(struct wanted_pool *wanted)
 		};
 }
 
+/* A limit that explains an error when the pool is opened, or an empty text. */
+static const char *limit_in_the_way(int error)
+{
+	struct rlimit limit;
+
+	if (error == -BERTH_EPERM && getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+	    limit.rlim_max < record->areas[0].bytes)
+		return "RLIMIT_FSIZE is smaller than the pool; ";
+	if (error == -BERTH_ENOMEM && getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < 16)
+		return "RLIMIT_NOFILE leaves no descriptor; ";
+	if (error == -BERTH_ENOMEM && getrlimit(RLIMIT_AS, &limit) == 0 &&
+	    limit.rlim_cur != RLIM_INFINITY)
+		return "RLIMIT_AS leaves too few addresses; ";
+	return "";
+}
+
 static void go_without_error(int error)
 {
 	char why[128];
 
-	snprintf(why, sizeof(why), "%s (%s); the program runs on ordinary memory",
-		 berth_errname(error), berth_strerror(error));
+	snprintf(why, sizeof(why), "%s (%s); %sthe program runs on ordinary memory",
+		 berth_errname(error), berth_strerror(error), limit_in_the_way(error));
 	go_without(why);
 	say(why);
 }
 
-/* The pool is there and the heap is in it: says so, and starts the control thread, unless the caller is to
- * become that. False when there is none. */
-static bool serve(bool aloud, bool own_thread)
+/* The pool is there and the heap is in it: says so, and starts the control thread. */
+static void serve(bool aloud)
 {
 	const char *notice = berth_mover_notice(pool->mmu.mover);
 
@@ -216,12 +235,20 @@ static bool serve(bool aloud, bool own_thread)
 	atomic_store(&process->area_bytes, 0);
 	for (unsigned i = 0; i < pool->nr_areas; i++)
 		atomic_fetch_add(&process->area_bytes, pool->areas[i].bytes);
-	if (berth__control_start(pool, record, process, own_thread) != 0) {
+	if (berth__control_start(pool, record, process) != 0) {
 		go_without("the system refused a thread; claims aren't made");
 		say("the system refused a thread; claims aren't made");
-		return false;
 	}
-	return true;
+}
+
+/* A pool and its addresses count as the program's memory there: at least half is left to it. */
+static bool addresses_suffice(void)
+{
+	const rlim_t least = (rlim_t)16 << 30;
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+	       limit.rlim_cur / 2 >= least + 2 * record->pool_bytes;
 }
 
 static void live_in_pool(void)
@@ -230,6 +257,10 @@ static void live_in_pool(void)
 	struct berth_pool_impl *opened;
 	int error;
 
+	if (!addresses_suffice()) {
+		go_without_error(-BERTH_ENOMEM);
+		return;
+	}
 	describe_pool(&wanted);
 	error = berth__pool_open(&wanted.params, (size_t)256 << 30, &opened);
 	if (!error)
@@ -239,32 +270,99 @@ static void live_in_pool(void)
 		return;
 	}
 	pool = opened;
-	(void)serve(record->root_pid == getpid(), false);
+	serve(record->root_pid == getpid());
 }
 
+/* ---- Sandboxes: our threads must go, or the heap must leave the pool ------------------------------- */
+
+static void stop_threads(void);
+static void start_threads(void);
+
+/* After stop_threads(). What is left of us makes no system calls of its own. */
+static void leave_pool(const char *why)
+{
+	if (pool_pid == getpid()) {
+		berth__direct_shut(why);
+		berth__control_finish();
+		berth__control_forget();
+		atomic_store(&berth__fork_hooks.left, berth__heap_leave());
+		snprintf(process->notice, sizeof(process->notice),
+			 "%s was installed, and the heap has left the pool for it", why);
+		pool_pid = 0;
+	}
+	pool = NULL;
+	atomic_store(&process->sandboxed, 1);
+}
+
+static const struct berth__sandbox_hooks sandbox_hooks = { stop_threads, start_threads,
+							   leave_pool };
+
 /* ---- Forked children ---------------------------------------------------------------------------- */
+
+/* The thread that waits for the child to live on. */
+static struct {
+	pthread_t thread;
+	bool joinable;
+	_Atomic uint32_t cancel; /* 1: it isn't to wait, and to do nothing */
+	_Atomic bool cancelled;  /* it did nothing */
+	_Atomic int tid;
+} late;
 
 static void *live_in_pool_late(void *unused)
 {
 	const struct timespec pause = { .tv_nsec = LATE_NS };
 	struct wanted_pool wanted;
-	bool serves = false;
 	int error;
 
 	prctl(PR_SET_NAME, "berth-control");
-	nanosleep(&pause, NULL);
+	atomic_store(&late.tid, (int)syscall(SYS_gettid));
+	(void)syscall(SYS_futex, &late.cancel, FUTEX_WAIT_PRIVATE, 0, &pause, NULL, 0);
+	if (atomic_load(&late.cancel)) {
+		atomic_store(&late.cancelled, true);
+		berth__fork_hooks.own_threads--;
+		return unused;
+	}
 	describe_pool(&wanted);
+	berth__pusher_await_pages(); /* then our parent unregisters all that is mapped there */
 	berth__fork_block();
 	error = berth__pool_revive(pool, &wanted.params);
+	berth__fork_unblock();
+	/* Not before: a fork's first handlers take the allocator's locks, and then wait for us; who keeps
+	 * forks away must not use malloc, and starting a thread does. */
 	if (error)
 		go_without_error(error);
 	else
-		serves = serve(false, true);
-	berth__fork_unblock();
-	if (serves)
-		berth__control_run();
+		serve(false);
 	berth__fork_hooks.own_threads--; /* this one */
 	return unused;
+}
+
+static void start_late(void)
+{
+	atomic_store(&late.cancel, 0);
+	atomic_store(&late.cancelled, false);
+	late.joinable = berth__start_thread(live_in_pool_late, &late.thread) == 0;
+}
+
+static void stop_threads(void)
+{
+	if (late.joinable) {
+		atomic_store(&late.cancel, 1);
+		(void)syscall(SYS_futex, &late.cancel, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+		pthread_join(late.thread, NULL);
+		berth__thread_gone(atomic_load(&late.tid));
+		late.joinable = false;
+	}
+	berth__pusher_stop();
+	berth__control_stop();
+}
+
+static void start_threads(void)
+{
+	if (atomic_exchange(&late.cancelled, false))
+		start_late();
+	else if (berth__control_resume() != 0)
+		go_without("the system refused a thread after a change of namespaces");
 }
 
 static struct berth_fork_hooks heap_fork;
@@ -287,6 +385,8 @@ static void fork_parent(void)
 static void fork_child(void)
 {
 	berth__server_forget();
+	berth__sandbox_forget();
+	late.joinable = false;
 	if (heap_fork.child)
 		heap_fork.child();
 	if (pool) {
@@ -301,12 +401,29 @@ static void fork_child(void)
 /* The last: malloc and threads can be used again. */
 static void fork_child_late(void)
 {
-	pthread_t thread;
-
+	if (atomic_load(&berth__fork_hooks.left)) { /* nothing but what malloc does */
+		process = take_process_record();
+		go_without("a seccomp filter that its parent has installed");
+		if (process)
+			atomic_store(&process->sandboxed, 1);
+		return;
+	}
 	if (!pool || !process)
 		return;
-	if (berth__start_thread(live_in_pool_late, &thread) == 0)
-		pthread_detach(thread);
+	berth__sandbox_init(&sandbox_hooks);
+	start_late();
+}
+
+/* A filter stays over an exec, and children have it too. */
+static bool is_sandboxed(void)
+{
+	const pid_t parent = getppid();
+
+	for (int i = 0; i < BERTH_RUN_PROCESSES && atomic_load(&record->processes[i].used); i++)
+		if (record->processes[i].pid == parent &&
+		    atomic_load(&record->processes[i].sandboxed))
+			atomic_store(&process->sandboxed, 1);
+	return atomic_load(&process->sandboxed);
 }
 
 __attribute__((constructor)) static void start(void)
@@ -317,8 +434,12 @@ __attribute__((constructor)) static void start(void)
 	record = map_record();
 	if (record)
 		process = take_process_record();
-	if (process)
+	if (process && is_sandboxed())
+		go_without("a seccomp filter that the program has installed before");
+	else if (process)
 		live_in_pool();
+	if (pool)
+		berth__sandbox_init(&sandbox_hooks);
 	if (record) {
 		heap_fork = berth__fork_hooks;
 		berth__fork_hooks.prepare = fork_prepare;

@@ -10,6 +10,8 @@
  * One pool of a process is pushed at a time; a further fork, exit and exec wait until it is done.
  *
  * I1  `busy` is 1 from the moment a child is handed over until its last page is pushed or it is gone.
+ * I2  A child's memory isn't registered any more when its count has grown. (What it maps there later is its own.)
+ * I3  A child that hasn't got all of its memory, and is still itself, dies by its line.
  *
  * The thread blocks all signals, uses no stdio and doesn't allocate, and takes no lock but the space's.
  */
@@ -55,10 +57,10 @@ static struct shared {
 	_Atomic uint32_t nr_pushed;
 } * shared;
 
-/* In a child that waits for pages: it has all of them when its parent's count exceeds this. */
+/* In a child that waits for pages: it has all of them when its parent's count exceeds this. `parents` stays mapped
+ * when it becomes NULL: another thread may be looking. No lock: a signal handler may wait, too. */
 static struct {
-	berth_lock_t lock; /* the rest, from the moment other threads may run */
-	struct shared *parents;
+	_Atomic(struct shared *) parents;
 	uint32_t nr_pushed;
 	struct berth_pool_impl *pool;
 	int line;
@@ -89,13 +91,12 @@ static int serve(bool in_child)
 
 	for (unsigned i = 0; i < nr; i++) {
 		uint64_t first = pages[i] & ~(uint64_t)(PIECE_PAGES - 1);
-		bool pending;
-		int error = berth_space_push(pool->space, first, PIECE_PAGES, &pending);
+		int error = berth_space_push(pool->space, first, PIECE_PAGES);
 
 		if (error)
 			return error;
-		if (in_child && !pending)
-			berth_mmu_push_zero(&pool->mmu, pages[i]);
+		if (in_child)
+			berth_mmu_push_rest(&pool->mmu, pages[i]);
 	}
 	return (int)nr;
 }
@@ -130,17 +131,18 @@ static void push_one_child(void)
 	int error = push_all();
 
 	berth_space_push_end(pool->space);
-	if (error == 0) {
-		atomic_fetch_add(&shared->nr_pushed, 1);
-		futex_wake(&shared->nr_pushed, 0);
-	}
-	/* If it can't have its memory the line kills it. One that has died doesn't mind, and one that has become
-	 * another program may live: its end of the line closes a moment after its memory has gone. */
-	if (error != -BERTH_ENOMEM)
+	/* If it can't have its memory the line kills it, before its holes could be taken for zeros. One that has died
+	 * doesn't mind, and one that has become another program may live: its end of the line closes a moment after
+	 * its memory has gone. */
+	if (error == 0 || error == -BERTH_ENOENT)
 		release_line(pusher.line[1]);
 	berth_fd_close(pusher.line[1]);
 	berth_fd_close(pusher.line[0]);
 	berth_mmu_push_done(&pool->mmu);
+	if (error == 0) {
+		atomic_fetch_add(&shared->nr_pushed, 1);
+		futex_wake(&shared->nr_pushed, 0);
+	}
 }
 
 static void *run(void *unused)
@@ -184,22 +186,25 @@ int berth__pusher_start(void)
 
 void berth__pusher_await_pages(void)
 {
-	if (!receiving.parents) /* it's set before there is a second thread */
+	struct shared *parents = atomic_load(&receiving.parents);
+
+	if (!parents)
 		return;
-	berth_lock(&receiving.lock);
-	while (receiving.parents &&
-	       atomic_load(&receiving.parents->nr_pushed) == receiving.nr_pushed)
-		futex_wait(&receiving.parents->nr_pushed, receiving.nr_pushed, 0, &look);
-	if (receiving.parents) {
-		munmap(receiving.parents, BERTH_PAGE_SIZE);
-		berth_fd_close(receiving.line);
-		/* With the parent's it's the last: what is missing from here on is just zero. */
-		if (receiving.pool->mmu.child_uffd >= 0)
-			berth_fd_close(receiving.pool->mmu.child_uffd);
-		receiving.pool->mmu.child_uffd = -1;
-		receiving.parents = NULL;
-	}
-	berth_unlock(&receiving.lock);
+	while (atomic_load(&parents->nr_pushed) == receiving.nr_pushed)
+		futex_wait(&parents->nr_pushed, receiving.nr_pushed, 0, &look);
+	if (!atomic_compare_exchange_strong(&receiving.parents, &parents, NULL))
+		return; /* another thread does the rest */
+	berth_fd_close(receiving.line);
+	/* With the parent's it's the last: what is missing from here on is just zero. */
+	if (receiving.pool->mmu.child_uffd >= 0)
+		berth_fd_close(receiving.pool->mmu.child_uffd);
+	receiving.pool->mmu.child_uffd = -1;
+}
+
+void berth__pusher_wait(void)
+{
+	while (atomic_load(&pusher.busy))
+		futex_wait(&pusher.busy, BUSY, FUTEX_PRIVATE_FLAG, &look);
 }
 
 void berth__pusher_stop(void)
@@ -232,8 +237,7 @@ void berth__pusher_settle_before_end(void)
 
 void berth__pusher_settle(void)
 {
-	while (atomic_load(&pusher.busy))
-		futex_wait(&pusher.busy, BUSY, FUTEX_PRIVATE_FLAG, &look);
+	berth__pusher_wait();
 	berth__pusher_await_pages();
 }
 
@@ -278,10 +282,10 @@ bool berth__pusher_receive(struct berth_pool_impl *pool, int line)
 		release_line(line);
 		return false;
 	}
-	receiving.parents = shared;
 	receiving.nr_pushed = atomic_load(&shared->nr_pushed);
 	receiving.pool = pool;
 	receiving.line = line;
+	atomic_store(&receiving.parents, shared);
 	return true;
 }
 
@@ -290,8 +294,7 @@ void berth__pusher_forget(void)
 	atomic_store(&pusher.running, 0);
 	atomic_store(&pusher.busy, IDLE);
 	pusher.pool = NULL;
-	shared = NULL;                                  /* the parent's */
-	receiving.lock = (berth_lock_t)BERTH_LOCK_INIT; /* of a thread that isn't here */
+	shared = NULL; /* the parent's */
 }
 
 void berth__pusher_hand_over(struct berth_pool_impl *pool, int child_uffd, int line, int childs_end)
@@ -350,9 +353,15 @@ bool berth__line_receive(int line, int *child_uffd, int *childs_end)
 	do {
 		got = berth_raw3(SYS_recvmsg, line, (long)&message, MSG_CMSG_CLOEXEC);
 	} while (got == -EINTR);
-	if (got != 1 || byte != 'P' || message.msg_controllen < CMSG_LEN(LINE_DESCRIPTORS) ||
+	if (got != 1 || byte != 'P' || message.msg_controllen < CMSG_LEN(sizeof(int)) ||
 	    control.header.cmsg_type != SCM_RIGHTS)
 		return false;
+	if (control.header.cmsg_len <
+	    CMSG_LEN(LINE_DESCRIPTORS)) { /* another thread took the last number */
+		memcpy(descriptors, CMSG_DATA(&control.header), sizeof(int));
+		(void)berth_raw1(SYS_close, descriptors[0]);
+		return false; /* and the line kills the child */
+	}
 	memcpy(descriptors, CMSG_DATA(&control.header), LINE_DESCRIPTORS);
 	*child_uffd = berth_fd_move_up(descriptors[0]);
 	*childs_end = berth_fd_move_up(descriptors[1]);

@@ -85,6 +85,8 @@ struct berth_run_process {
 	uint64_t since_ns; /* CLOCK_BOOTTIME; the process had started then, another with its pid hadn't */
 	char program[BERTH_RUN_NAME];
 	char why_no_pool[128]; /* empty: it has a pool */
+	_Atomic uint32_t
+		sandboxed; /* it has left the pool for a seccomp filter, which survives exec */
 	char mover[BERTH_RUN_NAME];
 	char notice[256];
 	char why_not_serving[128]; /* empty, or why nobody can claim from it */
@@ -94,6 +96,7 @@ struct berth_run_process {
 	_Atomic uint64_t claim_ns_max, cpu_ns, moved_bytes, free_bytes_taken;
 	_Atomic uint64_t claim_histogram[BERTH_RUN_BUCKETS];
 	_Atomic uint64_t stall_ns_max, stalled_runs, moves_skipped, shuffled_bytes;
+	_Atomic uint64_t late_writes; /* pages written after they had moved away (quarantine) */
 	_Atomic uint64_t pool_bytes, area_bytes;
 	_Atomic uint64_t lent_samples, lent_bytes_sum, lent_bytes_max; /* mean = sum / samples */
 	_Atomic uint64_t lent_bytes_now;                               /* at the last sample */

@@ -21,7 +21,7 @@
 #include "runtime/next.h"
 
 /* Who takes a call. The numbers below 512 are all that matter here; others are the kernel's. */
-enum taker { KERNEL, DESCRIPTORS, DIRECT, MEMORY, FORK };
+enum taker { KERNEL, DESCRIPTORS, DIRECT, MEMORY, FORK, SANDBOX };
 #define NR_CALLS 512
 
 /* clang-format off */
@@ -43,6 +43,10 @@ __attribute__((used)) const uint8_t berth__call_takers[NR_CALLS] = {
 	[SYS_io_uring_setup] = DIRECT,
 	[SYS_pidfd_getfd] = DIRECT,
 	[SYS_recvmsg] = DIRECT,
+	[SYS_seccomp] = SANDBOX,
+	[SYS_prctl] = SANDBOX,
+	[SYS_unshare] = SANDBOX,
+	[SYS_setns] = SANDBOX,
 	[SYS_mprotect] = MEMORY,
 	[SYS_pkey_mprotect] = MEMORY,
 	[SYS_mlock] = MEMORY,
@@ -91,6 +95,9 @@ __attribute__((used)) long berth__syscall_taken(long number, ...)
 		break;
 	case DIRECT:
 		taken = berth__call_direct(number, arg, &result);
+		break;
+	case SANDBOX:
+		taken = berth__call_sandbox(number, arg, &result);
 		break;
 	case MEMORY: /* these set errno themselves */
 		if (!berth__futex_call(number, arg))

@@ -15,5 +15,6 @@
  */
 bool berth__call_descriptors(long number, const long arg[6], long *result);
 bool berth__call_direct(long number, const long arg[6], long *result);
+bool berth__call_sandbox(long number, const long arg[6], long *result);
 
 #endif

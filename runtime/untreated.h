@@ -30,7 +30,9 @@
 	X(ALIGNED, "aligned")         \
 	X(DESCRIPTORS, "descriptors") \
 	X(SECCOMP, "seccomp")         \
+	X(THREADS, "threads")         \
 	X(LIMITS, "limits")           \
+	X(LAST_THREAD, "last-thread") \
 	X(DIRECT_IO, "direct-io")
 
 #define BERTH_TREAT_CONSTANT(constant, name) BERTH_TREAT_##constant,

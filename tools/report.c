@@ -42,6 +42,7 @@ void berth__figures_add(struct berth__figures *figures, const struct berth_run_p
 	figures->stall_ns_max = larger(figures->stall_ns_max, get(&process->stall_ns_max));
 	figures->stalled_runs += get(&process->stalled_runs);
 	figures->moves_skipped += get(&process->moves_skipped);
+	figures->late_writes += get(&process->late_writes);
 	figures->pool_bytes = larger(figures->pool_bytes, get(&process->pool_bytes));
 	figures->area_bytes = larger(figures->area_bytes, get(&process->area_bytes));
 	figures->lent_samples += get(&process->lent_samples);

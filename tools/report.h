@@ -25,7 +25,7 @@ struct berth__outcome {
 struct berth__figures {
 	uint64_t claims_ok, claims_failed, claims_held, retries;
 	uint64_t claim_ns_max, claim_cpu_ns, claim_moved_bytes, stress_moved_bytes;
-	uint64_t stall_ns_max, stalled_runs, moves_skipped;
+	uint64_t stall_ns_max, stalled_runs, moves_skipped, late_writes;
 	uint64_t pool_bytes, area_bytes; /* of several: of those there were at one time */
 	uint64_t lent_samples, lent_bytes_sum, lent_bytes_max;
 	uint64_t heap_outside_bytes, heap_pool_bytes_max, resident_bytes_at_max;

@@ -59,6 +59,7 @@ static void add_figures(json_t *object, const struct berth__figures *figures)
 	berth__json_add(object, "stall_max_us", (double)figures->stall_ns_max / 1000);
 	berth__json_count(object, "stalled_runs", figures->stalled_runs);
 	berth__json_count(object, "moves_skipped", figures->moves_skipped);
+	berth__json_count(object, "late_writes", figures->late_writes);
 }
 
 static void add_course(json_t *object, const char *name, const struct berth__report *report,

@@ -150,6 +150,10 @@ static void print_pool(FILE *out, const struct berth__report *report)
 	if (total->stalled_runs)
 		fprintf(out, "  stalls    %llu moves met a writer; a write waited %s at most\n",
 			(unsigned long long)total->stalled_runs, ns(&texts, total->stall_ns_max));
+	if (total->late_writes)
+		fprintf(out,
+			"  LATE      %llu pages were written after they had moved away: their data is lost\n",
+			(unsigned long long)total->late_writes);
 	if (total->moves_skipped)
 		fprintf(out,
 			"  skipped   %llu moves, at the limit of mappings (vm.max_map_count)\n",

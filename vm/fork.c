@@ -154,6 +154,21 @@ void berth__detach_locked(struct berth_space *space)
 	space->mmu->end(space->mmu_ctx);
 }
 
+bool berth_space_leave(struct berth_space *space)
+{
+	bool left;
+
+	berth__space_lock(space);
+	left = space->detached;
+	if (!left && !space->mapped) {
+		space->mmu->begin(space->mmu_ctx);
+		berth__detach_locked(space);
+		left = true;
+	}
+	berth_unlock(&space->lock);
+	return left;
+}
+
 int berth_space_fork_child(struct berth_space *space)
 {
 	int error = 0;

@@ -76,7 +76,8 @@ static uint64_t move_segment(struct berth_space *space, const struct stretch *st
 
 		copy_stretch(space, stretch, done, next);
 		done = next;
-		*waited = mmu->writer_waits(space->mmu_ctx);
+		/* Looking takes the word of those who wait for a page to be pushed, too. */
+		*waited = !space->pushing && mmu->writer_waits(space->mmu_ctx);
 	}
 	if (mmu->remap(space->mmu_ctx, page + from, stretch->dst + from, done - from) != 0) {
 		mmu->unprotect(space->mmu_ctx, page + from, to - from);
@@ -276,10 +277,6 @@ static bool move_open_group_locked(struct berth_space *space, struct berth_move 
 		return true;
 	}
 	error = move_stretch(space, &stretch);
-	/* Looking for our writers we have also read of those who wait for a page to be pushed: let them
-	 * ask again. */
-	if (space->pushing)
-		space->mmu->wake(space->mmu_ctx, 0, space->push_end);
 	if (error == 0) {
 		answer(moves, nr, BERTH_MOVE_MOVED, NULL);
 		/* Under the lock: whoever finds the page next finds an ordinary block. */

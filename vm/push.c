@@ -136,55 +136,59 @@ void berth_space_push_begin(struct berth_space *space)
 
 /* ---- Afterwards ----------------------------------------------------------------------------------- */
 
-int berth_space_push(struct berth_space *space, uint64_t page, uint64_t nr_pages, bool *pending)
+int berth_space_push(struct berth_space *space, uint64_t page, uint64_t nr_pages)
 {
 	int error = 0;
 
-	*pending = false;
 	if (!berth__in_space(space, page, nr_pages))
 		return -BERTH_EINVAL;
 	berth__space_lock(space);
-	if (space->pushing) {
-		*pending = next_pending(space, page, page + nr_pages) < page + nr_pages;
+	if (space->pushing)
 		error = push_locked(space, page, page + nr_pages);
-	}
 	berth_unlock(&space->lock);
 	return error;
 }
 
-/* Protecting has torn huge mappings: a run that fills a huge page gets one again. */
-static void mend_locked(struct berth_space *space, uint64_t page)
+/* Protecting has torn huge mappings: a run that fills the huge page before `end` gets one again. */
+static void mend_locked(struct berth_space *space, uint64_t end)
 {
+	uint64_t page = end - HUGE_PAGES;
 	uint32_t entry = berth__entry(space, page);
 
-	if (berth__entry_is_frame(entry) &&
-	    berth__run_end(space, page, page + HUGE_PAGES) == page + HUGE_PAGES)
+	if (berth__entry_is_frame(entry) && berth__run_end(space, page, end) == end)
 		(void)!space->mmu->map(space->mmu_ctx, page, berth__entry_pfn(space, entry),
 				       HUGE_PAGES);
 }
 
+/* At most SWEEP_PAGES, and not beyond a huge page, which is mended then: nobody waits for long. */
+static int sweep_locked(struct berth_space *space)
+{
+	uint64_t stop = (space->push_page | (HUGE_PAGES - 1)) + 1, page, end;
+	int error = space->push_error;
+
+	if (stop > space->push_end)
+		stop = space->push_end;
+	page = next_pending(space, space->push_page, stop);
+	end = page < stop ? (page | (SWEEP_PAGES - 1)) + 1 : stop;
+	if (end > stop)
+		end = stop;
+	if (!error && page < end)
+		error = push_locked(space, page, end);
+	if (error)
+		return error;
+	if (end % HUGE_PAGES == 0 && end > space->push_page)
+		mend_locked(space, end);
+	space->push_page = end;
+	return end < space->push_end;
+}
+
 int berth_space_push_next(struct berth_space *space)
 {
-	uint64_t page, end;
 	int result = 0;
 
 	berth__space_lock(space);
-	if (space->pushing) {
-		page = next_pending(space, space->push_page, space->push_end);
-		end = (page | (SWEEP_PAGES - 1)) + 1;
-		if (end > space->push_end)
-			end = space->push_end;
-		result = space->push_error;
-		if (!result && page < end)
-			result = push_locked(space, page, end);
-		/* The sweep is past a whole huge page. */
-		for (uint64_t at = space->push_page & ~(uint64_t)(HUGE_PAGES - 1);
-		     !result && at + HUGE_PAGES <= end && at < space->push_end; at += HUGE_PAGES)
-			mend_locked(space, at);
-		space->push_page = end;
-		if (!result && page < space->push_end)
-			result = 1;
-	}
+	if (space->pushing)
+		result = sweep_locked(space);
 	berth_unlock(&space->lock);
 	return result;
 }

@@ -370,7 +370,7 @@ int berth_space_map(struct berth_space *space, uint64_t page, uint64_t nr_pages,
 		berth_unlock(&space->lock);
 		return -BERTH_EEXIST;
 	}
-	if (!space->detached)
+	if (!space->detached && !(flags & BERTH_MAP_PRIVATE_ONLY))
 		error = map_frames_locked(space, &at, end, max_order, gfp);
 	else if (!(flags & BERTH_MAP_PRIVATE_OK))
 		error = -BERTH_ESTALE;

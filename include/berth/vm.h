@@ -47,7 +47,8 @@ struct berth_mmu_ops {
 	void (*unprotect)(void *mmu, uint64_t page, uint64_t nr_pages);
 	/* map() for protected pages, then wakes their writers. */
 	int (*remap)(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);
-	/* True when a writer began to wait since the last call. Never blocks. */
+	/* True when a writer began to wait since the last call. Never blocks. Not called while a child's pages are
+	 * pending: the pusher hears of waiting writers in the same way, and each is heard of once. */
 	bool (*writer_waits)(void *mmu);
 	/* Makes frames ready to be written without delay (resident); called before protect(). -ENOMEM:
 	 * the machine has no memory behind them. */
@@ -63,13 +64,12 @@ struct berth_mmu_ops {
 	 * push(): in the parent, the contents of frames go to the child's pages; pages that the child has
 	 * replaced meanwhile are skipped. -ENOENT: the child is gone; -ENOMEM: it has no memory.
 	 * open(): undoes a part of protect(), as unprotect() does, but it stays ready to be protected.
-	 * wake(): whoever waits for these pages looks again, and waits again if need be.
 	 */
 	int (*receive)(void *mmu, uint64_t page, uint64_t nr_pages);
 	int (*push)(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);
 	void (*open)(void *mmu, uint64_t page, uint64_t nr_pages);
-	void (*wake)(void *mmu, uint64_t page, uint64_t nr_pages);
-	/* In a fork's child, where what the parent has protected is private by now: forgets it. */
+	/* In a fork's child, where what the parent has protected is private by now, and when the space leaves
+	 * its zone: forgets it. */
 	void (*forget_protection)(void *mmu);
 	/* Brackets protected time: blocks signals, if the machine has them. */
 	void (*begin)(void *mmu);
@@ -114,8 +114,9 @@ void berth_space_wait_for_moves(struct berth_space *space);
 uint32_t *berth_space_table(const struct berth_space *space);
 
 enum berth_map_flags {
-	BERTH_MAP_PRIVATE_OK = 1u << 0, /* pages that find no frame are mapped outside the zone */
-	BERTH_MAP_NO_CMA = 1u << 1,     /* not from CMA areas */
+	BERTH_MAP_PRIVATE_OK = 1u << 0,   /* pages that find no frame are mapped outside the zone */
+	BERTH_MAP_NO_CMA = 1u << 1,       /* not from CMA areas */
+	BERTH_MAP_PRIVATE_ONLY = 1u << 2, /* with PRIVATE_OK: all of them outside the zone */
 };
 
 /*
@@ -142,6 +143,12 @@ int berth_space_unmap(struct berth_space *space, uint64_t page, uint64_t nr_page
  */
 int berth_space_make_private(struct berth_space *space, uint64_t page,
 			     uint64_t nr_pages) BERTH_MUST_CHECK;
+
+/*
+ * Forgets the zone, if no page is mapped to its frames (any more): from then on the space serves
+ * private memory only, and needs nothing of the machine but map_private and unmap. False: some page is.
+ */
+bool berth_space_leave(struct berth_space *space);
 
 /* Where a page is: a frame, BERTH_PFN_NONE when unmapped, BERTH_PFN_PRIVATE outside the zone. Takes
  * no lock: exact only while nothing moves. */
@@ -189,7 +196,7 @@ int berth_space_fork_child(struct berth_space *space) BERTH_MUST_CHECK;
  * and that function still works.
  * berth_space_push_begin(): instead of berth_space_fork_parent(), when the child receives.
  * berth_space_push(): the contents of a range that somebody waits for, at once. Pages that the child
- * asks for and that aren't pending are left to the caller: *pending says whether any was.
+ * asks for and that aren't pending are left to the caller.
  * berth_space_push_next(): some more, in order; 1: there is more, 0: all is pushed, -ENOENT, -ENOMEM:
  * as push() of the machine said; then nothing more is pushed, and writers go on.
  * berth_space_push_end() ends it, or gives it up. Between begin and end no other fork of the space.
@@ -197,8 +204,7 @@ int berth_space_fork_child(struct berth_space *space) BERTH_MUST_CHECK;
 bool berth_space_can_push(const struct berth_space *space);
 int berth_space_fork_child_receives(struct berth_space *space) BERTH_MUST_CHECK;
 void berth_space_push_begin(struct berth_space *space);
-int berth_space_push(struct berth_space *space, uint64_t page, uint64_t nr_pages,
-		     bool *pending) BERTH_MUST_CHECK;
+int berth_space_push(struct berth_space *space, uint64_t page, uint64_t nr_pages) BERTH_MUST_CHECK;
 int berth_space_push_next(struct berth_space *space) BERTH_MUST_CHECK;
 void berth_space_push_end(struct berth_space *space);
 /*

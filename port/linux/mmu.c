@@ -182,9 +182,8 @@ static void open_part(void *ctx, uint64_t page, uint64_t nr_pages)
 	errno = saved;
 }
 
-static void uffd_wake(void *ctx, uint64_t page, uint64_t nr_pages)
+static void uffd_wake(const struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 {
-	struct berth_mmu *mmu = ctx;
 	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
 
 	(void)ioctl(mmu->uffd, UFFDIO_WAKE, &range);
@@ -429,6 +428,34 @@ static int prepare(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
 	return berth_memory_populate(mmu->memory, bytes_of(pfn), bytes_of(nr_pages));
 }
 
+static _Thread_local bool notes_moves __attribute__((tls_model("initial-exec")));
+
+void berth_mmu_note_moves(bool on)
+{
+	notes_moves = on;
+}
+
+uint64_t berth_mmu_hash(const void *page)
+{
+	const uint64_t *words = page;
+	uint64_t lanes[4] = { 1, 2, 3, 4 }, hash = 0;
+
+	for (size_t i = 0; i < BERTH_PAGE_SIZE / sizeof(*words); i++)
+		lanes[i % 4] = (lanes[i % 4] ^ words[i]) * 0x9E3779B97F4A7C15u;
+	for (int i = 0; i < 4; i++)
+		hash = (hash ^ lanes[i] ^ lanes[i] >> 32) * 0xD1B54A32D192ED03u;
+	return hash ? hash : 1;
+}
+
+/* The sources can't be written now. */
+static void note_moved(struct berth_mmu *mmu, berth_pfn_t dst, berth_pfn_t src, uint64_t nr_pages)
+{
+	for (uint64_t i = 0; i < nr_pages; i++)
+		mmu->moved[src + i] = (struct berth_moved){
+			berth_mmu_hash(berth_memory_at(mmu->memory, src + i)), dst + i
+		};
+}
+
 static void copy(void *ctx, berth_pfn_t dst, berth_pfn_t src, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
@@ -436,6 +463,8 @@ static void copy(void *ctx, berth_pfn_t dst, berth_pfn_t src, uint64_t nr_pages)
 	berth_memory_used(mmu->memory, bytes_of(dst), bytes_of(nr_pages));
 	memcpy(berth_memory_at(mmu->memory, dst), berth_memory_at(mmu->memory, src),
 	       bytes_of(nr_pages));
+	if (mmu->moved && notes_moves)
+		note_moved(mmu, dst, src, nr_pages);
 }
 
 static void zero(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
@@ -502,6 +531,7 @@ static void forget_protection(void *ctx)
 	if (mmu->uffd >= 0)
 		berth_fd_close(mmu->uffd);
 	mmu->uffd = -1;
+	mmu->moved = NULL;
 	mmu->gated_pages = 0;
 	if (atomic_load(&mmu->gate) & 1)
 		gate_open(mmu);
@@ -523,7 +553,6 @@ const struct berth_mmu_ops berth_mmu_linux_ops = {
 	.receive = berth_mmu_receive,
 	.push = berth_mmu_push,
 	.open = open_part,
-	.wake = uffd_wake,
 	.forget_protection = forget_protection,
 	.begin = begin,
 	.end = end,

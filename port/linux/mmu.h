@@ -13,6 +13,12 @@
 #include "port/linux/pool.h"
 #include "port/linux/uffd.h"
 
+/* What a frame held when it was copied elsewhere; hash 0: nothing is noted. */
+struct berth_moved {
+	uint64_t hash;
+	berth_pfn_t dst;
+};
+
 struct berth_mmu {
 	struct berth_memory *memory;
 	struct berth_space *space; /* set by the caller after berth_space_init() */
@@ -27,7 +33,13 @@ struct berth_mmu {
 	/* While a fork's child is being filled (push.c): its userfaultfd; in the child itself, and after it in the
 	 * parent. -1: none. */
 	int child_uffd;
+	struct berth_moved *moved; /* one a frame, or NULL */
 };
+
+/* The calling thread's moves are noted in `moved`. */
+void berth_mmu_note_moves(bool on);
+/* Of a page; never 0. */
+uint64_t berth_mmu_hash(const void *page);
 
 extern const struct berth_mmu_ops berth_mmu_linux_ops;
 
@@ -57,8 +69,8 @@ bool berth_mmu_can_push(const struct berth_mmu *mmu);
  * in `pages`, at most `room`; never blocks. */
 unsigned berth_mmu_faults(const struct berth_mmu *mmu, bool in_child, uint64_t *pages,
 			  unsigned room);
-/* The child touches a page that isn't pushed: it gave it up, so it is zero. */
-void berth_mmu_push_zero(const struct berth_mmu *mmu, uint64_t page);
+/* After what was to be pushed: a page that the child waits for all the same it had given up, so it is zero. */
+void berth_mmu_push_rest(const struct berth_mmu *mmu, uint64_t page);
 /* Nobody waits for pages any more: in the parent, when all is pushed, or to give it up. */
 void berth_mmu_push_done(struct berth_mmu *mmu);
 

@@ -48,13 +48,27 @@ char *berth_reserve_aligned(size_t bytes)
 	return start + before;
 }
 
-/* Growing a file past the limit is a deadly signal, not an error: look first. */
-static bool file_may_have(size_t bytes)
+/*
+ * Growing a file past the limit is a deadly signal, not an error. The limit isn't meant for memory, so
+ * the soft one is lifted for the moment; a hard one that is too small is an error.
+ */
+static int set_size(int fd, size_t bytes)
 {
-	struct rlimit limit;
+	struct rlimit limit, lifted;
+	int result;
 
-	return getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
-	       limit.rlim_cur >= bytes;
+	if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur >= bytes)
+		return ftruncate(fd, (off_t)bytes);
+	errno = EPERM;
+	if (limit.rlim_max < bytes)
+		return -1;
+	lifted = limit;
+	lifted.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_FSIZE, &lifted) != 0)
+		return -1;
+	result = ftruncate(fd, (off_t)bytes);
+	(void)setrlimit(RLIMIT_FSIZE, &limit);
+	return result;
 }
 
 static void remember_file(struct berth_memory *memory)
@@ -86,8 +100,6 @@ int berth_memory_open(struct berth_memory *memory, size_t bytes)
 	if (!bytes || bytes % BERTH_HUGE_BYTES)
 		return -BERTH_EINVAL;
 	*memory = (struct berth_memory){ .fd = -1, .bytes = bytes, .huge = true };
-	if (!file_may_have(bytes))
-		return -BERTH_EPERM;
 	fd = memfd_create("berth-pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return as_error(errno);
@@ -97,7 +109,7 @@ int berth_memory_open(struct berth_memory *memory, size_t bytes)
 	memory->linear = berth_reserve_aligned(bytes);
 	memory->state = mmap(NULL, nr_huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 			     0);
-	if (!memory->linear || memory->state == MAP_FAILED || ftruncate(fd, (off_t)bytes) != 0 ||
+	if (!memory->linear || memory->state == MAP_FAILED || set_size(fd, bytes) != 0 ||
 	    berth_raw3(SYS_fcntl, fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) !=
 		    0 ||
 	    mmap(memory->linear, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==

@@ -11,6 +11,8 @@
 #define _GNU_SOURCE
 #include "port/linux/mmu.h"
 
+#include "port/linux/fd.h"
+
 #include <errno.h>
 #include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
@@ -57,7 +59,7 @@ int berth_mmu_receive(void *ctx, uint64_t page, uint64_t nr_pages)
 	int saved = errno, error = receive(mmu, page, nr_pages);
 
 	if (error && mmu->child_uffd >= 0) { /* nothing is registered any more */
-		close(mmu->child_uffd);
+		berth_fd_close(mmu->child_uffd);
 		mmu->child_uffd = -1;
 	}
 	errno = saved;
@@ -103,7 +105,7 @@ int berth_mmu_push(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
 	return error;
 }
 
-void berth_mmu_push_zero(const struct berth_mmu *mmu, uint64_t page)
+void berth_mmu_push_rest(const struct berth_mmu *mmu, uint64_t page)
 {
 	struct uffdio_zeropage zero = { .range = { address(mmu, page), BERTH_PAGE_SIZE } };
 	int saved = errno;
@@ -131,14 +133,26 @@ unsigned berth_mmu_faults(const struct berth_mmu *mmu, bool in_child, uint64_t *
 	return nr;
 }
 
+/* The kernel refuses a range in which the child has mapped something that can't be registered, a file say: then
+ * what is around it. */
+static void unregister(const struct berth_mmu *mmu)
+{
+	struct uffdio_range range = { (uintptr_t)mmu->base, mmu->bytes };
+	uint64_t end = range.start + range.len;
+
+	if (ioctl(mmu->child_uffd, UFFDIO_UNREGISTER, &range) == 0 || errno != EINVAL)
+		return;
+	for (range.len = BERTH_HUGE_BYTES; range.start < end; range.start += BERTH_HUGE_BYTES)
+		(void)ioctl(mmu->child_uffd, UFFDIO_UNREGISTER, &range);
+}
+
 void berth_mmu_push_done(struct berth_mmu *mmu)
 {
-	struct uffdio_range all = { (uintptr_t)mmu->base, mmu->bytes };
 	int saved = errno;
 
 	if (mmu->child_uffd >= 0) {
-		(void)ioctl(mmu->child_uffd, UFFDIO_UNREGISTER, &all);
-		close(mmu->child_uffd);
+		unregister(mmu);
+		berth_fd_close(mmu->child_uffd);
 	}
 	mmu->child_uffd = -1;
 	errno = saved;

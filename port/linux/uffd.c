@@ -57,7 +57,8 @@ static int try_mover(enum berth_mover mover, int *out)
 	int fd = open_as(mover);
 
 	if (fd < 0)
-		return errno == EPERM || errno == EACCES || errno == ENOENT ? -BERTH_EPERM :
+		return errno == EMFILE || errno == ENFILE                   ? -BERTH_ENOMEM :
+		       errno == EPERM || errno == EACCES || errno == ENOENT ? -BERTH_EPERM :
 									      -BERTH_ENOSYS;
 	if (ioctl(fd, UFFDIO_API, &api) != 0) {
 		close(fd);
@@ -81,8 +82,10 @@ int berth_uffd_open(enum berth_mover *mover, int *fd)
 		     m++) {
 			error = try_mover(m, fd);
 			*mover = m;
+			if (error == -BERTH_ENOMEM)
+				break; /* a worse one is no answer to that */
 		}
-		if (error) { /* there is always mprotect */
+		if (error && error != -BERTH_ENOMEM) { /* there is always mprotect */
 			*mover = BERTH_MOVER_MPROTECT;
 			error = 0;
 		}

@@ -19,7 +19,8 @@ enum berth_mover {
 
 /*
  * Opens a userfaultfd that can write-protect shared memory. *mover: which to try; on success, which
- * one it is. *fd is -1 for MPROTECT. 0; -EPERM: refused; -ENOSYS: the kernel can't (before 5.19).
+ * one it is. *fd is -1 for MPROTECT. 0; -EPERM: refused; -ENOSYS: the kernel can't (before 5.19);
+ * -ENOMEM: no descriptor is left.
  */
 int berth_uffd_open(enum berth_mover *mover, int *fd);
 

@@ -63,6 +63,7 @@ struct rig {
 	uint64_t *mapper; /* by frame: the page that maps it, + 1 */
 	bool *prepared;   /* by frame */
 	uint64_t nr_protected, nr_pending;
+	bool leaving; /* the space forgets its zone, without a fork */
 	bool begun, waits, in_child;
 	uint32_t next_value;
 	uint64_t calls[RIG_NR_OPS];
@@ -334,7 +335,7 @@ static inline void rig_forget_protection(void *mmu)
 {
 	struct rig *rig = mmu;
 
-	assert_true(rig->in_child);
+	assert_true(rig->in_child || rig->leaving);
 	rig->nr_protected = 0;
 }
 
@@ -412,7 +413,8 @@ static inline struct rig *rig_open_with(const struct berth_space_params *params)
 				 BERTH_LEND_FIRST);
 	rig->params = *params;
 	rig->params.zone = rig->tz->zone;
-	rig->params.mmu = &rig_mmu_ops;
+	if (!rig->params.mmu)
+		rig->params.mmu = &rig_mmu_ops;
 	rig->params.mmu_ctx = rig;
 	rig->params.port = &rig_port_ops;
 	rig->params.port_ctx = &rig->tz->port;

@@ -963,6 +963,97 @@ static void nobody_lives_with_holes(void **state)
 	}
 }
 
+/* Open descriptors; each number of ours is one of them. */
+static unsigned count_descriptors(void)
+{
+	unsigned nr = 0;
+
+	for (int fd = 0; fd < 2048; fd++) {
+		bool open = fcntl(fd, F_GETFD) >= 0;
+
+		child_check(open || !berth__fd_in_table(fd));
+		nr += open;
+	}
+	return nr;
+}
+
+/* Neither side keeps one, nor takes a closed one for its own, whatever becomes of the child. */
+static void a_push_leaves_no_descriptor(void **state)
+{
+	char *memory;
+	struct berth_pool *pool = large_pool(&memory);
+	unsigned before = count_descriptors();
+
+	(void)state;
+	for (unsigned i = 0; i < 6; i++) {
+		pid_t pid = fork_child();
+
+		if (pid == 0) {
+			if (i % 3 == 1)
+				execl("/bin/true", "true", (char *)NULL);
+			if (i % 3 == 2)
+				_exit(0);
+			berth__pusher_settle();
+			child_check(count_descriptors() < before); /* the pool's are the parent's */
+			_exit(0);
+		}
+		child_ends_well(pid);
+		berth__pusher_settle();
+		assert_int_equal(count_descriptors(), before);
+	}
+	close_large(pool, memory);
+}
+
+/* A file over memory that is still to come: the rest of it is released all the same when all has come. */
+static void a_child_may_map_files_there(void **state)
+{
+	char *memory;
+	struct berth_pool *pool = large_pool(&memory);
+	pid_t pid = fork_child();
+
+	(void)state;
+	if (pid == 0) {
+		int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+		char *place = memory + LARGE - 4 * MIB;
+
+		child_check(mmap(place, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0) == place);
+		child_check(memcmp(place, "\177ELF", 4) == 0);
+		child_check(pattern_differs(memory, LARGE - 4 * MIB, 1) == LARGE / 8 - 4 * MIB / 8);
+		/* Nobody is there to answer for what is missing from here on: it must just be zero. */
+		berth__pusher_settle();
+		child_check(madvise(memory, 8 * MIB, MADV_DONTNEED) == 0);
+		child_check(memory[4 * MIB] == 0);
+		_exit(0);
+	}
+	child_ends_well(pid);
+	close_large(pool, memory);
+}
+
+/* What a child gives up is zero at once, even while its neighbours are still to come. */
+static void given_up_pages_are_answered_at_once(void **state)
+{
+	char *memory;
+	struct berth_pool *pool = large_pool(&memory);
+
+	(void)state;
+	for (unsigned round = 0; round < 5; round++) {
+		pid_t pid = fork_child();
+
+		if (pid == 0) {
+			for (size_t at = LARGE; at >= 2 * MIB; at -= 64 * KIB) {
+				char *page = memory + at - 64 * KIB + round * 4096;
+
+				(void)*(volatile char *)page;
+				child_check(madvise(page, 4096, MADV_DONTNEED) == 0);
+				child_check(page[0] == 0 && page[4095] == 0);
+			}
+			_exit(0);
+		}
+		child_ends_well(pid);
+	}
+	close_large(pool, memory);
+}
+
 int main(void)
 {
 	static const struct {
@@ -995,6 +1086,9 @@ int main(void)
 		cmocka_unit_test(a_parent_uses_its_pool_while_it_pushes),
 		cmocka_unit_test(children_may_die_early),
 		cmocka_unit_test(nobody_lives_with_holes),
+		cmocka_unit_test(a_push_leaves_no_descriptor),
+		cmocka_unit_test(a_child_may_map_files_there),
+		cmocka_unit_test(given_up_pages_are_answered_at_once),
 	};
 	struct CMUnitTest group[ARRAY_SIZE(each)];
 	int failed = cmocka_run_group_tests_name("fork", tests, NULL, NULL);

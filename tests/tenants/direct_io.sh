@@ -35,5 +35,26 @@ holders = [failure["holder"] for failure in report["failures"]]
 expected = "direct I/O: fd [0-9]+ /"
 sys.exit(0 if any(re.search(expected, h) for h in holders) else f"holders: {holders}")
 PY
+# The quarantine sees transfers that nobody declared, and nothing where there are none.
+# late_writes TREATMENT: sets $late
+late_writes() {
+	BERTH_UNTREATED=$1 timeout 60 "$BERTH" run --pool "$TENANT_POOL" --area "tenant=$TENANT_AREA" --stress --quarantine \
+		--json --report "$tenant_tmp/report" -- "$tenant_program" --seconds 1 --dir "$dir" io_uring-blind \
+		>/dev/null 2>"$tenant_tmp/err" || fail "the run in quarantine failed"
+	late=$("$PYTHON" -c 'import json, sys; print(json.load(open(sys.argv[1]))["late_writes"])' "$tenant_tmp/report")
+}
+case $missing in
+*io_uring*) ;;
+*)
+	late_writes ""
+	[ "$late" = 0 ] || fail "the quarantine saw $late late writes where there are none"
+	for _ in 1 2 3 4 5; do # a page must be in quarantine when it is written
+		late_writes direct-io
+		[ "$late" = 0 ] || break
+	done
+	[ "$late" -gt 0 ] || fail "the quarantine saw no late write"
+	grep -q "LATE WRITE: the page at offset" "$tenant_tmp/err" || fail "a late write wasn't told"
+	;;
+esac
 [ -z "$missing" ] || say "not on this system:$missing"
 tenant_end "$passed cases both ways"

@@ -34,6 +34,7 @@ TENANT_AREA=${TENANT_AREA:-}
 tenant_tmp=
 tenant_pids=()
 tenant_unmoved=
+tenant_moves=(--stress --poison) # how berth_command moves the program
 
 say() { printf '%s: %s\n' "$tenant_name" "$*"; }
 
@@ -135,7 +136,7 @@ now_ms() { printf '%s' $((${EPOCHREALTIME/[.,]/} / 1000)); }
 # berth_command REPORT: sets the array berth_cmd to the command line in front of a program.
 berth_command() {
 	berth_cmd=("$BERTH" run --pool "$TENANT_POOL" --area "tenant=$TENANT_AREA" --json --report "$1")
-	[ -n "$tenant_unmoved" ] || berth_cmd+=(--stress --poison)
+	[ -n "$tenant_unmoved" ] || berth_cmd+=("${tenant_moves[@]}")
 	berth_cmd+=(--)
 }
 
@@ -245,7 +246,7 @@ c_tenant() {
 # end well and say the same; with the treatment left out the damage must show (CONTRIBUTING.md). Prints
 # nothing; standard input is empty. Returns 77 when the program does.
 both_ways() {
-	local treatment=$1 what=$2 rc=0 try
+	local treatment=$1 what=$2 limit=${both_ways_limit:-60} rc=0 try
 	shift 2
 	timeout -k 5 60 "$@" >"$tenant_tmp/bare.out" 2>"$tenant_tmp/bare.err" </dev/null || rc=$?
 	[ $rc -ne 77 ] || return 77
@@ -264,7 +265,7 @@ both_ways() {
 	[ -z "$tenant_unmoved" ] || return 0
 	for try in 1 2 3 4 5; do
 		rc=0
-		BERTH_UNTREATED=$treatment timeout -k 5 60 "${berth_cmd[@]}" "$@" \
+		BERTH_UNTREATED=$treatment timeout -k 1 "$limit" "${berth_cmd[@]}" "$@" \
 			>"$tenant_tmp/untreated.out" 2>"$tenant_tmp/untreated.err" </dev/null || rc=$?
 		if [ $rc -ne 0 ] || ! cmp -s "$tenant_tmp/bare.out" "$tenant_tmp/untreated.out"; then
 			return 0

@@ -177,19 +177,20 @@ one_run() {
 		command+=(--)
 	fi
 	run_id=$$.$name.$mode.$RANDOM
-	cd "$dir/out" || fail "no temporary directory"
 	status=0 trouble=
 	local started
 	started=$(now_ms)
-	MATRIX_RUN=$run_id load=$tenant_tmp/$name/load scratch=$dir/scratch timeout -k 5 $deadline \
-		"${as_user[@]}" bash "$tenant_here/matrix.sh" --part work "$name" "${command[@]}" \
-		>"$dir/stdout" 2>"$dir/stderr" </dev/null &
+	(
+		cd "$dir/out" || exit 1
+		MATRIX_RUN=$run_id load=$tenant_tmp/$name/load scratch=$dir/scratch exec timeout -k 5 $deadline \
+			"${as_user[@]}" bash "$tenant_here/matrix.sh" --part work "$name" "${command[@]}" \
+			>"$dir/stdout" 2>"$dir/stderr" </dev/null
+	) &
 	waiter=$!
 	own_pid $waiter
 	wait $waiter || status=$?
 	disown_pid $waiter
 	run_ms=$(($(now_ms) - started))
-	cd "$tenant_root" || exit 1
 	if [ $status -eq 124 ] || [ $status -eq 137 ]; then
 		trouble="hung: no end within $deadline s"
 	elif ! poll $term_grace no_processes "$run_id"; then
@@ -202,13 +203,22 @@ one_run() {
 	fi
 }
 
+# Where userfaultfd is refused, Berth says so on stderr
+berths_own() {
+	if [ -n "$tenant_unmoved" ] && [ "$1" = stderr ]; then
+		grep -v '^berth: full userfaultfd'
+	else
+		cat
+	fi
+}
+
 # digest MODE: what is compared, in $tenant_tmp/NAME/MODE.sum; each file through the filter
 digest() {
 	local file dir=$tenant_tmp/$name/$1
 	{
 		printf 'exit status %s\n' "$status"
 		for file in stdout stderr; do
-			printf '%s  %s\n' "$(filter "$file" <"$dir/$file" | sha256sum | cut -c 1-64)" "$file"
+			printf '%s  %s\n' "$(berths_own "$file" <"$dir/$file" | filter "$file" | sha256sum | cut -c 1-64)" "$file"
 		done
 		cd "$dir/out" || exit 1
 		find . -type f -print0 | LC_ALL=C sort -z >"$dir/files"
@@ -359,6 +369,7 @@ finish() {
 
 interrupted() {
 	printf '\nmatrix: interrupted\n' >&2
+	exec 2>/dev/null # the shell's words about what is killed now
 	[ -z "$run_id" ] || kill_processes "$run_id"
 	exit 130
 }

@@ -731,6 +731,32 @@ static void nothing_moves_while_the_gate_is_shut(void **state)
 	rig_close(rig);
 }
 
+static void a_space_can_leave_its_zone(void **state)
+{
+	struct rig *rig = rig_open();
+	struct berth_space_stats stats;
+
+	(void)state;
+	rig_map_and_write(rig, 512, 64, 9, 0);
+	assert_int_equal(berth_space_map(rig->space, 0, 32, 9,
+					 BERTH_MAP_PRIVATE_OK | BERTH_MAP_PRIVATE_ONLY),
+			 0);
+	berth_space_stats(rig->space, &stats);
+	assert_int_equal(stats.private_pages, 32);
+	assert_false(berth_space_leave(rig->space)); /* frames are mapped */
+	rig_ok(rig);
+	assert_int_equal(berth_space_make_private(rig->space, 512, 64), 0);
+	rig->leaving = true;
+	assert_true(berth_space_leave(rig->space));
+	assert_true(berth_space_leave(rig->space));
+	assert_int_equal(berth_space_map(rig->space, 1024, 32, 9, 0), -BERTH_ESTALE);
+	assert_int_equal(berth_space_map(rig->space, 1024, 32, 9, BERTH_MAP_PRIVATE_OK), 0);
+	berth_space_stats(rig->space, &stats);
+	assert_int_equal(stats.private_pages, 32 + 64 + 32);
+	assert_int_equal(stats.mapped_pages, 0);
+	rig_close(rig);
+}
+
 /* Half moved when the machine refuses: all of it returns, with what was written meanwhile. */
 static void a_move_that_is_refused_midway_goes_back(void **state)
 {
@@ -1568,6 +1594,7 @@ int main(void)
 		cmocka_unit_test(what_the_budget_forbids_is_skipped),
 		cmocka_unit_test(a_machine_without_memory_is_named),
 		cmocka_unit_test(nothing_moves_while_the_gate_is_shut),
+		cmocka_unit_test(a_space_can_leave_its_zone),
 		cmocka_unit_test(a_move_that_is_refused_midway_goes_back),
 		cmocka_unit_test(a_move_that_cannot_go_back_stops),
 		cmocka_unit_test(memory_may_go_before_its_move),

@@ -7,8 +7,9 @@ prepare() {
 	cat >load.bc <<BC
 scale=$(scaled 2500)
 4*a(1)
+scale=0
 2^$(scaled 60000) % (10^50)
-for (i = 0; i < $(scaled 300000); i++) { x[i % 60000] = i^9 }
+for (i = 0; i < $(scaled 120000); i++) { x[i % 60000] = i^9 }
 s=0
 for (i = 0; i < 60000; i++) { s += x[i] }
 s

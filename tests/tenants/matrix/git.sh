@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
-title='git: repack with 2 threads, gc, fsck'
+title='git: repack with 2 threads, fsck'
 needs=git packages=git short=yes area=16
 
 prepare() {

@@ -20,4 +20,4 @@ PY
 
 work() { tenant glpsol --lp "$load/in.lp" -o answer; }
 # times and memory
-filter() { grep -vE '^(Time used|Memory used)|^ *[0-9]+: obj|iterations/sec'; }
+filter() { grep -vE '^(Time used|Memory used)|^[ *#]*[0-9]+: obj|iterations/sec'; }

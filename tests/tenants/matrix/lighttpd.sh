@@ -21,5 +21,5 @@ CONF
 	serve lighttpd -D -f "$scratch/conf"
 	await_server 30 web_answers
 	web_load "$(scaled 1600)"
-	stop_server TERM
+	stop_server INT
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
-title='make -j4: 16 files, gcc, ar, ld: a tree of some 80 processes'
+title='make -j4: 16 files, gcc, ar, ld: a tree of 56 processes'
 needs='make gcc ar' packages='make gcc libc6-dev' short=yes heap=small area=16
 
 prepare() {

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash disable=SC2034
-title='mariadb: 4 sessions; InnoDB without native aio'
+title='mariadb: 4 sessions; InnoDB without direct I/O'
 needs='mariadbd mariadb mariadb-install-db' packages='mariadb-server-core mariadb-client-core' area=64
 
-mariadb_options=(--no-defaults --innodb-use-native-aio=0 --innodb-flush-method=fsync --skip-networking
+mariadb_options=(--no-defaults --innodb-use-native-aio=0 --innodb-flush-method=fsync --innodb-log-file-buffering=1 --skip-networking
 	--innodb-buffer-pool-size=64M --innodb-log-file-size=16M --innodb-flush-log-at-trx-commit=0
 	--performance-schema=off --open-files-limit=1000 --max-connections=20 --table-open-cache=100 --lc-messages-dir=/usr/share/mysql)
 

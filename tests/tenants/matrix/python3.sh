@@ -25,4 +25,4 @@ PY
 }
 
 # Python keeps small objects in memory that it maps by itself; so they are in the heap.
-work() { PYTHONMALLOC=malloc tenant "$PYTHON" "$load/load.py" "$(scaled 160000)"; }
+work() { PYTHONMALLOC=malloc tenant "$PYTHON" "$load/load.py" "$(scaled 110000)"; }

@@ -26,4 +26,4 @@ puts $?.exitstatus, words.join.sum
 RB
 }
 
-work() { tenant ruby "$load/load.rb" "$(scaled 250000)"; }
+work() { tenant ruby "$load/load.rb" "$(scaled 180000)"; }

@@ -22,4 +22,4 @@ for {set turn 0} {$turn < 2} {incr turn} {
 TCL
 }
 
-work() { tenant tclsh "$load/load.tcl" "$(scaled 250000)"; }
+work() { tenant tclsh "$load/load.tcl" "$(scaled 180000)"; }

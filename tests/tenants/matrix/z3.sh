@@ -4,7 +4,7 @@ title='z3: a pigeonhole problem, sums of bit vectors'
 needs=z3 packages=z3
 
 prepare() {
-	"$PYTHON" - "$((MATRIX_SHORT == 1 ? 8 : 10))" >in.smt2 <<'PY'
+	"$PYTHON" - "$((MATRIX_SHORT == 1 ? 8 : 9))" >in.smt2 <<'PY'
 import sys
 n = int(sys.argv[1])
 print("(set-option :smt.random_seed 1)")
