@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The whole-zone check: verifies the invariants that the head comments of frame.c, pageblock.c,
- * buddy.c, pcp.c, zone.c, isolate.c and cma.c number. Read-only; at a quiescent point.
+ * buddy.c, pcp.c, zone.c, hand_over.c, isolate.c and cma.c number. Read-only; at a quiescent point.
  *
  * Complexity: O(frames + blocks).
  */
@@ -10,7 +10,7 @@
 struct checker {
 	const struct berth_zone *zone;
 	struct berth_violation *violation;
-	uint64_t free, used, claimed, pcp, unmanaged, pinned, highatomic;
+	uint64_t free, used, claimed, pcp, reserved, unmanaged, pinned, highatomic;
 };
 
 static bool violated(struct checker *checker, const char *what, uint64_t where, uint64_t value,
@@ -70,6 +70,12 @@ static bool check_block(struct checker *checker, berth_idx_t head)
 		EXPECT("frame.I2 refcount of a claimed block", pfn, refs, 0);
 		EXPECT("isolate.I2 taken, but no claim runs", pfn, tag & BERTH_TAG_TAKING, 0);
 		break;
+	case BERTH_FRAME_RESERVED:
+		checker->reserved += berth__pages(order);
+		EXPECT("frame.I2 refcount of a reserved block", pfn, refs, 0);
+		EXPECT("hand_over.I1 tag of a reserved block", pfn, tag,
+		       BERTH_TAG(BERTH_FRAME_RESERVED, order));
+		break;
 	default:
 		return violated(checker, "unknown kind of frame", pfn, tag, 0);
 	}
@@ -82,7 +88,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	const struct berth_zone *zone = checker->zone;
 	struct berth_pageblock *pageblock = berth__pageblock(zone, first);
 	berth_idx_t size = berth__pages(zone->pageblock_order);
-	uint32_t free = 0, claimed = 0, managed = 0, pinned = 0;
+	uint32_t free = 0, claimed = 0, managed = 0, reserved = 0, pinned = 0;
 
 	for (berth_idx_t idx = first; idx < first + size;) {
 		berth_idx_t head = berth__head(zone, idx), next;
@@ -96,7 +102,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 		next = head + berth__pages(berth__tag_order(berth__tag(frame)));
 		if (next > first + size)
 			next = first + size;
-		managed += next - idx;
+		managed += next - idx; /* but for RESERVED */
 		switch (berth__tag_kind(berth__tag(frame))) {
 		case BERTH_FRAME_FREE:
 			free += next - idx;
@@ -107,6 +113,10 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 		case BERTH_FRAME_USED:
 			pinned += atomic_load(&((struct berth_frame *)frame)->refcount) >=
 				  BERTH_PIN_BIAS;
+			break;
+		case BERTH_FRAME_RESERVED:
+			managed -= next - idx;
+			reserved += next - idx;
 			break;
 		default:
 			break;
@@ -121,6 +131,8 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	EXPECT("nr_managed", berth__pfn(zone, first), pageblock->nr_managed, managed);
 	if (pageblock->home_set == BERTH_HIGHATOMIC)
 		checker->highatomic += size;
+	EXPECT("hand_over.I2 nr_reserved", berth__pfn(zone, first), pageblock->nr_reserved,
+	       reserved);
 	EXPECT("isolate.I1 isolated, but no claim runs", berth__pfn(zone, first),
 	       berth__pageblock_set(pageblock), pageblock->home_set);
 	return true;
@@ -318,6 +330,7 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	EXPECT("pageblock.I2 nr_claimed of the zone", 0, zone->nr_claimed, checker->claimed);
 	EXPECT("frame.I3 pinned blocks of the zone", 0, atomic_load(&zone->pinned_blocks),
 	       checker->pinned);
+	EXPECT("hand_over.I2 nr_reserved of the zone", 0, zone->nr_reserved, checker->reserved);
 	EXPECT("zone.I1 free + pcp + used + claimed", 0,
 	       checker->free + checker->pcp + checker->used + checker->claimed, zone->nr_managed);
 	return true;

@@ -42,6 +42,7 @@ enum berth_frame_kind {
 	BERTH_FRAME_PCP,      /* one frame in a per-CPU list */
 	BERTH_FRAME_USED,     /* allocated */
 	BERTH_FRAME_CLAIMED,  /* taken by a claim */
+	BERTH_FRAME_RESERVED, /* there, but not managed: in use since before the zone */
 };
 
 /*
@@ -109,7 +110,8 @@ struct berth_list_set {
 struct berth_pageblock {
 	_Atomic uint16_t set;     /* a: written under Z; read in P to route a freed frame */
 	uint16_t home_set;        /* Z: the set it returns to when it isn't isolated */
-	uint32_t nr_managed;      /* c */
+	uint32_t nr_managed;      /* Z: grows when reserved frames are freed */
+	uint32_t nr_reserved;     /* Z */
 	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
 	_Atomic uint32_t nr_claimed; /* a: likewise */
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */
@@ -191,6 +193,7 @@ struct berth_zone {
 	_Alignas(64) berth_lock_t lock;
 	unsigned nr_areas, nr_owners; /* Z; owners[0] is nobody */
 	uint64_t nr_managed;          /* Z */
+	uint64_t nr_reserved;         /* Z: present - managed */
 	uint64_t nr_claimed;          /* Z */
 	/* a, written under Z: frames in buddy lists, but for what is isolated; of those the frames of
 	 * areas, of areas that never lend, and of HIGHATOMIC pageblocks. */
@@ -285,7 +288,7 @@ static inline unsigned berth__largest_order(berth_idx_t idx, berth_idx_t end, un
 
 /* ---- frames/frame.c: blocks and references ----------------------------------------------------- */
 
-/* Head of the block that holds idx, or BERTH_IDX_NONE when it isn't managed. O(max_order). Z, or
+/* Head of the block that holds idx, or BERTH_IDX_NONE when it is in none. O(max_order). Z, or
  * the caller knows that the block can't change. */
 berth_idx_t berth__head(const struct berth_zone *zone, berth_idx_t idx);
 /* Takes the count of a USED head from 1 to 0 / back. */
@@ -360,6 +363,18 @@ bool berth__unreserve_highatomic(struct berth_zone *zone, unsigned gfp, bool las
 
 /* Raises the marks by a pageblock, since a request had to take another type's; false: not here. Z. */
 bool berth__boost_locked(struct berth_zone *zone);
+/* ---- frames/hand_over.c, frames/memblock.c --------------------------------------------------------- */
+
+/* True when no frame of [start, end) is managed or reserved. O(pageblocks), O(frames) in those that
+ * have some already. Z. */
+bool berth__untouched_locked(const struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
+
+struct berth_memblock;
+/* True when one of memblock's own arrays lies in the bytes [base, end). */
+bool berth__memblock_in_use(const struct berth_memblock *memblock, uint64_t base, uint64_t end);
+/* Freeing [base, end) in two steps: the first may fail with -ENOMEM, the second can't. */
+int berth__memblock_prepare_free(struct berth_memblock *memblock, uint64_t base, uint64_t end);
+void berth__memblock_free_prepared(struct berth_memblock *memblock, uint64_t base, uint64_t end);
 
 /* ---- frames/pcp.c -------------------------------------------------------------------------------- */
 

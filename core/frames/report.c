@@ -6,7 +6,7 @@
 
 char berth_frame_state(struct berth_zone *zone, berth_pfn_t pfn, berth_pfn_t *head, unsigned *order)
 {
-	static const char names[] = { '-', 'f', 'p', 'u', 'c' };
+	static const char names[] = { '-', 'f', 'p', 'u', 'c', 'r' };
 	berth_idx_t idx, at;
 	uint32_t tag = 0;
 

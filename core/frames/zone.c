@@ -169,24 +169,13 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 int berth_zone_add_memory(struct berth_zone *zone, berth_pfn_t start_pfn, uint64_t nr_pages)
 {
 	berth_idx_t start, end, size = berth__pages(zone->pageblock_order);
-	int error = 0;
+	int error;
 
 	if (!nr_pages || !berth__idx(zone, start_pfn, nr_pages, &start))
 		return -BERTH_EINVAL;
 	end = start + (berth_idx_t)nr_pages;
 	berth_lock(&zone->lock);
-	/* Only a pageblock that is partly managed can overlap frame by frame. */
-	for (berth_idx_t idx = start & ~(size - 1); idx < end; idx += size) {
-		berth_idx_t from = idx < start ? start : idx;
-		berth_idx_t to = idx + size > end ? end : idx + size;
-		const struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
-
-		if (to - from > size - pageblock->nr_managed)
-			error = -BERTH_EINVAL;
-		for (; pageblock->nr_managed && from < to && !error; from++)
-			if (berth__head(zone, from) != BERTH_IDX_NONE)
-				error = -BERTH_EINVAL;
-	}
+	error = berth__untouched_locked(zone, start, end) ? 0 : -BERTH_EINVAL;
 	if (!error) {
 		for (berth_idx_t idx = start & ~(size - 1); idx < end; idx += size) {
 			berth_idx_t from = idx < start ? start : idx;
@@ -204,6 +193,11 @@ int berth_zone_add_memory(struct berth_zone *zone, berth_pfn_t start_pfn, uint64
 berth_pfn_t berth_zone_start_pfn(const struct berth_zone *zone)
 {
 	return berth__pfn(zone, zone->first);
+}
+
+berth_pfn_t berth_zone_end_pfn(const struct berth_zone *zone)
+{
+	return berth__pfn(zone, zone->end);
 }
 
 int berth_owner_register(struct berth_zone *zone, const struct berth_owner_ops *ops, void *ctx,
@@ -280,6 +274,7 @@ void berth_zone_stats(struct berth_zone *zone, struct berth_zone_stats *stats)
 	stats->pinned_blocks = atomic_load_explicit(&zone->pinned_blocks, memory_order_relaxed);
 	berth_lock(&zone->lock);
 	stats->managed_pages = zone->nr_managed;
+	stats->present_pages = zone->nr_managed + zone->nr_reserved;
 	stats->claimed_pages = zone->nr_claimed;
 	for (unsigned set = 0; set < BERTH_CMA + zone->max_areas; set++)
 		stats->free_pages += zone->sets[set].nr_free;

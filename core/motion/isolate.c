@@ -137,13 +137,14 @@ static int check_isolatable_locked(struct berth_zone *zone, berth_idx_t start, b
 			continue;
 		while (at < stop) {
 			berth_idx_t head = walk_start(zone, at);
+			uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
 
 			*blocker = at;
-			if (head == BERTH_IDX_NONE)
+			if (!tag || berth__tag_kind(tag) == BERTH_FRAME_RESERVED)
 				return -BERTH_EINVAL;
-			if (berth__tag_kind(berth__tag(&zone->frames[head])) == BERTH_FRAME_CLAIMED)
+			if (berth__tag_kind(tag) == BERTH_FRAME_CLAIMED)
 				return -BERTH_EBUSY;
-			at = head + walk_step(berth__tag(&zone->frames[head]));
+			at = head + walk_step(tag);
 		}
 	}
 	*blocker = BERTH_IDX_NONE;

@@ -8,7 +8,7 @@
  * frames' contents and knows no addresses.
  *
  * Thread safety: every function may be called from any CPU or thread at the same time, except
- * init, add_memory, owner_register, area declaration (before use) and the checks (at a quiescent
+ * init, add_memory, add_reserved, owner_register, area declaration (before use) and the checks (at a quiescent
  * point). None may be called from a signal or interrupt handler.
  */
 #ifndef BERTH_CORE_H
@@ -115,13 +115,29 @@ int berth_zone_init(struct berth_zone **zone, const struct berth_zone_params *pa
 
 /*
  * Hands [start, start + nr_pages) to the buddy lists as free MOVABLE memory. The frames must be
- * spanned and not managed yet. Cost: O(largest blocks). -EINVAL: outside, empty or overlapping.
+ * spanned and neither managed nor reserved yet. Cost: O(largest blocks). -EINVAL: outside, empty or overlapping.
  */
 int berth_zone_add_memory(struct berth_zone *zone, berth_pfn_t start_pfn,
 			  uint64_t nr_pages) BERTH_MUST_CHECK;
 
-/* The first pfn that the zone spans. */
+/*
+ * The frames [start, start + nr_pages) are there but in use since before the zone: present, not
+ * managed, and in no list. Otherwise as berth_zone_add_memory().
+ */
+int berth_zone_add_reserved(struct berth_zone *zone, berth_pfn_t start_pfn,
+			    uint64_t nr_pages) BERTH_MUST_CHECK;
+
+/*
+ * Reserved frames are free from now on: managed and free pages grow by exactly nr_pages. Any part of
+ * what was added as reserved will do. May be called while the zone is in use. Cost: O(blocks).
+ * -EINVAL: some frame isn't reserved (any more), or isn't spanned; unchanged.
+ */
+int berth_zone_free_reserved(struct berth_zone *zone, berth_pfn_t start_pfn,
+			     uint64_t nr_pages) BERTH_MUST_CHECK;
+
+/* The first pfn that the zone spans, and the first behind. */
 berth_pfn_t berth_zone_start_pfn(const struct berth_zone *zone);
+berth_pfn_t berth_zone_end_pfn(const struct berth_zone *zone);
 
 /*
  * Registers an owner; *id (1 ..) goes into berth_alloc_pages(). -EINVAL: no ops, name or migrate.
@@ -410,7 +426,9 @@ bool berth_watermark_ok(struct berth_zone *zone, unsigned order, uint64_t mark,
 /* ---- Statistics and checks -------------------------------------------------------------------- */
 
 struct berth_zone_stats {
-	uint64_t spanned_pages, managed_pages;
+	uint64_t spanned_pages; /* in the zone's range, holes included */
+	uint64_t present_pages; /* there: managed + reserved */
+	uint64_t managed_pages;
 	uint64_t free_pages; /* in buddy lists, areas included */
 	uint64_t pcp_pages;  /* in per-CPU lists; inexact while CPUs allocate */
 	uint64_t claimed_pages;
@@ -452,7 +470,7 @@ struct berth_violation {
 bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation) BERTH_MUST_CHECK;
 
 /* The state of one frame, for tests and tools: 'f' free, 'p' in a per-CPU list, 'u' used, 'c'
- * claimed, '-' not managed; *head and *order describe its block. O(max_order). Takes the zone lock. */
+ * claimed, 'r' reserved, '-' none of these; *head and *order describe its block. O(max_order). Takes the zone lock. */
 char berth_frame_state(struct berth_zone *zone, berth_pfn_t pfn, berth_pfn_t *head,
 		       unsigned *order);
 /* The owner of an allocated frame and the frame's cookie; false when it isn't allocated. Likewise. */
