@@ -94,17 +94,25 @@ static inline unsigned berth__tag_owner(uint32_t tag)
 /* ---- Lists, pageblocks, per-CPU lists ---------------------------------------------------------- */
 
 /*
- * A set is one array of buddy lists by order. Each migratetype has one, and each CMA area has its
- * own: set = BERTH_CMA + area number. So lending from an area is choosing its set.
+ * A set is the free memory of one migratetype, or of one CMA area: set = BERTH_CMA + area number. So
+ * lending from an area is choosing its set.
+ *
+ * Blocks of a pageblock and more are in the set's lists by order. Smaller ones are in lists of their
+ * pageblock, and the pageblock is in a bucket of its set, by how much of it is free and by its
+ * largest free block. So an allocation finds the fullest pageblock that can serve it by two bit scans,
+ * and what is nearly free is left alone until it is free.
  */
+#define BERTH_DENSITIES 8u /* eighths of a pageblock that are free; 0: nearly full */
+
 struct berth_free_list {
-	uint32_t head;      /* Z */
-	uint32_t nr_blocks; /* Z */
+	uint32_t head; /* Z: orders of a pageblock and more; see berth__heads() for the others */
+	uint32_t nr_blocks; /* Z: of the order, in all of the set */
 };
 
 struct berth_list_set {
-	uint64_t nr_free;  /* Z: frames in the set's lists */
-	uint32_t nonempty; /* Z: bit k: the list of order k has a block */
+	uint64_t nr_free;                 /* Z: frames in the set's lists */
+	uint32_t nonempty;                /* Z: bit k: there is a block of order k */
+	uint32_t orders[BERTH_DENSITIES]; /* Z: bit k: the bucket (density, k) has a pageblock */
 };
 
 struct berth_pageblock {
@@ -115,6 +123,11 @@ struct berth_pageblock {
 	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
 	_Atomic uint32_t nr_claimed; /* a: likewise */
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */
+	uint32_t nonempty;           /* Z: bit k: its list of order k has a block */
+	uint32_t next, prev;         /* Z: pageblocks of its bucket */
+	uint16_t bucket;             /* Z: 1 + the bucket's number in the set, 0: in none */
+	_Atomic uint8_t
+		skip; /* a: under Z: equals the epoch of struct berth_compact_state: passed over */
 };
 
 /* Per-CPU lists: one for each type that order-0 frames are cached under. */
@@ -169,6 +182,16 @@ struct berth_zone_marks {
 	_Atomic uint32_t boost_factor;                        /* a */
 };
 
+/* What compaction remembers of its last runs (motion/compact.c). */
+struct berth_compact_state {
+	uint32_t defer_shift, considered; /* Z: see deferred_locked() */
+	unsigned order_failed;            /* Z */
+	bool nothing_left;                /* Z: the hints exclude all that was worth trying */
+	_Atomic uint32_t epoch;           /* a: under Z: of the skip hints, 1 .. 255 */
+	_Atomic uint32_t position;        /* a: pageblock at which a run over the zone goes on */
+	uint64_t successes, failures;     /* Z */
+};
+
 struct berth_zone {
 	const char *name;                                                  /* c */
 	const struct berth_port_ops *port;                                 /* c */
@@ -186,6 +209,8 @@ struct berth_zone {
 	struct berth_pageblock *pageblocks;                   /* c */
 	struct berth_list_set *sets;                          /* c */
 	struct berth_free_list *lists; /* c: [set * (max_order + 1) + order] */
+	uint32_t *heads;               /* c: see berth__heads() */
+	uint32_t *buckets;             /* c: first pageblock, see berth__bucket() */
 	char *pcps;                    /* c: see berth__pcp() */
 	struct berth_cma *areas;       /* c */
 	struct berth_owner *owners;    /* c */
@@ -200,6 +225,7 @@ struct berth_zone {
 	_Atomic uint64_t nr_free, nr_free_cma, nr_free_unlent, nr_free_highatomic;
 	_Atomic uint64_t nr_highatomic; /* a, written under Z: frames of HIGHATOMIC pageblocks */
 	struct berth_zone_marks marks;
+	struct berth_compact_state compact;
 	_Atomic uint32_t nr_pcps_used; /* a: slots below this may hold frames */
 	_Atomic uint64_t moved_pages, failed_moves, drains, pinned_blocks; /* a */
 };
@@ -252,6 +278,26 @@ static inline struct berth_pageblock *berth__pageblock(const struct berth_zone *
 static inline unsigned berth__pageblock_set(const struct berth_pageblock *pageblock)
 {
 	return atomic_load_explicit(&pageblock->set, memory_order_relaxed);
+}
+
+/* Heads of the pageblock's lists of the orders below a pageblock; valid where `nonempty` says so. */
+static inline uint32_t *berth__heads(const struct berth_zone *zone, berth_idx_t idx)
+{
+	return &zone->heads[(size_t)(idx >> zone->pageblock_order) * zone->pageblock_order];
+}
+
+/* The bucket row of a pageblock with this many free frames, which aren't one block. */
+static inline unsigned berth__density(const struct berth_zone *zone, uint32_t nr_free)
+{
+	unsigned shift = zone->pageblock_order > 3 ? zone->pageblock_order - 3 : 0;
+
+	return nr_free >> shift < BERTH_DENSITIES ? nr_free >> shift : BERTH_DENSITIES - 1;
+}
+
+/* The first pageblock of a set's bucket; valid where `orders` says so. */
+static inline uint32_t *berth__bucket(const struct berth_zone *zone, unsigned set, unsigned bucket)
+{
+	return &zone->buckets[(size_t)set * BERTH_DENSITIES * zone->pageblock_order + bucket];
 }
 
 static inline uint32_t berth__nr_free(const struct berth_pageblock *pageblock)
@@ -307,7 +353,8 @@ void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_
 void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr,
 				   int sign);
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
-/* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists. Z. */
+/* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists (and it in
+ * no bucket). Z. */
 void berth__pageblock_set_locked(struct berth_pageblock *pageblock, unsigned set);
 /* The same for good: where the pageblock belongs from now on. Z. */
 void berth__pageblock_home_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
@@ -320,8 +367,20 @@ void berth__pageblock_home_locked(struct berth_zone *zone, struct berth_pagebloc
 void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order);
 /* Frees any range of untagged frames as the largest blocks. Z. O(pageblocks). */
 void berth__buddy_free_range_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
-/* The lowest sufficient block of a set, split to order; BERTH_IDX_NONE: none. Its tag is zero. Z. */
+/*
+ * A block of a set: of the fullest pageblock that has a sufficient one, there the smallest, split to
+ * order; BERTH_IDX_NONE: none. Its tag is zero. Z.
+ */
 berth_idx_t berth__buddy_alloc_locked(struct berth_zone *zone, unsigned set, unsigned order);
+/* The same, but a free pageblock isn't broken. Below a pageblock's order. Z. */
+berth_idx_t berth__buddy_alloc_partial_locked(struct berth_zone *zone, unsigned set,
+					      unsigned order);
+/* The smallest block of the fullest pageblock, or a part of it with at most 2^limit frames; *order:
+ * what it is. limit: below a pageblock's order, or equal. Z. */
+berth_idx_t berth__buddy_take_locked(struct berth_zone *zone, unsigned set, unsigned limit,
+				     unsigned *order);
+/* Puts the pageblock into the bucket that fits it now. For whoever changes its lists or counters. Z. */
+void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pageblock);
 /* Frees all but the first 2^order frames of the untagged block at idx, which has 2^from. Z. */
 void berth__buddy_expand_locked(struct berth_zone *zone, berth_idx_t idx, unsigned from,
 				unsigned order);
@@ -363,6 +422,7 @@ bool berth__unreserve_highatomic(struct berth_zone *zone, unsigned gfp, bool las
 
 /* Raises the marks by a pageblock, since a request had to take another type's; false: not here. Z. */
 bool berth__boost_locked(struct berth_zone *zone);
+
 /* ---- frames/hand_over.c, frames/memblock.c --------------------------------------------------------- */
 
 /* True when no frame of [start, end) is managed or reserved. O(pageblocks), O(frames) in those that
@@ -422,12 +482,24 @@ void berth__unisolate_range(struct berth_zone *zone, berth_idx_t start, berth_id
 
 /*
  * Moves blocks of one batch (src, order, cookie, owner filled in) to frames outside any isolated
- * pageblock. Sources that moved are taken (CLAIMED | TAKING). A block for which there is no
- * destination of its order is split and moved in pieces. Returns 0, or -ENOMEM when some had no
- * destination, or -EBUSY when some were busy; *busy points at the first such.
+ * pageblock: where the policy says, or into pageblocks of dst_set that are partly used, the fullest
+ * first. Sources that moved are taken (CLAIMED | TAKING). A block for which there is no
+ * destination of its order is split and moved in pieces, if it may. Returns 0, or -ENOMEM when some
+ * had no destination, or -EBUSY when some were busy; *busy points at the first such.
  */
 int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsigned nr_moves,
-			 struct berth_claim_report *report, const struct berth_move **busy);
+			 unsigned dst_set, bool may_split, struct berth_claim_report *report,
+			 const struct berth_move **busy);
+
+/* ---- motion/compact.c ---------------------------------------------------------------------------- */
+
+/*
+ * Makes a block of 2^order frames by compaction and hands it out with this tag and cookie, before
+ * anybody else can have it. BERTH_IDX_NONE: couldn't, or isn't tried (deferred). May sleep; without
+ * locks.
+ */
+berth_idx_t berth__compact_capture(struct berth_zone *zone, unsigned order, unsigned gfp,
+				   uint32_t tag, uint64_t cookie);
 
 /* ---- alloc/page_alloc.c -------------------------------------------------------------------------- */
 
@@ -441,6 +513,19 @@ berth_idx_t berth__alloc_once(struct berth_zone *zone, unsigned order, unsigned 
 
 /* ---- alloc/contig.c ------------------------------------------------------------------------------- */
 
+/* How a range is emptied. */
+struct berth_emptying {
+	const struct berth_claim_params *params;
+	uint32_t start_flags; /* of the claim's first frame */
+	unsigned dst_set;     /* where to, see berth__migrate_batch(); BERTH_SET_NONE: by policy */
+	unsigned passes;      /* scans that may find blocks in flight; waits between double */
+	bool drain;           /* the per-CPU lists, before the first look */
+	bool may_split; /* blocks at the edges, and those without a destination of their order */
+	bool evictable_only; /* an owner's unevictable blocks are in the way */
+	bool keep;           /* as a claim; otherwise it is all free after it */
+};
+int berth__empty_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+		       const struct berth_emptying *how, struct berth_claim_report *report);
 /* berth_alloc_contig_range() after its arguments are checked; adds to the report. `flags`: tag flags
  * of the claim's first frame, which berth__release_range() must repeat. */
 int berth__claim_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, uint32_t flags,

@@ -21,7 +21,7 @@
 #define LONGEST_WAIT_NS 100000000ull
 
 #define GFP_ZONE (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE | BERTH_GFP_NO_CMA | BERTH_GFP_CMA_LAST)
-#define GFP_ALL ((BERTH_GFP_DMA32 << 1) - 1u)
+#define GFP_ALL ((BERTH_GFP_COMPACT << 1) - 1u)
 /* The fast path goes to the preferred zone, wherever it is, and doesn't clear. */
 #define GFP_SLOW (BERTH_GFP_ZERO | BERTH_GFP_THISNODE | ~GFP_ALL)
 
@@ -121,16 +121,12 @@ static void wake_kswapds(const struct walk *walk)
 	}
 }
 
-/* Compaction needs some free memory to move to, but no reclaim: so it is tried first. */
+/* Moving needs some free memory to move to, but takes none from anybody: so it is tried first. */
 static bool compact(struct walk *walk, unsigned flags)
 {
-	const struct berth_nodes *nodes = walk->nodes;
 	struct berth_zone *zone;
-	bool any = false;
 
-	if (!walk->order || !nodes->ops->compact)
-		return false;
-	for (unsigned at = 0; (zone = next_zone(walk, &at));) {
+	for (unsigned at = 0; walk->order && (zone = next_zone(walk, &at));) {
 		uint64_t mark = mark_of(zone, BERTH_MARK_MIN, walk->order, flags);
 
 		if (walk->order > zone->max_order ||
@@ -138,9 +134,13 @@ static bool compact(struct walk *walk, unsigned flags)
 					flags))
 			continue;
 		add(&walk->nodes->compactions, 1);
-		any |= nodes->ops->compact(nodes->ctx, zone, walk->order, walk->gfp);
+		walk->idx = berth__compact_capture(zone, walk->order, walk->gfp & GFP_ZONE,
+						   walk->tag, walk->cookie);
+		walk->zone = zone;
+		if (walk->idx != BERTH_IDX_NONE)
+			return true;
 	}
-	return any && try_zones(walk, BERTH_MARK_MIN, flags);
+	return false;
 }
 
 static bool reclaim(struct walk *walk, unsigned flags, uint64_t *freed)
@@ -258,7 +258,7 @@ static bool walk_slow(struct walk *walk)
 static bool arguments_ok(const struct berth_nodes *nodes, unsigned node, unsigned order,
 			 unsigned gfp, unsigned owner, const berth_pfn_t *pfn)
 {
-	const unsigned needs_waiting = BERTH_GFP_NOFAIL | BERTH_GFP_MAYFAIL;
+	const unsigned needs_waiting = BERTH_GFP_NOFAIL | BERTH_GFP_MAYFAIL | BERTH_GFP_COMPACT;
 	const struct berth_zone *zone;
 
 	if (node >= nodes->nr_nodes || !pfn || (gfp & ~GFP_ALL) || order > BERTH_MAX_ORDER_LIMIT ||

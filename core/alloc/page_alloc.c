@@ -11,8 +11,9 @@
 #include "core/frames/pcp_fast.h"
 
 /* What the hot path serves without a further look. */
-#define GFP_PLAIN \
-	(BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE | BERTH_GFP_NO_CMA | BERTH_GFP_CMA_LAST)
+#define GFP_PLAIN                                                                            \
+	(BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE | BERTH_GFP_NO_CMA | BERTH_GFP_CMA_LAST | \
+	 BERTH_GFP_COMPACT)
 
 /* USED, but not to be freed by its owner: freed already, or not there yet. */
 #define NOT_FREEABLE (BERTH_TAG_ORPHAN | BERTH_TAG_ARRIVING)
@@ -55,6 +56,8 @@ static BERTH_COLD int alloc_slow(struct berth_zone *zone, unsigned order, unsign
 		berth_pcp_drain_all(zone);
 		idx = alloc_from_zone(zone, order, gfp, tag, cookie);
 	}
+	if (idx == BERTH_IDX_NONE && order && (gfp & BERTH_GFP_COMPACT))
+		idx = berth__compact_capture(zone, order, gfp, tag, cookie);
 	if (idx == BERTH_IDX_NONE)
 		return -BERTH_ENOMEM;
 	*pfn = berth__pfn(zone, idx);

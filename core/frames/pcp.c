@@ -68,8 +68,8 @@ static unsigned list_for(unsigned set, unsigned gfp)
 	return set >= BERTH_CMA ? BERTH_PCP_CMA : gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE);
 }
 
-/* Takes a block of at most 2^limit frames from the set the policy picks: whole small blocks before
- * a large one is broken. */
+/* Takes a block of at most 2^limit frames from the set the policy picks: of the fullest pageblock
+ * its smallest. */
 static berth_idx_t take_block_locked(struct berth_zone *zone, unsigned gfp, unsigned limit,
 				     unsigned *set, unsigned *order)
 {
@@ -77,10 +77,7 @@ static berth_idx_t take_block_locked(struct berth_zone *zone, unsigned gfp, unsi
 	*order = 0;
 	if (*set == BERTH_SET_NONE)
 		return berth__rmqueue_locked(zone, 0, gfp, set);
-	*order = (unsigned)__builtin_ctz(zone->sets[*set].nonempty);
-	if (*order > limit)
-		*order = limit;
-	return berth__buddy_alloc_locked(zone, *set, *order);
+	return berth__buddy_take_locked(zone, *set, limit, order);
 }
 
 /* The frames of a block, so that pops ascend. Locals only: nothing is loaded again in the loop. */

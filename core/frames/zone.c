@@ -12,7 +12,7 @@
 
 /* The places of the parts in the metadata. */
 struct layout {
-	size_t frames, pageblocks, sets, lists, areas, owners, pcps, total;
+	size_t frames, pageblocks, sets, lists, heads, buckets, areas, owners, pcps, total;
 	size_t pcp_stride;
 	berth_pfn_t base_pfn;
 	uint64_t nr_frames;
@@ -96,6 +96,10 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->sets = place(&at, 64, l->nr_sets, sizeof(struct berth_list_set));
 	l->lists = place(&at, 64, (uint64_t)l->nr_sets * (l->max_order + 1),
 			 sizeof(struct berth_free_list));
+	l->heads = place(&at, 64, (l->nr_frames >> l->pageblock_order) * l->pageblock_order,
+			 sizeof(uint32_t));
+	l->buckets = place(&at, 64, (uint64_t)l->nr_sets * BERTH_DENSITIES * l->pageblock_order,
+			   sizeof(uint32_t));
 	l->areas = place(&at, 64, params->max_areas, sizeof(struct berth_cma));
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
 	l->pcps = place(&at, 64, params->nr_cpus, l->pcp_stride);
@@ -152,10 +156,13 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->pageblocks = (void *)(base + l.pageblocks);
 	zone->sets = (void *)(base + l.sets);
 	zone->lists = (void *)(base + l.lists);
+	zone->heads = (void *)(base + l.heads);
+	zone->buckets = (void *)(base + l.buckets);
 	zone->areas = (void *)(base + l.areas);
 	zone->owners = (void *)(base + l.owners);
 	zone->pcps = base + l.pcps;
 	zone->nr_owners = 1; /* BERTH_OWNER_NONE */
+	zone->compact.epoch = 1;
 	for (unsigned i = 0; i < l.nr_sets * (l.max_order + 1); i++)
 		zone->lists[i].head = BERTH_IDX_NONE;
 	for (uint64_t i = 0; i < l.nr_frames >> l.pageblock_order; i++) {
@@ -276,6 +283,8 @@ void berth_zone_stats(struct berth_zone *zone, struct berth_zone_stats *stats)
 	stats->managed_pages = zone->nr_managed;
 	stats->present_pages = zone->nr_managed + zone->nr_reserved;
 	stats->claimed_pages = zone->nr_claimed;
+	stats->compact_successes = zone->compact.successes;
+	stats->compact_failures = zone->compact.failures;
 	for (unsigned set = 0; set < BERTH_CMA + zone->max_areas; set++)
 		stats->free_pages += zone->sets[set].nr_free;
 	stats->pcp_pages = pcp_pages(zone);

@@ -69,6 +69,9 @@ struct berth_owner_ops {
 	void (*migrate)(void *ctx, struct berth_move *moves, unsigned nr_moves);
 	/* Names the holder of a pinned block; may be NULL or return NULL. Same context as migrate. */
 	const char *(*holder)(void *ctx, berth_pfn_t pfn, uint64_t cookie);
+	/* Its blocks are locked in memory (as mlock does): a claim moves them all the same, compaction
+	 * unless it has BERTH_COMPACT_EVICTABLE_ONLY. */
+	bool unevictable;
 };
 
 /* For an owner's migrate: the block is at move->dst now, and dst is an ordinary block of its owner. */
@@ -168,6 +171,9 @@ enum berth_gfp {
 	BERTH_GFP_THISNODE = 1u << 12,  /* no other node's memory */
 	BERTH_GFP_DMA = 1u << 13,       /* from DMA zones only */
 	BERTH_GFP_DMA32 = 1u << 14,     /* from DMA32 zones and below */
+	BERTH_GFP_COMPACT = 1u << 15,   /* order > 0: when there is no such block, owners are asked
+					  * to move others for one: may sleep, and the caller holds
+					  * no lock that an owner's migrate takes */
 };
 
 /*
@@ -289,6 +295,78 @@ int berth_alloc_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uin
 /* Gives a claimed range back; it must be exactly what was claimed. -EINVAL: it isn't; unchanged. */
 int berth_free_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn,
 			    uint64_t nr_pages) BERTH_MUST_CHECK;
+
+/* ---- Compaction ------------------------------------------------------------------------------- */
+
+enum berth_compact_mode {
+	BERTH_COMPACT_ASYNC, /* waits for nothing: movable pageblocks only; gives a pageblock up at
+				   * the first block in flight or in a CPU's list */
+	BERTH_COMPACT_SYNC_LIGHT, /* also movable blocks in unmovable pageblocks; waits 40 us for a
+				   * block in flight */
+	BERTH_COMPACT_SYNC, /* likewise 5 ms; large blocks may be split for want of large holes */
+};
+
+enum berth_compact_flags {
+	BERTH_COMPACT_WHOLE_ZONE = 1u << 0,     /* compact_memory: all that can be had, whatever the
+						 * order; skip hints are forgotten first */
+	BERTH_COMPACT_FORCE = 1u << 1,          /* try even if deferred or not suitable; likewise */
+	BERTH_COMPACT_EVICTABLE_ONLY = 1u << 2, /* blocks of unevictable owners stay */
+	BERTH_COMPACT_ALL_FLAGS = 7
+};
+
+struct berth_compact_params {
+	unsigned order; /* of the block that is wanted */
+	enum berth_compact_mode mode;
+	unsigned flags;
+	unsigned gfp; /* for whom: only what is movable, and not NO_CMA, finds a block in
+				       * CMA areas */
+	uint64_t watermark_pages; /* frames that must stay free besides twice the block */
+	uint64_t max_pages;       /* no new pageblock after that many have moved; 0: no limit */
+	uint64_t deadline_ns; /* port time after which no new pageblock or wait begins; 0: none */
+};
+
+enum berth_compact_outcome {
+	BERTH_COMPACT_CONTINUE, /* never returned */
+	BERTH_COMPACT_SKIPPED,  /* too little is free, or it isn't fragmented */
+	BERTH_COMPACT_DEFERRED, /* failed lately: not tried */
+	BERTH_COMPACT_SUCCESS,  /* a block of the order is free (or was already) */
+	BERTH_COMPACT_COMPLETE, /* all was tried */
+	BERTH_COMPACT_PARTIAL, /* deadline or max_pages; the next whole-zone run goes on from there */
+};
+
+struct berth_compact_result {
+	enum berth_compact_outcome outcome;
+	uint64_t moved_pages;
+	uint64_t busy_blocks;    /* answered busy, or pinned */
+	uint64_t tried, emptied; /* pageblocks, or aligned blocks of the order */
+};
+
+/*
+ * Moves movable blocks together until a block of 2^order frames is free, or over the whole zone. The
+ * pageblocks with the fewest frames in use are emptied into the fullest ones of the same migratetype
+ * or CMA area, so no area gains or loses frames; pageblocks that are isolated, claimed from or hold
+ * pins aren't touched. Movable blocks stay whole but with SYNC.
+ *
+ * After a failure with a SYNC mode the next 2, 4, .. 64 attempts at this order or above are deferred,
+ * until one succeeds.
+ *
+ * 0: SUCCESS, or COMPLETE for the whole zone; -ENOMEM: SKIPPED; -EAGAIN: DEFERRED or PARTIAL; -EBUSY:
+ * COMPLETE, and no block could be had; -EINVAL. `result` may be NULL. May sleep but for ASYNC (and
+ * the owners); owners are called without core locks. Cost: O(pageblocks), and the moves.
+ */
+int berth_compact(struct berth_zone *zone, const struct berth_compact_params *params,
+		  struct berth_compact_result *result) BERTH_MUST_CHECK;
+
+/*
+ * Why a block of this order can't be had, 0 .. 1000: towards 0 for want of memory, towards 1000 by
+ * fragmentation: 1000 - (1000 + 1000 free pages / 2^order) / free blocks. BERTH_FRAGMENTATION_NONE:
+ * there is one. -EINVAL: no such order. Compaction for orders above 3 isn't tried from 0 to 500.
+ * Of Linux, as is the next.
+ */
+#define BERTH_FRAGMENTATION_NONE (-1000)
+int berth_fragmentation_index(struct berth_zone *zone, unsigned order);
+/* How much of the free memory is in blocks too small for this order, 0 .. 1000; 1000 if none is free. */
+int berth_unusable_index(struct berth_zone *zone, unsigned order);
 
 /* ---- CMA areas -------------------------------------------------------------------------------- */
 
@@ -437,6 +515,7 @@ struct berth_zone_stats {
 	uint64_t moved_pages, failed_moves; /* since init */
 	uint64_t drains;                    /* times a CPU's list was drained for a claim */
 	uint64_t metadata_bytes;
+	uint64_t compact_successes, compact_failures; /* of runs for one order, since init */
 };
 void berth_zone_stats(struct berth_zone *zone, struct berth_zone_stats *stats);
 

@@ -11,7 +11,8 @@
  *	2  kswapd is woken for each zone of the list
  *	3  a zone that stays above min, or above the part of it that the flags entitle to
  *	4  MEMALLOC: whatever is left
- *	5  (only if it may wait) compact, reclaim, drain, unreserve, OOM: until one of them helped
+ *	5  (only if it may wait) compact, reclaim, drain, unreserve, OOM: until one of them helped;
+ *	   so the caller holds no lock that an owner's migrate takes
  *
  * The core brings the walk; what reclaims memory is the caller's (struct berth_nodes_ops).
  *
@@ -43,8 +44,6 @@ struct berth_nodes_ops {
 	 * wait; called again and again until then. */
 	void (*wake_kswapd)(void *ctx, struct berth_zone *zone, unsigned order,
 			    enum berth_zone_kind highest);
-	/* Makes free blocks of the order by moving. True: there may be one now. */
-	bool (*compact)(void *ctx, struct berth_zone *zone, unsigned order, unsigned gfp);
 	/* Frees memory in the zones of the node's list up to `highest`. Returns frames freed. */
 	uint64_t (*reclaim)(void *ctx, unsigned node, enum berth_zone_kind highest, unsigned order,
 			    unsigned gfp);
