@@ -331,7 +331,8 @@ static bool check_pcps(struct checker *checker)
 		for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
 			uint32_t count = atomic_load(&pcp->count[list]);
 
-			EXPECT("pcp.I1 count beyond high, cpu", cpu, count <= zone->pcp_high, true);
+			EXPECT("pcp.I1 count beyond high, cpu", cpu, count <= zone->pcp_limit[list],
+			       true);
 			for (uint32_t i = 0; i < count; i++) {
 				berth_idx_t idx = stack[((size_t)list << zone->pcp_shift) + i];
 

@@ -116,18 +116,18 @@ struct berth_list_set {
 };
 
 struct berth_pageblock {
-	_Atomic uint16_t set;     /* a: written under Z; read in P to route a freed frame */
-	uint16_t home_set;        /* Z: the set it returns to when it isn't isolated */
-	uint32_t nr_managed;      /* Z: grows when reserved frames are freed */
-	uint32_t nr_reserved;     /* Z */
+	_Atomic uint16_t set;     /* a: written under Z */
+	_Atomic uint8_t pcp_list; /* a: likewise; read in P: the list of a freed frame, or NONE */
+	_Atomic uint8_t skip; /* a: likewise: compaction's hint, see struct berth_compact_state */
+	uint16_t home_set;    /* Z: the set it returns to when it isn't isolated */
+	uint16_t bucket;      /* Z: 1 + the bucket's number in the set, 0: in none */
+	uint32_t nr_managed;  /* Z: grows when reserved frames are freed */
+	uint32_t nr_reserved; /* Z */
 	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
 	_Atomic uint32_t nr_claimed; /* a: likewise */
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */
 	uint32_t nonempty;           /* Z: bit k: its list of order k has a block */
 	uint32_t next, prev;         /* Z: pageblocks of its bucket */
-	uint16_t bucket;             /* Z: 1 + the bucket's number in the set, 0: in none */
-	_Atomic uint8_t
-		skip; /* a: under Z: equals the epoch of struct berth_compact_state: passed over */
 };
 
 /* Per-CPU lists: one for each type that order-0 frames are cached under. */
@@ -136,6 +136,8 @@ enum berth_pcp_list {
 	BERTH_PCP_MOVABLE,
 	BERTH_PCP_RECLAIMABLE,
 	BERTH_PCP_CMA,
+	BERTH_PCP_RETURN, /* freed in pageblocks that are far from full: for the buddy lists, not for
+			   * the next allocation. At most a batch. */
 	BERTH_NR_PCP_LISTS
 };
 
@@ -144,7 +146,9 @@ struct berth_pcp {
 	_Atomic uint32_t gate;                      /* a: see below */
 	_Atomic uint32_t count[BERTH_NR_PCP_LISTS]; /* P: frames in each list */
 	berth_lock_t drain_lock;                    /* one drainer at a time */
-	/* followed by BERTH_NR_PCP_LISTS stacks of 2^zone->pcp_shift indices (P) */
+	uint32_t front[BERTH_PCP_RETURN]; /* P: 1 + the pageblock that filled the list last */
+	/* followed by the lists' stacks (P): BERTH_PCP_RETURN of 2^zone->pcp_shift indices, and one
+	 * of 2^zone->pcp_batch_order */
 };
 /* gate: OPEN for the hot path alone. USED is set by the owner, once; DRAIN by a drainer: keep out;
  * FENCE with USED where each section needs a fence. */
@@ -200,11 +204,12 @@ struct berth_zone {
 	berth_idx_t first, end;                                            /* c: spanned indices */
 	unsigned max_order, pageblock_order;                               /* c */
 	unsigned nr_cpus, pcp_high, pcp_shift, pcp_batch, pcp_batch_order; /* c */
-	bool fence_sections;               /* c: the port has no barrier for all CPUs */
-	unsigned max_areas, max_owners;    /* c */
-	size_t pcp_stride, metadata_bytes; /* c */
-	berth_pfn_t start_pfn;             /* c: pfn of index `first` */
-	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* c: list of a freed frame, or NONE */
+	uint32_t pcp_limit[BERTH_NR_PCP_LISTS]; /* c: pcp_high, or a batch */
+	bool fence_sections;                    /* c: the port has no barrier for all CPUs */
+	unsigned max_areas, max_owners;         /* c */
+	size_t pcp_stride, metadata_bytes;      /* c */
+	berth_pfn_t start_pfn;                  /* c: pfn of index `first` */
+	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* c: list that caches it, or NONE */
 	struct berth_frame *frames;                           /* c */
 	struct berth_pageblock *pageblocks;                   /* c */
 	struct berth_list_set *sets;                          /* c */
@@ -355,10 +360,16 @@ void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, ber
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
 /* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists (and it in
  * no bucket). Z. */
-void berth__pageblock_set_locked(struct berth_pageblock *pageblock, unsigned set);
+void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
+				 unsigned set);
 /* The same for good: where the pageblock belongs from now on. Z. */
 void berth__pageblock_home_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
 				  unsigned set);
+/*
+ * Where freed frames of the pageblock are cached, by its set and its bucket: what is far from full gives
+ * them back, so that it becomes wholly free instead of being filled again. Z.
+ */
+void berth__pageblock_route_locked(struct berth_zone *zone, struct berth_pageblock *pageblock);
 
 /* ---- frames/buddy.c ------------------------------------------------------------------------------ */
 
@@ -449,7 +460,7 @@ bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx);
 void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
 /* True when some slot caches frames. Inexact while CPUs allocate. */
 bool berth__pcp_any(struct berth_zone *zone);
-size_t berth__pcp_stride(unsigned pcp_shift);
+size_t berth__pcp_stride(unsigned pcp_shift, unsigned batch_order);
 
 /* Writes everything that makes an untagged block an allocated one. In P or under Z. */
 static inline void berth__mark_used(struct berth_frame *frame, uint32_t tag, uint64_t cookie)

@@ -173,7 +173,7 @@ int berth_free_pages(struct berth_zone *zone, berth_pfn_t pfn)
 		return free_slow(zone, pfn);
 	list = berth__pcp_list_of(zone, idx);
 	if (BERTH_UNLIKELY(list == BERTH_PCP_NONE ||
-			   berth__pcp_count(pcp, list) == zone->pcp_high)) {
+			   berth__pcp_count(pcp, list) == zone->pcp_limit[list])) {
 		berth__pcp_leave(pcp);
 		return free_slow(zone, pfn);
 	}

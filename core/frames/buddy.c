@@ -128,6 +128,7 @@ void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pag
 		leave_bucket(zone, pageblock);
 	if (bucket)
 		enter_bucket(zone, pageblock, density, order);
+	berth__pageblock_route_locked(zone, pageblock);
 }
 
 /* The fullest pageblock of the set with a block of the order or more; NULL: there is none. */

@@ -45,9 +45,20 @@ bool berth_frame_in_area(struct berth_zone *zone, berth_pfn_t pfn)
 	return in_area;
 }
 
-void berth__pageblock_set_locked(struct berth_pageblock *pageblock, unsigned set)
+void berth__pageblock_route_locked(struct berth_zone *zone, struct berth_pageblock *pageblock)
+{
+	uint8_t list = zone->pcp_list_of_set[berth__pageblock_set(pageblock)];
+
+	if (list != BERTH_PCP_NONE && pageblock->bucket > zone->pageblock_order)
+		list = BERTH_PCP_RETURN;
+	atomic_store_explicit(&pageblock->pcp_list, list, memory_order_relaxed);
+}
+
+void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
+				 unsigned set)
 {
 	atomic_store_explicit(&pageblock->set, (uint16_t)set, memory_order_relaxed);
+	berth__pageblock_route_locked(zone, pageblock);
 }
 
 void berth__pageblock_home_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
@@ -60,7 +71,7 @@ void berth__pageblock_home_locked(struct berth_zone *zone, struct berth_pagebloc
 	if (set == BERTH_HIGHATOMIC)
 		count(&zone->nr_highatomic, size, 1);
 	pageblock->home_set = (uint16_t)set;
-	berth__pageblock_set_locked(pageblock, set);
+	berth__pageblock_set_locked(zone, pageblock, set);
 }
 
 /* Frames of [idx, idx + nr) in the pageblock that holds idx. */

@@ -13,7 +13,10 @@
  *     pcp_high.
  * I2  A freed frame's pageblock set is read inside the section, and isolation drains after it has
  *     changed the set: no frame of an isolated pageblock stays in a list after the drain.
- * I3  The lists exchange frames with the buddy lists in batches, inside the section and under the
+ * I3  Frames freed in pageblocks that are far from full aren't handed out again: they go to the list
+ *     RETURN and from there to the buddy lists, whose fullest pageblock serves next. An exception is
+ *     the pageblock that filled a list last, as long as it is that.
+ * I4  The lists exchange frames with the buddy lists in batches, inside the section and under the
  *     zone lock, so no frame is ever on its way where a drainer can't see it.
  *
  * Complexity: O(1); one frame in pcp_batch pays O(pcp_batch) under the zone lock. A batch that is
@@ -21,10 +24,11 @@
  */
 #include "core/frames/pcp_fast.h"
 
-size_t berth__pcp_stride(unsigned pcp_shift)
+size_t berth__pcp_stride(unsigned pcp_shift, unsigned batch_order)
 {
 	size_t bytes = sizeof(struct berth_pcp) +
-		       (BERTH_NR_PCP_LISTS * sizeof(berth_idx_t) << pcp_shift);
+		       (BERTH_PCP_RETURN * sizeof(berth_idx_t) << pcp_shift) +
+		       (sizeof(berth_idx_t) << batch_order);
 
 	return (bytes + 63) & ~(size_t)63;
 }
@@ -90,10 +94,28 @@ static inline void put_on_stack(berth_idx_t *stack, struct berth_frame *frames, 
 		stack[i] = idx + nr - 1 - i;
 }
 
+/*
+ * The pageblock that fills the list from now on is reused at once whatever is free in it. Its
+ * predecessor is like all others again.
+ */
+static void set_front_locked(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list,
+			     berth_idx_t idx)
+{
+	struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+	uint32_t front = (uint32_t)(pageblock - zone->pageblocks) + 1;
+	uint8_t cached_in = zone->pcp_list_of_set[berth__pageblock_set(pageblock)];
+
+	if (pcp->front[list] && pcp->front[list] != front)
+		berth__pageblock_route_locked(zone, &zone->pageblocks[pcp->front[list] - 1]);
+	pcp->front[list] = front;
+	atomic_store_explicit(&pageblock->pcp_list, cached_in, memory_order_relaxed);
+}
+
 /* Takes up to a batch; the list that got it may still be empty when there is nothing. */
 static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned gfp)
 {
 	unsigned want = zone->pcp_batch, filled = list_for(BERTH_UNMOVABLE, gfp);
+	berth_idx_t last = BERTH_IDX_NONE;
 	bool any = false;
 
 	berth_lock(&zone->lock);
@@ -119,8 +141,11 @@ static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned 
 		if (any && list != filled)
 			break; /* the first choice ran out: enough for now */
 		filled = list;
+		last = idx;
 		any = true;
 	}
+	if (any)
+		set_front_locked(zone, pcp, filled, last);
 	berth_unlock(&zone->lock);
 	return filled;
 }
@@ -146,6 +171,35 @@ static void spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
 	berth__pcp_set_count(pcp, list, left); /* in step with the free counters */
 	berth_unlock(&zone->lock);
 	__builtin_memmove(stack, stack + nr, left * sizeof(*stack));
+}
+
+/*
+ * Gives back the list RETURN, and of the oldest in the other lists what would belong there by now:
+ * frames that were cached before their pageblock emptied.
+ */
+static void give_back(struct berth_zone *zone, struct berth_pcp *pcp)
+{
+	berth_lock(&zone->lock);
+	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
+		berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
+		uint32_t count = berth__pcp_count(pcp, list), kept = 0;
+		uint32_t nr = count < zone->pcp_batch ? count : zone->pcp_batch;
+
+		for (uint32_t i = 0; i < nr; i++) {
+			if (list != BERTH_PCP_RETURN &&
+			    berth__pcp_list_of(zone, stack[i]) != BERTH_PCP_RETURN) {
+				stack[kept++] = stack[i];
+				continue;
+			}
+			berth__set_tag(&zone->frames[stack[i]], 0);
+			berth__buddy_free_locked(zone, stack[i], 0);
+		}
+		if (kept == nr)
+			continue;
+		__builtin_memmove(stack + kept, stack + nr, (count - nr) * sizeof(*stack));
+		berth__pcp_set_count(pcp, list, count - nr + kept);
+	}
+	berth_unlock(&zone->lock);
 }
 
 /* ---- One frame ------------------------------------------------------------------------------------ */
@@ -177,8 +231,12 @@ BERTH_COLD bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx)
 		return false;
 	list = berth__pcp_list_of(zone, idx);
 	if (list != BERTH_PCP_NONE) {
-		if (berth__pcp_count(pcp, list) == zone->pcp_high)
-			spill(zone, pcp, list);
+		if (berth__pcp_count(pcp, list) == zone->pcp_limit[list]) {
+			if (list == BERTH_PCP_RETURN)
+				give_back(zone, pcp);
+			else
+				spill(zone, pcp, list);
+		}
 		berth__pcp_push(zone, pcp, list, idx);
 	}
 	berth__pcp_leave(pcp);

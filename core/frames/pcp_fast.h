@@ -127,7 +127,7 @@ static inline void berth__pcp_push(const struct berth_zone *zone, struct berth_p
  * frame; BERTH_PCP_NONE when its pageblock is isolated or its type isn't cached. */
 static inline unsigned berth__pcp_list_of(const struct berth_zone *zone, berth_idx_t idx)
 {
-	return zone->pcp_list_of_set[berth__pageblock_set(berth__pageblock(zone, idx))];
+	return atomic_load_explicit(&berth__pageblock(zone, idx)->pcp_list, memory_order_relaxed);
 }
 
 #endif

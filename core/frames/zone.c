@@ -35,13 +35,13 @@ static unsigned log2_floor(uint64_t value)
 
 /*
  * Frames a list may hold by default: all slots together at most an eighth of the zone, and the
- * stacks at most 2 bytes a frame; between 2 and 512, a power of two.
+ * stacks hardly more than 2 bytes a frame; between 2 and 512, a power of two.
  */
 static unsigned default_pcp_high(uint64_t nr_pages, unsigned nr_cpus)
 {
 	uint64_t high = nr_pages / 8 / (nr_cpus ? nr_cpus : 1);
 	uint64_t by_bytes = nr_pages * 2 / (nr_cpus ? nr_cpus : 1) /
-			    (BERTH_NR_PCP_LISTS * sizeof(berth_idx_t));
+			    (BERTH_PCP_RETURN * sizeof(berth_idx_t));
 
 	if (high > by_bytes)
 		high = by_bytes;
@@ -88,7 +88,7 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	if (l->pcp_batch_order > l->pageblock_order)
 		l->pcp_batch_order = l->pageblock_order;
 	l->pcp_shift = log2_floor(2 * l->pcp_high - 1);
-	l->pcp_stride = berth__pcp_stride(l->pcp_shift);
+	l->pcp_stride = berth__pcp_stride(l->pcp_shift, l->pcp_batch_order);
 
 	l->frames = place(&at, 64, l->nr_frames, sizeof(struct berth_frame));
 	l->pageblocks = place(&at, 64, l->nr_frames >> l->pageblock_order,
@@ -148,6 +148,8 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 		zone->pcp_list_of_set[set] = set < BERTH_HIGHATOMIC ? (uint8_t)set : BERTH_PCP_NONE;
 	zone->pcp_batch_order = l.pcp_batch_order;
 	zone->pcp_batch = 1u << l.pcp_batch_order;
+	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
+		zone->pcp_limit[list] = list == BERTH_PCP_RETURN ? zone->pcp_batch : zone->pcp_high;
 	zone->pcp_stride = l.pcp_stride;
 	zone->max_areas = params->max_areas;
 	zone->max_owners = l.max_owners;
@@ -167,7 +169,7 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 		zone->lists[i].head = BERTH_IDX_NONE;
 	for (uint64_t i = 0; i < l.nr_frames >> l.pageblock_order; i++) {
 		zone->pageblocks[i].home_set = BERTH_MOVABLE;
-		berth__pageblock_set_locked(&zone->pageblocks[i], BERTH_MOVABLE);
+		berth__pageblock_set_locked(zone, &zone->pageblocks[i], BERTH_MOVABLE);
 	}
 	*out = zone;
 	return 0;

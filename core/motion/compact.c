@@ -395,7 +395,7 @@ static void capture(struct compaction *run, const struct unit *unit, uint32_t ta
 		if (pageblock->home_set >= BERTH_CMA) /* it stays the area's */
 			break;
 		pageblock->home_set = (uint16_t)wanted_type(run->params->gfp);
-		berth__pageblock_set_locked(pageblock, pageblock->home_set);
+		berth__pageblock_set_locked(zone, pageblock, pageblock->home_set);
 	}
 	berth__mark_used(&zone->frames[unit->start], tag, cookie);
 	berth__buddy_free_range_locked(zone, unit->start + taken, unit->end);

@@ -28,12 +28,12 @@ struct machine {
 	berth_pfn_t hoard[MAX_HOARD];
 	unsigned nr_hoard, reclaim_step, oom_step, oom_answers;
 	/* What was called. */
-	unsigned wakes, compacts, reclaims, ooms;
+	unsigned wakes, reclaims, ooms;
 	struct berth_zone *woken[8];
 	struct berth_zone *oom_zone;
 	enum berth_zone_kind woken_for;
-	char order_of_calls[64]; /* "cro": first compaction, then reclaim, then OOM */
-	bool compact_helps;
+	bool movable;
+	char order_of_calls[64]; /* "mro": first moves, then reclaim, then OOM */
 };
 
 static inline void note(struct machine *m, char call)
@@ -63,18 +63,6 @@ static inline uint64_t free_hoard(struct machine *m, unsigned nr)
 	for (; nr > 0 && m->nr_hoard > 0; nr--, freed++)
 		assert_int_equal(berth_node_free(m->nodes, m->hoard[--m->nr_hoard]), 0);
 	return freed;
-}
-
-static inline bool compact(void *ctx, struct berth_zone *zone, unsigned order, unsigned gfp)
-{
-	struct machine *m = ctx;
-
-	(void)zone;
-	(void)order;
-	(void)gfp;
-	m->compacts++;
-	note(m, 'c');
-	return m->compact_helps && free_hoard(m, MAX_HOARD) > 0;
 }
 
 static inline uint64_t reclaim(void *ctx, unsigned node, enum berth_zone_kind highest,
@@ -109,7 +97,6 @@ static inline bool oom(void *ctx, struct berth_zone *zone, unsigned order, unsig
 
 static const struct berth_nodes_ops helpful __attribute__((unused)) = {
 	.wake_kswapd = wake_kswapd,
-	.compact = compact,
 	.reclaim = reclaim,
 	.oom = oom,
 };
@@ -203,14 +190,21 @@ static inline void tune_min(struct machine *m, uint64_t kbytes)
 	assert_int_equal(berth_nodes_tune(m->nodes, &t), 0);
 }
 
-static inline void migrate_nothing(void *ctx, struct berth_move *moves, unsigned nr_moves)
+/* An owner whose blocks can all move, if it says so; ctx: the machine. */
+static inline void migrate(void *ctx, struct berth_move *moves, unsigned nr_moves)
 {
-	(void)ctx;
+	struct machine *m = ctx;
+
+	note(m, 'm');
 	for (unsigned i = 0; i < nr_moves; i++)
-		moves[i].result = BERTH_MOVE_BUSY;
+		moves[i].result = m->movable && berth_page_freeze(berth_nodes_zone_of(m->nodes,
+										      moves[i].src),
+								  moves[i].src) ?
+					  BERTH_MOVE_MOVED :
+					  BERTH_MOVE_BUSY;
 }
 
 static const struct berth_owner_ops owner_ops
-	__attribute__((unused)) = { .name = "owner", .migrate = migrate_nothing };
+	__attribute__((unused)) = { .name = "owner", .migrate = migrate };
 
 #endif

@@ -192,7 +192,7 @@ static void managed_frames_of_a_pageblock(struct scene *s)
 static void pageblock_left_isolated(struct scene *s)
 {
 	/* One without free frames, so that no list is in the way: none is; take any. */
-	berth__pageblock_set_locked(berth__pageblock(s->zone, s->used), BERTH_ISOLATE);
+	berth__pageblock_set_locked(s->zone, berth__pageblock(s->zone, s->used), BERTH_ISOLATE);
 }
 
 static void free_frames_of_a_set(struct scene *s)
@@ -369,7 +369,7 @@ static void pageblock_of_an_area_lost(struct scene *s)
 
 	/* Consistent in itself, but not what the area says. */
 	pageblock->home_set = BERTH_MOVABLE;
-	berth__pageblock_set_locked(pageblock, BERTH_MOVABLE);
+	berth__pageblock_set_locked(s->zone, pageblock, BERTH_MOVABLE);
 }
 
 static void unmovable_block_in_an_area(struct scene *s)

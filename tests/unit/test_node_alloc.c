@@ -145,19 +145,23 @@ static void below_min_the_caller_reclaims(void **state)
 	machine_close(m);
 }
 
-/* Every other frame is used: enough is free, but no block of two. */
+/* Every other frame holds a movable page: enough is free, but no block of two. */
 static struct machine *scattered(void)
 {
-	struct machine *m = nearly_empty(0);
-	unsigned kept = 0;
+	struct machine *m = machine_open(.nr_nodes = 1);
+	struct test_zone *tz = add_zone(m, 0, NORMAL, 0, 4096);
+	unsigned owner;
+	berth_pfn_t pfn;
 
-	for (unsigned i = 0; i < m->nr_hoard; i++) {
-		if (m->hoard[i] % 2)
-			assert_int_equal(berth_node_free(m->nodes, m->hoard[i]), 0);
-		else
-			m->hoard[kept++] = m->hoard[i];
-	}
-	m->nr_hoard = kept;
+	tune_min(m, 4 * 256);
+	assert_int_equal(berth_nodes_owner_register(m->nodes, &owner_ops, m, &owner), 0);
+	while (!berth_alloc_pages(tz->zone, 0, BERTH_GFP_MOVABLE, owner, 0, &pfn))
+		if (pfn % 2)
+			m->hoard[m->nr_hoard++] = pfn;
+	free_hoard(m, MAX_HOARD);
+	assert_int_equal(zone_free_pages(tz), 2048);
+	for (pfn = 0; pfn < 4096; pfn += 2)
+		m->hoard[m->nr_hoard++] = pfn;
 	return m;
 }
 
@@ -167,17 +171,27 @@ static void compaction_comes_before_reclaim_for_blocks(void **state)
 	struct berth_nodes_stats s;
 
 	(void)state;
-	m->compact_helps = true; /* by freeing the rest */
+	m->movable = true;
 	assert_null(take(m, 0, 6, BERTH_GFP_NO_RECLAIM, 0));
+	assert_string_equal(m->order_of_calls, ""); /* nobody is asked to move for who can't wait */
 	assert_non_null(take(m, 0, 6, 0, 0));
-	assert_string_equal(m->order_of_calls, "c");
+	assert_int_equal(m->order_of_calls[0], 'm');
+	assert_int_equal(m->reclaims, 0);
 	berth_nodes_stats(m->nodes, &s);
 	assert_int_equal(s.compactions, 1);
 	machine_close(m);
-	m = scattered();
+}
+
+static void what_can_not_be_compacted_is_reclaimed(void **state)
+{
+	struct machine *m = scattered();
+
+	(void)state;
 	m->reclaim_step = 2048;
 	assert_non_null(take(m, 0, 6, 0, 0));
-	assert_string_equal(m->order_of_calls, "cr");
+	assert_int_equal(m->order_of_calls[0], 'm');
+	assert_int_equal(m->reclaims, 1);
+	assert_int_equal(m->ooms, 0);
 	machine_close(m);
 }
 
@@ -187,7 +201,10 @@ static void compaction_is_not_tried_without_free_memory(void **state)
 	struct machine *m = scattered();
 
 	(void)state;
+	m->nr_hoard = 0;
+	m->movable = true;
 	hoard(m, m->zones[0], 256 + 64);
+	m->reclaim_step = 0;
 	assert_null(take(m, 0, 6, 0, 0));
 	assert_string_equal(m->order_of_calls, "r");
 	machine_close(m);
@@ -400,6 +417,7 @@ int main(void)
 		cmocka_unit_test(kswapd_is_woken_below_low),
 		cmocka_unit_test(below_min_the_caller_reclaims),
 		cmocka_unit_test(compaction_comes_before_reclaim_for_blocks),
+		cmocka_unit_test(what_can_not_be_compacted_is_reclaimed),
 		cmocka_unit_test(compaction_is_not_tried_without_free_memory),
 		cmocka_unit_test(without_progress_oom_is_asked_at_last),
 		cmocka_unit_test(oom_that_does_not_help_ends),

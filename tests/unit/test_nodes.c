@@ -145,18 +145,17 @@ static void owners_have_one_number_in_all_zones(void **state)
 	add_zone(m, 0, DMA, 0, 1024);
 	add_zone(m, 0, NORMAL, 1024, 1024);
 	late = zone_open(.start_pfn = 4096, .nr_pages = 1024);
-	assert_int_equal(berth_nodes_owner_register(empty->nodes, &owner_ops, NULL, &id),
+	assert_int_equal(berth_nodes_owner_register(empty->nodes, &owner_ops, m, &id),
 			 -BERTH_EINVAL);
 	assert_int_equal(berth_nodes_owner_register(m->nodes, NULL, NULL, &id), -BERTH_EINVAL);
-	assert_int_equal(berth_nodes_owner_register(m->nodes, &owner_ops, NULL, &id), 0);
+	assert_int_equal(berth_nodes_owner_register(m->nodes, &owner_ops, m, &id), 0);
 	assert_int_equal(id, 1);
 	/* A zone that came now wouldn't know them. */
 	assert_int_equal(berth_nodes_add_zone(m->nodes, 0, MOVABLE, late->zone), -BERTH_EINVAL);
-	while (!berth_nodes_owner_register(m->nodes, &owner_ops, NULL, &id))
+	while (!berth_nodes_owner_register(m->nodes, &owner_ops, m, &id))
 		count++;
 	assert_int_equal(count, 7); /* eight by default */
-	assert_int_equal(berth_nodes_owner_register(m->nodes, &owner_ops, NULL, &id),
-			 -BERTH_ENOSPC);
+	assert_int_equal(berth_nodes_owner_register(m->nodes, &owner_ops, m, &id), -BERTH_ENOSPC);
 	zone_close(late);
 	machine_close(empty);
 	machine_close(m);
@@ -170,9 +169,8 @@ static void an_owner_of_one_zone_alone_is_found_out(void **state)
 
 	(void)state;
 	add_zone(m, 0, NORMAL, 1024, 1024);
-	assert_int_equal(berth_owner_register(dma->zone, &owner_ops, NULL, &id), 0);
-	assert_int_equal(berth_nodes_owner_register(m->nodes, &owner_ops, NULL, &id),
-			 -BERTH_EINVAL);
+	assert_int_equal(berth_owner_register(dma->zone, &owner_ops, m, &id), 0);
+	assert_int_equal(berth_nodes_owner_register(m->nodes, &owner_ops, m, &id), -BERTH_EINVAL);
 	machine_close(m);
 }
 
@@ -188,7 +186,7 @@ static struct machine *five_kinds(unsigned *owner)
 	add_zone(m, 0, NORMAL, 4096, 8192);
 	add_zone(m, 0, HIGHMEM, 12288, 4096);
 	add_zone(m, 0, MOVABLE, 16384, 4096);
-	assert_int_equal(berth_nodes_owner_register(m->nodes, &owner_ops, NULL, owner), 0);
+	assert_int_equal(berth_nodes_owner_register(m->nodes, &owner_ops, m, owner), 0);
 	return m;
 }
 
@@ -214,7 +212,8 @@ static void each_request_starts_at_its_kind(void **state)
 static void bad_requests_are_refused(void **state)
 {
 	static const unsigned bad[] = {
-		1u << 15,
+		1u << 16,
+		BERTH_GFP_COMPACT | BERTH_GFP_NO_RECLAIM,
 		1u << 30, /* the core's own */
 		1u << 31,
 		BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE,
