@@ -207,6 +207,29 @@ int berth_free_pages(struct berth_zone *zone, berth_pfn_t pfn) BERTH_MUST_CHECK;
 int berth_free_range(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages,
 		     unsigned owner) BERTH_MUST_CHECK;
 
+/*
+ * Allocates exactly nr_pages contiguous frames: a block of the next order, aligned to its size, of
+ * which the rest is free again. They are several blocks, with the owner's cookies: free them with
+ * berth_free_range(), in whole or in parts. Flags: as berth_alloc_pages(), but for COMPACT.
+ */
+int berth_alloc_pages_exact(struct berth_zone *zone, uint64_t nr_pages, unsigned gfp,
+			    unsigned owner, uint64_t cookie, berth_pfn_t *pfn) BERTH_MUST_CHECK;
+static inline int berth_free_pages_exact(struct berth_zone *zone, berth_pfn_t pfn,
+					 uint64_t nr_pages, unsigned owner)
+{
+	return berth_free_range(zone, pfn, nr_pages, owner);
+}
+
+/*
+ * Splits the allocated block that starts at pfn into blocks of 2^order, each to be freed by itself.
+ * 0; -EBUSY: somebody holds or moves it; -EINVAL: no such block, or it is smaller. Cost: O(pieces).
+ */
+int berth_split_pages(struct berth_zone *zone, berth_pfn_t pfn, unsigned order) BERTH_MUST_CHECK;
+
+/* The first frame of the allocated block that pfn is in, and the block's order (may be NULL);
+ * BERTH_PFN_NONE: not allocated. A claim may split movable blocks at any time. O(max_order). */
+berth_pfn_t berth_compound_head(struct berth_zone *zone, berth_pfn_t pfn, unsigned *order);
+
 /* ---- References, pins, freezing --------------------------------------------------------------- */
 
 /* What a pin adds to a block's reference count. */
