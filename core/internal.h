@@ -209,6 +209,8 @@ struct berth_zone {
 	unsigned max_areas, max_owners;         /* c */
 	size_t pcp_stride, metadata_bytes;      /* c */
 	berth_pfn_t start_pfn;                  /* c: pfn of index `first` */
+	bool in_node;                           /* c: part of nodes, as this: */
+	uint8_t node, kind;                     /* c */
 	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* c: list that caches it, or NONE */
 	struct berth_frame *frames;                           /* c */
 	struct berth_pageblock *pageblocks;                   /* c */
@@ -433,6 +435,9 @@ bool berth__unreserve_highatomic(struct berth_zone *zone, unsigned gfp, bool las
 
 /* Raises the marks by a pageblock, since a request had to take another type's; false: not here. Z. */
 bool berth__boost_locked(struct berth_zone *zone);
+/* berth_watermark_ok() without the question whether there is a block. Without locks. */
+bool berth__watermark_pages_ok(const struct berth_zone *zone, unsigned order, uint64_t mark,
+			       enum berth_zone_kind highest, unsigned flags);
 
 /* ---- frames/hand_over.c, frames/memblock.c --------------------------------------------------------- */
 

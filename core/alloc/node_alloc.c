@@ -10,6 +10,8 @@
  *
  * Complexity: O(1) while the list lasts, else O(zones of the list) and what the callbacks cost.
  */
+#include <berth/views.h>
+
 #include "core/frames/node.h"
 #include "core/frames/pcp_fast.h"
 
@@ -35,6 +37,9 @@ struct walk {
 	uint64_t cookie;
 	struct berth_zone *zone; /* where the block was found */
 	berth_idx_t idx;
+	/* For the report. */
+	unsigned reclaims, ooms, waits, last_flags;
+	uint64_t reclaimed_pages;
 };
 
 static void add(_Atomic uint64_t *counter, uint64_t nr)
@@ -89,6 +94,7 @@ static bool try_zones(struct walk *walk, enum berth_mark mark, unsigned flags)
 	unsigned gfp = walk->gfp & GFP_ZONE, at = 0;
 	struct berth_zone *zone;
 
+	walk->last_flags = flags;
 	if (flags & BERTH_ALLOC_HIGHATOMIC)
 		gfp |= BERTH_GFP_RESERVE_FIRST;
 	if (flags & (BERTH_ALLOC_OOM | BERTH_ALLOC_NON_BLOCK | BERTH_ALLOC_NO_WATERMARKS))
@@ -150,9 +156,11 @@ static bool reclaim(struct walk *walk, unsigned flags, uint64_t *freed)
 	*freed = 0;
 	if (nodes->ops->reclaim) {
 		add(&walk->nodes->direct_reclaims, 1);
+		walk->reclaims++;
 		*freed = nodes->ops->reclaim(nodes->ctx, walk->node, walk->highest, walk->order,
 					     walk->gfp);
 		add(&walk->nodes->reclaimed_pages, *freed);
+		walk->reclaimed_pages += *freed;
 	}
 	return *freed && try_zones(walk, BERTH_MARK_MIN, flags);
 }
@@ -182,18 +190,20 @@ static bool sacrifice(struct walk *walk)
 	if (!nodes->ops->oom || !zone)
 		return false;
 	add(&walk->nodes->ooms, 1);
+	walk->ooms++;
 	return nodes->ops->oom(nodes->ctx, zone, walk->order, walk->gfp);
 }
 
 /* Some seconds, in which others may free: then even NOFAIL fails rather than hang. */
-static bool wait_for_others(struct walk *walk, unsigned waits)
+static bool wait_for_others(struct walk *walk)
 {
 	unsigned at = 0;
 	const struct berth_zone *zone = next_zone(walk, &at);
-	uint64_t ns = waits < 7 ? FIRST_WAIT_NS << waits : LONGEST_WAIT_NS;
+	uint64_t ns = walk->waits < 7 ? FIRST_WAIT_NS << walk->waits : LONGEST_WAIT_NS;
 
-	if (waits >= MAX_WAITS || !zone)
+	if (walk->waits == MAX_WAITS || !zone)
 		return false;
+	walk->waits++;
 	zone->port->wait(zone->port_ctx, ns);
 	return true;
 }
@@ -207,7 +217,7 @@ static bool try_hard(struct walk *walk, unsigned flags)
 			   nofail;
 	bool rounds_allowed = walk->order <= COSTLY_ORDER ||
 			      (walk->gfp & (BERTH_GFP_MAYFAIL | BERTH_GFP_NOFAIL));
-	unsigned rounds = 0, ooms = 0, waits = 0;
+	unsigned rounds = 0, helped = 0; /* by OOM, as it says */
 
 	for (;;) {
 		uint64_t freed;
@@ -224,13 +234,13 @@ static bool try_hard(struct walk *walk, unsigned flags)
 		if (!oom_allowed)
 			return false;
 		rounds = 0;
-		if (ooms < MAX_OOMS && sacrifice(walk)) {
-			ooms++;
+		if (helped < MAX_OOMS && sacrifice(walk)) {
+			helped++;
 			if (try_zones(walk, BERTH_MARK_MIN, flags))
 				return true;
 			continue;
 		}
-		if (!nofail || !wait_for_others(walk, waits++))
+		if (!nofail || !wait_for_others(walk))
 			return false;
 		flags |= BERTH_ALLOC_MIN_RESERVE; /* it will wait as long as it takes: help it */
 		if (try_zones(walk, BERTH_MARK_MIN, flags))
@@ -273,30 +283,82 @@ static bool arguments_ok(const struct berth_nodes *nodes, unsigned node, unsigne
 	return !zone || berth__owner_fits(zone, gfp, owner);
 }
 
-static BERTH_COLD int alloc_slow(struct berth_nodes *nodes, unsigned node, unsigned order,
-				 unsigned gfp, unsigned owner, uint64_t cookie, berth_pfn_t *pfn)
+/* What each zone has at the end; who holds it is another, longer question. */
+static void report(const struct walk *walk, unsigned owner, struct berth_alloc_failure *failure)
 {
+	const unsigned flags = walk->last_flags;
+	struct berth_zone *zone;
+
+	__builtin_memset(failure, 0, sizeof(*failure));
+	failure->node = walk->node;
+	failure->order = walk->order;
+	failure->gfp = walk->gfp;
+	failure->owner = owner;
+	failure->highest = walk->highest;
+	failure->reclaims = walk->reclaims;
+	failure->reclaimed_pages = walk->reclaimed_pages;
+	failure->ooms = walk->ooms;
+	failure->waits = walk->waits;
+	for (unsigned at = 0; (zone = next_zone(walk, &at));) {
+		unsigned i = failure->nr_zones++;
+		uint64_t mark = mark_of(zone, BERTH_MARK_MIN, walk->order, flags);
+
+		if (i >= BERTH_FAILURE_ZONES)
+			continue;
+		failure->nr_shown = i + 1;
+		berth_zone_view(zone, &failure->zones[i]);
+		if (walk->order > zone->max_order)
+			failure->verdict[i] = BERTH_ZONE_TOO_SMALL;
+		else if (berth_watermark_ok(zone, walk->order, mark, walk->highest, flags))
+			failure->verdict[i] = BERTH_ZONE_CHANGED;
+		else if (berth__watermark_pages_ok(zone, walk->order, mark, walk->highest, flags))
+			failure->verdict[i] = BERTH_ZONE_NO_BLOCK;
+		else
+			failure->verdict[i] = BERTH_ZONE_BELOW_MARK;
+	}
+}
+
+int berth_alloc(struct berth_nodes *nodes, const struct berth_alloc_request *request,
+		berth_pfn_t *pfn, struct berth_alloc_failure *failure)
+{
+	const unsigned node = request->node, order = request->order, gfp = request->gfp;
 	struct walk walk = {
 		.nodes = nodes,
 		.node = node,
 		.order = order,
 		.gfp = gfp,
-		.tag = berth__used_tag(order, gfp, owner),
-		.cookie = cookie,
+		.tag = berth__used_tag(order, gfp, request->owner),
+		.cookie = request->cookie,
 	};
 
-	if (!arguments_ok(nodes, node, order, gfp, owner, pfn))
+	if (!arguments_ok(nodes, node, order, gfp, request->owner, pfn))
 		return -BERTH_EINVAL;
 	walk.from = &nodes->nodes[node];
 	walk.highest = berth__highest_kind(gfp);
 	if (!walk_slow(&walk)) {
 		add(&nodes->failures, 1);
+		if (failure)
+			report(&walk, request->owner, failure);
 		return -BERTH_ENOMEM;
 	}
 	*pfn = berth__pfn(walk.zone, walk.idx);
 	if (gfp & BERTH_GFP_ZERO)
 		walk.zone->port->zero(walk.zone->port_ctx, *pfn, berth__pages(order));
 	return 0;
+}
+
+static BERTH_COLD int alloc_slow(struct berth_nodes *nodes, unsigned node, unsigned order,
+				 unsigned gfp, unsigned owner, uint64_t cookie, berth_pfn_t *pfn)
+{
+	return berth_alloc(nodes,
+			   &(struct berth_alloc_request){
+				   .node = node,
+				   .order = order,
+				   .gfp = gfp,
+				   .owner = owner,
+				   .cookie = cookie,
+			   },
+			   pfn, NULL);
 }
 
 int berth_node_alloc(struct berth_nodes *nodes, unsigned node, unsigned order, unsigned gfp,

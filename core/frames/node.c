@@ -109,6 +109,8 @@ int berth_nodes_add_zone(struct berth_nodes *nodes, unsigned node, enum berth_zo
 
 	if (!zone || node >= nodes->nr_nodes || kind >= BERTH_NR_ZONE_KINDS || zone->nr_owners != 1)
 		return -BERTH_EINVAL;
+	if (zone->in_node)
+		return -BERTH_EEXIST;
 	for (unsigned i = 0; i < nodes->nr_zones; i++)
 		if (nodes->by_pfn[i]->nr_owners != 1)
 			return -BERTH_EINVAL;
@@ -123,6 +125,9 @@ int berth_nodes_add_zone(struct berth_nodes *nodes, unsigned node, enum berth_zo
 		nodes->by_pfn[at] = nodes->by_pfn[at - 1];
 	}
 	nodes->by_pfn[at] = zone;
+	zone->in_node = true;
+	zone->node = (uint8_t)node;
+	zone->kind = (uint8_t)kind;
 	nodes->nodes[node].zones[kind] = zone;
 	for (unsigned i = 0; i < nodes->nr_nodes; i++)
 		build_list(nodes, &nodes->nodes[i]);

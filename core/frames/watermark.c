@@ -158,25 +158,30 @@ static bool has_block_locked(const struct berth_zone *zone, unsigned order, unsi
 	return false;
 }
 
+bool berth__watermark_pages_ok(const struct berth_zone *zone, unsigned order, uint64_t mark,
+			       enum berth_zone_kind highest, unsigned flags)
+{
+	uint64_t free = load(&zone->nr_free), unusable = unusable_free(zone, order, flags);
+
+	if (flags & BERTH_ALLOC_NO_WATERMARKS)
+		return true;
+	if (flags & BERTH_ALLOC_MIN_RESERVE) {
+		mark -= mark / 2;
+		if (flags & BERTH_ALLOC_NON_BLOCK)
+			mark -= mark / 4;
+	}
+	if (flags & BERTH_ALLOC_OOM)
+		mark -= mark / 2;
+	mark += load(&zone->marks.lowmem_reserve[highest]);
+	return free > unusable && free - unusable > mark;
+}
+
 bool berth_watermark_ok(struct berth_zone *zone, unsigned order, uint64_t mark,
 			enum berth_zone_kind highest, unsigned flags)
 {
-	uint64_t free = load(&zone->nr_free), unusable = unusable_free(zone, order, flags);
-	bool ok = true;
+	bool ok = order <= zone->max_order &&
+		  berth__watermark_pages_ok(zone, order, mark, highest, flags);
 
-	if (order > zone->max_order)
-		return false;
-	if (!(flags & BERTH_ALLOC_NO_WATERMARKS)) {
-		if (flags & BERTH_ALLOC_MIN_RESERVE) {
-			mark -= mark / 2;
-			if (flags & BERTH_ALLOC_NON_BLOCK)
-				mark -= mark / 4;
-		}
-		if (flags & BERTH_ALLOC_OOM)
-			mark -= mark / 2;
-		mark += load(&zone->marks.lowmem_reserve[highest]);
-		ok = free > unusable && free - unusable > mark;
-	}
 	if (!ok || !order)
 		return ok;
 	berth_lock(&zone->lock);

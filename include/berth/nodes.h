@@ -48,7 +48,7 @@ struct berth_nodes_ops {
 	uint64_t (*reclaim)(void *ctx, unsigned node, enum berth_zone_kind highest, unsigned order,
 			    unsigned gfp);
 	/* Nothing else is left: sacrifices somebody. The zone is the preferred one; berth_zone_owners()
-	 * says who holds most. True: memory was or will soon be freed. */
+	 * (views.h) says who holds most. True: memory was or will soon be freed. */
 	bool (*oom)(void *ctx, struct berth_zone *zone, unsigned order, unsigned gfp);
 };
 
