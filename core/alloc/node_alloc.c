@@ -365,17 +365,14 @@ int berth_node_alloc(struct berth_nodes *nodes, unsigned node, unsigned order, u
 		     unsigned owner, uint64_t cookie, berth_pfn_t *pfn)
 {
 	struct berth_zone *zone;
-	berth_idx_t idx;
 
 	if (BERTH_UNLIKELY(order != 0 || (gfp & GFP_SLOW) || node >= nodes->nr_nodes || !pfn))
 		return alloc_slow(nodes, node, order, gfp, owner, cookie, pfn);
 	zone = nodes->nodes[node].preferred[berth__highest_kind(gfp)];
 	if (BERTH_UNLIKELY(!zone || !berth__owner_fits(zone, gfp, owner)))
 		return alloc_slow(nodes, node, order, gfp, owner, cookie, pfn);
-	idx = berth__alloc_cached(zone, gfp, owner, cookie);
-	if (BERTH_UNLIKELY(idx == BERTH_IDX_NONE))
+	if (BERTH_UNLIKELY(!berth__alloc_cached(zone, gfp, owner, cookie, pfn)))
 		return alloc_slow(nodes, node, order, gfp, owner, cookie, pfn);
-	*pfn = berth__pfn(zone, idx);
 	return 0;
 }
 

@@ -81,18 +81,14 @@ static BERTH_COLD int alloc_special(struct berth_zone *zone, unsigned order, uns
 int berth_alloc_pages(struct berth_zone *zone, unsigned order, unsigned gfp, unsigned owner,
 		      uint64_t cookie, berth_pfn_t *pfn)
 {
-	berth_idx_t idx;
-
 	if (BERTH_UNLIKELY(gfp & ~(unsigned)GFP_PLAIN))
 		return alloc_special(zone, order, gfp, owner, cookie, pfn);
 	if (BERTH_UNLIKELY(order > zone->max_order || !pfn || !berth__owner_fits(zone, gfp, owner)))
 		return -BERTH_EINVAL;
 	if (BERTH_UNLIKELY(order != 0))
 		return alloc_slow(zone, order, gfp, owner, cookie, pfn);
-	idx = berth__alloc_cached(zone, gfp, owner, cookie);
-	if (BERTH_UNLIKELY(idx == BERTH_IDX_NONE))
+	if (BERTH_UNLIKELY(!berth__alloc_cached(zone, gfp, owner, cookie, pfn)))
 		return alloc_slow(zone, order, gfp, owner, cookie, pfn);
-	*pfn = berth__pfn(zone, idx); /* the caller's memory may fault: not in the section */
 	return 0;
 }
 

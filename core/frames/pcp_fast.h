@@ -95,21 +95,25 @@ static inline bool berth__owner_fits(const struct berth_zone *zone, unsigned gfp
 		(owner != BERTH_OWNER_NONE && !(gfp & BERTH_GFP_RECLAIMABLE)));
 }
 
-/* The whole hot path of an order-0 allocation; BERTH_IDX_NONE: go the slow way. */
-static inline berth_idx_t berth__alloc_cached(struct berth_zone *zone, unsigned gfp, unsigned owner,
-					      uint64_t cookie)
+/* The whole hot path of an order-0 allocation; false: go the slow way. */
+static inline bool berth__alloc_cached(struct berth_zone *zone, unsigned gfp, unsigned owner,
+				       uint64_t cookie, berth_pfn_t *pfn)
 {
 	struct berth_pcp *pcp = berth__pcp_enter(zone);
-	berth_idx_t idx = BERTH_IDX_NONE;
+	berth_idx_t idx;
 	unsigned list;
 
 	if (BERTH_UNLIKELY(!pcp))
-		return BERTH_IDX_NONE;
+		return false;
 	list = berth__pcp_list(pcp, gfp);
-	if (BERTH_LIKELY(berth__pcp_count(pcp, list) != 0))
-		idx = berth__pcp_pop(zone, pcp, list, berth__used_tag(0, gfp, owner), cookie);
+	if (BERTH_UNLIKELY(berth__pcp_count(pcp, list) == 0)) {
+		berth__pcp_leave(pcp);
+		return false;
+	}
+	idx = berth__pcp_pop(zone, pcp, list, berth__used_tag(0, gfp, owner), cookie);
 	berth__pcp_leave(pcp);
-	return idx;
+	*pfn = berth__pfn(zone, idx); /* the caller's memory may fault: not in the section */
+	return true;
 }
 
 /* In the section: caches a frame whose references are gone, in a list that isn't full. */

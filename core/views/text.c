@@ -225,9 +225,9 @@ static void put_pagesets(struct text *text, struct berth_zone *zone)
 						      memory_order_relaxed);
 		PUT(text,
 		    "\n    cpu: %"
-		    "\n              count: %"
-		    "\n              high:  %"
-		    "\n              batch: %",
+		    "\n              count:    %"
+		    "\n              high:     %"
+		    "\n              batch:    %",
 		    N(cpu, 0), N(count, 0), N(zone->pcp_high, 0), N(zone->pcp_batch, 0));
 	}
 }
