@@ -5,7 +5,7 @@ BUILD ?= build
 MESON ?= meson
 NINJA ?= ninja
 
-.PHONY: all help setup demo check tenants static asan tsan gates format install clean
+.PHONY: all help setup demo check soak coverage tenants static asan tsan gates format install clean
 
 all: $(BUILD)/build.ninja
 	@$(NINJA) -C $(BUILD)
@@ -14,6 +14,8 @@ help:
 	@echo 'make          build everything into build/ (the command is build/berth)'
 	@echo 'make demo     install what is missing, build, show what Berth does'
 	@echo 'make check    install what is missing, build, test everything'
+	@echo 'make soak     the long random tests, for SOAK_SECONDS (1800): model, simulator, fuzzers, mutants'
+	@echo 'make coverage lines and branches of core/ that the tests reach'
 	@echo 'make tenants  install what is missing, build, run some 40 real programs bare and under Berth'
 	@echo 'make setup    install what is missing, nothing else'
 	@echo 'make static   build-static/berth: one static executable, without the preload library'
@@ -41,6 +43,17 @@ demo:
 check:
 	@scripts/setup.sh check
 	@scripts/check.sh
+
+# SOAK_SECONDS: about how long
+soak:
+	@scripts/setup.sh check
+	@$(MAKE) --no-print-directory -s $(BUILD)/build.ninja
+	@$(NINJA) -C $(BUILD)
+	@scripts/soak.sh $(BUILD)
+
+coverage:
+	@scripts/setup.sh check
+	@scripts/coverage.sh
 
 # TENANTS: options for tests/tenants/matrix.sh and names of programs, all of them without
 tenants:

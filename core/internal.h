@@ -121,8 +121,8 @@ struct berth_pageblock {
 	_Atomic uint8_t skip; /* a: likewise: compaction's hint, see struct berth_compact_state */
 	uint16_t home_set;    /* Z: the set it returns to when it isn't isolated */
 	uint16_t bucket;      /* Z: 1 + the bucket's number in the set, 0: in none */
-	uint32_t nr_managed;  /* Z: grows when reserved frames are freed */
-	uint32_t nr_reserved; /* Z */
+	_Atomic uint32_t nr_managed; /* a: under Z; grows when reserved frames are freed */
+	uint32_t nr_reserved;        /* Z */
 	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
 	_Atomic uint32_t nr_claimed; /* a: likewise */
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */

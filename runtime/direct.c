@@ -179,8 +179,11 @@ static const char *look_at(int table, const char *name)
 	case 0: /* no file at all */
 	case S_IFCHR:
 		what = read_link(table, name, path, sizeof(path)) ? what_holds(path) : NULL;
-		if (what && strcmp(what, "io_uring") == 0)
+		if (what && strcmp(what, "io_uring") == 0) {
 			atomic_store(&direct.rings_seen, true);
+			direct.maps_until_ns =
+				0; /* what was seen of the mappings before it is no answer */
+		}
 		return what ? name_holder(what, fd, path) : NULL;
 	default:
 		return NULL;

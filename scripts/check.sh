@@ -6,8 +6,9 @@
 #   gates    scripts/gates.sh
 #   release  the build of `make`, and the static tool of `make static`, without a warning
 #   gcc      with debug checks under gcc: all suites
-#   clang    the same under clang: unit, model, threads, linux, examples
-#   asan     address and undefined-behaviour sanitizers: unit, model, linux
+#   clang    the same under clang: unit, model, sim, threads, linux, examples
+#   fuzz     libFuzzer targets with the sanitizers, for 10 s
+#   asan     address and undefined-behaviour sanitizers: unit, model, sim, linux
 #   tsan     thread sanitizer: threads
 #
 # Without arguments all stages run, the cheap ones first. Every case of a test, every gate and every
@@ -24,7 +25,7 @@ trap 'exit 130' INT TERM
 
 passed=0 failed=0 skipped=0
 stages=("$@")
-[ $# -gt 0 ] || stages=(format gates release gcc clang asan tsan)
+[ $# -gt 0 ] || stages=(format gates release gcc clang fuzz asan tsan)
 number=0
 
 # ---- Counting ------------------------------------------------------------------------------------
@@ -203,13 +204,23 @@ stage_clang()
 {
 	export CC=clang
 	build build-clang --werror &&
-		run_suites build-clang 1 unit model threads linux examples
+		run_suites build-clang 1 unit model sim threads linux examples
 	unset CC
+}
+
+stage_fuzz()
+{
+	scripts/fuzz.sh 10 >"$tmp/out" 2>&1
+	pass "$(grep -c '^ok ' "$tmp/out")"
+	skip "$(grep -c '^skip ' "$tmp/out")"
+	fail "$(grep -c '^FAIL ' "$tmp/out")"
+	grep -qE '^(ok|skip|FAIL) ' "$tmp/out" || fail
+	say "$(grep -v '^ok ' "$tmp/out")"
 }
 
 stage_asan()
 {
-	sanitized build-asan address,undefined unit model linux
+	sanitized build-asan address,undefined unit model sim linux
 }
 
 stage_tsan()

@@ -117,13 +117,13 @@ layering()
 verdict layering "$tmp/out"
 
 {
-	for folder in core vm port/linux runtime tools; do
+	for folder in core vm port/linux port/sim runtime tools; do
 		for source in $(sources $folder); do
 			grep -qF "'${source#"$folder"/}'" $folder/meson.build ||
 				echo "$source isn't in $folder/meson.build"
 		done
 	done
-	for test in $(find tests/{unit,model,threads,linux} -name 'test_*.c' 2>/dev/null
+	for test in $(find tests/{unit,model,threads,linux,sim} -name 'test_*.c' 2>/dev/null
 		find tests/{tool,tenants} -maxdepth 1 -name '*.sh' ! -name lib.sh ! -name traps.sh ! -name matrix.sh ! -name matrix_web.sh 2>/dev/null); do
 		grep -qF "'${test##*/}'" tests/meson.build || echo "$test isn't in tests/meson.build"
 	done

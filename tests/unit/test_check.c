@@ -18,6 +18,7 @@ struct scene {
 };
 
 #define AREA_START 1024u
+#define RESERVED_START 4096u
 
 static berth_idx_t find_state(struct scene *s, char state, unsigned min_order)
 {
@@ -36,8 +37,10 @@ static berth_idx_t find_state(struct scene *s, char state, unsigned min_order)
 static void scene_open(struct scene *s)
 {
 	memset(s, 0, sizeof(*s));
-	s->tz = zone_open(.nr_pages = 4096, .nr_cpus = 1, .pcp_high = 16);
+	s->tz = zone_open_empty(.nr_pages = 4608, .nr_cpus = 1, .pcp_high = 16);
 	s->zone = s->tz->zone;
+	assert_int_equal(berth_zone_add_memory(s->zone, 0, 4096), 0);
+	assert_int_equal(berth_zone_add_reserved(s->zone, RESERVED_START, 100), 0);
 	s->area = area_declare(s->tz, "area", AREA_START, 1024, 2, BERTH_LEND_LAST);
 	s->owner = owner_open(s->tz, "owner");
 	s->claim = (berth_idx_t)area_claim(s->tz, s->area, 40, 0);
@@ -343,6 +346,26 @@ static void managed_frames_of_the_zone(struct scene *s)
 	s->zone->nr_managed++;
 }
 
+static void reserved_frames_of_a_pageblock(struct scene *s)
+{
+	berth__pageblock(s->zone, RESERVED_START)->nr_reserved--;
+}
+
+static void reserved_frames_of_the_zone(struct scene *s)
+{
+	s->zone->nr_reserved++;
+}
+
+static void reserved_block_that_is_movable(struct scene *s)
+{
+	or_tag(s, RESERVED_START, BERTH_TAG_MOVABLE);
+}
+
+static void refcount_of_a_reserved_block(struct scene *s)
+{
+	atomic_store(&frame(s, RESERVED_START)->refcount, 1);
+}
+
 static void claimed_frames_of_the_zone(struct scene *s)
 {
 	s->zone->nr_claimed++;
@@ -470,6 +493,10 @@ static const struct corruption corruptions[] = {
 	C(pcp_with_a_used_frame, "pcp.I1"),
 	C(pcp_entry_beyond_the_zone, "pcp.I1"),
 	C(managed_frames_of_the_zone, "zone.I1"),
+	C(reserved_frames_of_a_pageblock, "nr_reserved"),
+	C(reserved_frames_of_the_zone, "nr_reserved of the zone"),
+	C(reserved_block_that_is_movable, "hand_over.I1"),
+	C(refcount_of_a_reserved_block, "refcount of a reserved"),
 	C(claimed_frames_of_the_zone, "nr_claimed"),
 	C(claimed_frames_of_an_area, "claimed_pages"),
 	C(claim_larger_than_its_area, NULL),

@@ -402,10 +402,22 @@ static void memblocks_own_array_is_not_freed_late(void **state)
 		reserve(f, i * 64 * KIB, 4 * KIB);
 	hand_over(f, tz);
 	array = f->mb.reserved.array_base;
+	assert_int_not_equal(array, 0);
 	assert_int_equal(frame_state(tz, array / 4096), 'r');
 	assert_refused(tz, -BERTH_EBUSY,
 		       berth_memblock_free_late(&f->mb, tz->zone, array, 4 * KIB));
 	zone_counts(tz, 256, 256, 252, 252);
+	zone_close(tz);
+	free(f);
+
+	/* Nor can one grow into what the zone has. */
+	f = fixture_open(1, &ops);
+	tz = zone_open_empty(.start_pfn = 0, .nr_pages = 256);
+	add(f, 0, 1 * MIB, ANY, 0);
+	reserve(f, 64 * KIB, 64 * KIB);
+	hand_over(f, tz);
+	assert_late_refused(f, tz, -BERTH_ENOMEM, 80 * KIB, 4 * KIB);
+	assert_int_equal(berth_memblock_free_late(&f->mb, tz->zone, 64 * KIB, 4 * KIB), 0);
 	zone_close(tz);
 	free(zone_ram);
 	free(f);

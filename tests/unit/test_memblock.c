@@ -47,6 +47,9 @@ static void bad_parameters_are_refused(void **state)
 	p.memory = NULL;
 	assert_int_equal(berth_memblock_init(&mb, &p), -BERTH_EINVAL);
 	p = good;
+	p.max_memory = UINT32_MAX;
+	assert_int_equal(berth_memblock_init(&mb, &p), -BERTH_EINVAL);
+	p = good;
 	p.reserved = NULL;
 	assert_int_equal(berth_memblock_init(&mb, &p), -BERTH_EINVAL);
 	p = good;
@@ -362,6 +365,22 @@ static void alignment_is_kept(void **state)
 	fixture_close(f);
 }
 
+/* Rounding up may leave the addresses altogether. */
+static void an_alignment_beyond_all_addresses_finds_nothing(void **state)
+{
+	struct fixture *f = fixture_open(8, NULL);
+
+	(void)state;
+	add(f, 3ull << 62, 1 * MIB);
+	berth_memblock_set_bottom_up(&f->mb, true);
+	assert_int_equal(alloc(f, .size_bytes = 1, .align_bytes = 1ull << 63, .node = ANY),
+			 NOWHERE);
+	berth_memblock_set_bottom_up(&f->mb, false);
+	assert_int_equal(alloc(f, .size_bytes = 1, .align_bytes = 1ull << 63, .node = ANY),
+			 NOWHERE);
+	fixture_close(f);
+}
+
 static void allocates_between_reservations_what_fits(void **state)
 {
 	struct fixture *f = fixture_open(8, NULL);
@@ -592,6 +611,7 @@ static void questions_about_ranges(void **state)
 	assert_int_equal(berth_memblock_region_at(mb, 24 * MIB)->flags, NOMAP);
 	assert_int_equal(berth_memblock_region_at(mb, 24 * MIB - 1)->node, 0);
 	assert_null(berth_memblock_region_at(mb, 32 * MIB));
+	assert_null(berth_memblock_region_at(mb, 16 * MIB - 1));
 	fixture_close(f);
 }
 
@@ -609,6 +629,9 @@ static void a_limit_of_memory_is_enforced(void **state)
 	must(f, berth_memblock_enforce_limit(&f->mb, 17 * MIB));
 	assert_int_equal(f->mb.memory.total_bytes, 16 * MIB);
 	assert_int_equal(f->mb.reserved.nr, 3);
+	must(f, berth_memblock_enforce_limit(&f->mb, 16 * MIB)); /* all of memory, nothing above */
+	assert_int_equal(f->mb.memory.total_bytes, 16 * MIB);
+	assert_int_equal(f->mb.reserved.nr, 2);
 	must(f, berth_memblock_enforce_limit(&f->mb, 10 * MIB));
 	assert_list(f->mb.memory, R(16 * MIB, 8 * MIB), R(32 * MIB, 2 * MIB));
 	assert_list(f->mb.reserved, R(20 * MIB, 1 * MIB), R(33 * MIB, 1 * MIB));
@@ -634,6 +657,10 @@ static void a_cap_keeps_a_range_and_nomap_memory(void **state)
 	assert_list(f->mb.memory, { 4 * MIB, 4 * MIB, NOMAP, ANY }, R(17 * MIB, 8 * MIB),
 		    { 30 * MIB, 2 * MIB, NOMAP, ANY });
 	assert_list(f->mb.reserved, R(17 * MIB, 1 * MIB), R(24 * MIB, 1 * MIB));
+	must(f, berth_memblock_cap(&f->mb, 24 * MIB, UINT64_MAX)); /* to the end of addresses */
+	assert_list(f->mb.memory, { 4 * MIB, 4 * MIB, NOMAP, ANY }, R(24 * MIB, 1 * MIB),
+		    { 30 * MIB, 2 * MIB, NOMAP, ANY });
+	assert_list(f->mb.reserved, R(24 * MIB, 1 * MIB));
 	fixture_close(f);
 }
 
@@ -865,6 +892,26 @@ static void memory_that_is_not_mapped_is_no_place_for_an_array(void **state)
 	fixture_close(f);
 }
 
+/* A map() that is wrong, or a table that offers nothing. */
+static void useless_operations_are_as_none(void **state)
+{
+	static const struct berth_memblock_ops nothing = { 0 };
+	struct fixture *f = fixture_open(1, &nothing);
+
+	(void)state;
+	add(f, 16 * MIB, 1 * MIB);
+	assert_mb_refused(f, -BERTH_ENOMEM, berth_memblock_add(&f->mb, 32 * MIB, 1, ANY, 0));
+	fixture_close(f);
+
+	f = fixture_open(1, &map_ops);
+	fixture_ram(f, 16 * MIB, 1 * MIB);
+	f->ram++; /* a region can't be there */
+	add(f, 16 * MIB, 1 * MIB);
+	assert_mb_refused(f, -BERTH_ENOMEM, berth_memblock_add(&f->mb, 32 * MIB, 1, ANY, 0));
+	f->ram--;
+	fixture_close(f);
+}
+
 static void an_array_in_use_cannot_be_given_away(void **state)
 {
 	struct fixture *f = fixture_open(1, &map_ops);
@@ -928,6 +975,7 @@ int main(void)
 		cmocka_unit_test(nodes_are_set_over_several_regions),
 		cmocka_unit_test(allocates_from_the_top_down_or_the_bottom_up),
 		cmocka_unit_test(alignment_is_kept),
+		cmocka_unit_test(an_alignment_beyond_all_addresses_finds_nothing),
 		cmocka_unit_test(allocates_between_reservations_what_fits),
 		cmocka_unit_test(limits_are_kept),
 		cmocka_unit_test(the_first_page_is_never_allocated),
@@ -950,6 +998,7 @@ int main(void)
 		cmocka_unit_test(both_arrays_grow_at_once),
 		cmocka_unit_test(the_new_array_avoids_the_range_in_work),
 		cmocka_unit_test(memory_that_is_not_mapped_is_no_place_for_an_array),
+		cmocka_unit_test(useless_operations_are_as_none),
 		cmocka_unit_test(an_array_in_use_cannot_be_given_away),
 		cmocka_unit_test(arrays_grow_by_the_callers_allocator),
 	};

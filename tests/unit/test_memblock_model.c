@@ -296,6 +296,21 @@ static bool model_step(struct fixture *f, struct model *m, uint64_t *seed)
 	return error == -BERTH_ENOMEM && start != end;
 }
 
+/* Walks one list of all regions and compares each step with the list itself. */
+static void model_walk(const struct fixture *f, const struct berth_memblock_list *list,
+		       bool (*next)(const struct berth_memblock *, berth_phys_t *,
+				    struct berth_memblock_region *))
+{
+	struct berth_memblock_region range;
+	uint32_t nr = 0;
+
+	for (berth_phys_t at = 0; next(&f->mb, &at, &range); nr++) {
+		assert_true(nr < list->nr);
+		assert_memory_equal(&range, &list->regions[nr], sizeof(range));
+	}
+	assert_int_equal(nr, list->nr);
+}
+
 /* Iteration in both directions and the questions, against the model. */
 static void model_look(const struct fixture *f, const struct model *m, uint64_t *seed)
 {
@@ -306,6 +321,8 @@ static void model_look(const struct fixture *f, const struct model *m, uint64_t 
 	bool all = true, any = false;
 	berth_phys_t last = 0;
 
+	model_walk(f, &f->mb.memory, berth_memblock_next_memory);
+	model_walk(f, &f->mb.reserved, berth_memblock_next_reserved);
 	for (berth_phys_t at = 0; berth_memblock_next_free(&f->mb, &at, &range);) {
 		assert_true(range.size_bytes && range.base >= last);
 		last = range.base + range.size_bytes;

@@ -1,0 +1,84 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Do the simulator's schedules find broken orders? mutants.sh [NAME...]
+#
+# Each mutant is one change to a copy of the core that takes away a barrier, an order, a lock or a step of
+# the protocol of the per-CPU lists and of claims. Its schedules (tests/sim/test_schedules.c) must fail. One
+# line each: "ok NAME: what was seen" or "FAIL NAME"; exit status 1 when one survived. $CC, gcc by default;
+# BERTH_SIM_SEEDS as in the test.
+
+set -u
+cd "$(dirname "$0")/.." || exit 2
+tmp=$(mktemp -d) || exit 2
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 130' INT TERM
+cc=${CC:-gcc}
+failures=0
+chosen=" $* "
+
+compile()
+{
+	local dir=$1
+	(cd "$dir" && $cc -std=gnu11 -O1 -w -Iport/sim -Iinclude -I. -Itests/sim core/*.c core/*/*.c vm/*.c \
+		port/sim/*.c tests/sim/test_schedules.c -lcmocka -o test_schedules) >"$tmp/log" 2>&1
+}
+
+# mutant NAME FILE SED: survives unless a schedule fails.
+mutant()
+{
+	local name=$1 file=$2 change=$3
+	[ "$chosen" = "  " ] || [[ "$chosen" == *" $name "* ]] || return 0
+	rm -rf "$tmp/tree"
+	mkdir "$tmp/tree"
+	cp -r core vm include port tests "$tmp/tree/"
+	sed -i -E "$change" "$tmp/tree/$file"
+	if cmp -s "$file" "$tmp/tree/$file"; then
+		echo "FAIL $name: there is nothing to change in $file any more"
+		failures=$((failures + 1))
+	elif ! compile "$tmp/tree"; then
+		echo "FAIL $name: doesn't compile: $(grep -m 1 error "$tmp/log")"
+		failures=$((failures + 1))
+	elif "$tmp/tree/test_schedules" >"$tmp/log" 2>&1; then
+		echo "FAIL $name: every schedule passes"
+		failures=$((failures + 1))
+	else
+		echo "ok $name: $(grep -m 1 -E 'seed [0-9]+:' "$tmp/log" | cut -c 1-110)"
+	fi
+}
+
+pcp=core/frames/pcp.c fast=core/frames/pcp_fast.h contig=core/alloc/contig.c isolate=core/motion/isolate.c
+frame=core/frames/frame.c page_alloc=core/alloc/page_alloc.c migrate=core/motion/migrate.c
+
+# The drainer's side
+mutant no-barrier $pcp 's/zone->port->barrier_all\(zone->port_ctx\);/;/'
+mutant no-drain-fence $pcp '/barrier_all\)/,/drain_one/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
+mutant no-wait $pcp '/drain_one\(zone, pcp, start/,$! s/^\t\t\twait_until_outside\(zone, pcp\);//'
+mutant no-drain-flag $pcp 's/atomic_fetch_or_explicit\(&pcp->gate, BERTH_PCP_DRAIN, .*$/;/'
+mutant relaxed-wait $pcp '/wait_until_outside\(struct/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
+mutant relaxed-reopen $pcp '/~BERTH_PCP_DRAIN/,/;/ s/memory_order_release/memory_order_relaxed/'
+mutant no-drain-lock $pcp 's/^\t\t\tberth_(un)?lock\(&pcp->drain_lock\);//'
+# (Without its second round a drain still holds: a slot's first use is fenced on both sides.)
+mutant drain-unlocked $pcp '/^static void drain_one/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+# The owner's side
+mutant relaxed-leave $fast '/berth__pcp_leave/,/^}/ s/memory_order_release/memory_order_relaxed/'
+mutant relaxed-gate $fast '/berth__pcp_enter/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
+mutant ignored-gate $fast 's/BERTH_PCP_OPEN\)\) \{/BERTH_PCP_OPEN) \&\& 0) {/'
+mutant no-section $fast '/berth__pcp_enter/,/^}/ s/atomic_store_explicit\(&pcp->in_section, 1, .*$/;/'
+mutant no-preempt $fast '/berth__pcp_enter/,/^}/ s/^\tberth_preempt_disable\(\);//; s/^\t*berth_preempt_enable\(\);//'
+mutant no-fence $pcp '/^static struct berth_pcp \*enter/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
+mutant fence-before $pcp '/^static struct berth_pcp \*enter/,/^}/ { /atomic_store_explicit\(&pcp->in_section/ d; s/gate = atomic_load_explicit\(&pcp->gate, memory_order_acquire\);/&\n\tatomic_store_explicit(\&pcp->in_section, 1, memory_order_relaxed);/ }'
+mutant refill-unlocked $pcp '/^static unsigned refill/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+mutant spill-unlocked $pcp '/^static void spill/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+mutant list-outside $page_alloc '/^int berth_free_pages/,/^}/ { s/^\tpcp = berth__pcp_enter\(zone\);/\tlist = berth__pcp_list_of(zone, idx);\n&/; s/^\tlist = berth__pcp_list_of\(zone, idx\);$// }'
+# Claims
+mutant no-drain $contig 's/^\t\tberth__pcp_drain_range\(zone, claim->start, claim->end\);//'
+mutant early-drain $contig '/^static int take_range/,/^}/ { s/^\t\tberth__pcp_drain_range.*$//; s/^\terror = berth__isolate_range/\tberth__pcp_drain_range(zone, claim->start, claim->end);\n&/ }'
+mutant scan-unlocked $contig '/^static void scan_range/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+mutant isolate-unlocked $isolate '/^int berth__isolate_range/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+mutant no-freeze-check $frame '/^bool berth__split_used_at_locked/,/^}/ s/^\tif \(!berth__freeze\(frame\)\)/\tif (!berth__freeze(frame) \&\& 0)/'
+mutant settle-unlocked $migrate '/^int berth__migrate_batch/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+mutant pin-unlocked $frame '/^int berth_page_pin/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+mutant unpin-unlocked $frame '/^static void put_pin/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+mutant free-unlocked $page_alloc '/^static int free_block/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+
+[ $failures = 0 ]

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* Fuzz target: claims of areas and ranges among allocations that move, are pinned and freed. */
+#include "tests/fuzz/fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+	static void (*const operations[])(struct fuzz * f) = {
+		fuzz_alloc,   fuzz_alloc,      fuzz_free,       fuzz_free_part,
+		fuzz_pin,     fuzz_claim_area, fuzz_claim_area, fuzz_claim_range,
+		fuzz_release, fuzz_drain,      fuzz_nonsense,
+	};
+
+	return fuzz_run_input(data, bytes, operations, sizeof(operations) / sizeof(operations[0]));
+}

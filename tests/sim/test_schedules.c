@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The core under thousands of schedules of simulated CPUs: per-CPU lists against drains, claims against
+ * allocations and frees, migration against frees and pins. A schedule that fails prints its seed,
+ * and BERTH_SIM_SEED=n repeats exactly that one (see testsim.h).
+ */
+#include "testsim.h"
+
+/* Frames go in and out of per-CPU lists while a drainer empties them. */
+static void test_lists_against_drains(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 2, .nr_ops = 40, .nr_drains = 6 }, NULL,
+		      2500);
+}
+
+/* The same where each section pays a fence, since the port has no barrier. */
+static void test_lists_with_fences(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .port = &berth_sim_port_ops_no_barrier,
+					      .nr_workers = 2,
+					      .nr_ops = 40,
+					      .nr_drains = 6 },
+		      NULL, 1500);
+}
+
+/* The same by tasks that change CPUs whenever they aren't in a section. */
+static void test_lists_of_changing_cpus(void **state)
+{
+	const struct berth_sim_params sim = { .nr_cpus = 4, .weak_memory = true };
+
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 3, .nr_ops = 30, .nr_drains = 4 }, &sim,
+		      1500);
+}
+
+/* Frames are so short that refills, steals and drains of the last ones happen all the time. */
+static void test_lists_when_memory_is_short(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 3,
+					      .nr_ops = 40,
+					      .max_order = 1,
+					      .nr_drains = 3,
+					      .ballast = ZONE_PAGES - 2 * AREA_PAGES - 12 },
+		      NULL, 1000);
+}
+
+static void test_claims_against_borrowers(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 2,
+					      .nr_ops = 30,
+					      .movable = true,
+					      .nr_claims = 4 },
+		      NULL, 1500);
+}
+
+/* Nobody pins anything and there is room: a claim of a whole area can't fail, whatever is cached,
+ * freed or allocated meanwhile. */
+static void test_claims_that_must_succeed(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 3,
+					      .nr_ops = 30,
+					      .movable = true,
+					      .nr_claims = 4,
+					      .must_succeed = true,
+					      .prefilled = true },
+		      NULL, 2000);
+}
+
+/* The same where the lists of the CPUs are used for the first time while they are drained. */
+static void test_claims_against_first_uses(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 4,
+					      .nr_ops = 3,
+					      .movable = true,
+					      .nr_claims = 1,
+					      .must_succeed = true,
+					      .prefilled = true },
+		      NULL, 4000);
+}
+
+static void test_claims_of_ranges_and_areas(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 2,
+					      .nr_ops = 30,
+					      .max_order = 2,
+					      .movable = true,
+					      .nr_drains = 2,
+					      .nr_claims = 3,
+					      .nr_ranges = 3 },
+		      NULL, 1500);
+}
+
+static void test_migration_against_frees_and_pins(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 3,
+					      .nr_ops = 40,
+					      .max_order = 2,
+					      .movable = true,
+					      .pins = true,
+					      .nr_claims = 4,
+					      .nr_ranges = 3,
+					      .deadline_ns = 300000 },
+		      NULL, 1500);
+}
+
+/* Destinations are rare: blocks are halved, claims fail half-way and are undone. */
+static void test_migration_when_memory_is_short(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 3,
+					      .nr_ops = 40,
+					      .max_order = 2,
+					      .movable = true,
+					      .pins = true,
+					      .nr_claims = 3,
+					      .nr_ranges = 2,
+					      .ballast = ZONE_PAGES - 2 * AREA_PAGES - 8 },
+		      NULL, 1000);
+}
+
+static void test_claims_with_changing_cpus(void **state)
+{
+	const struct berth_sim_params sim = { .nr_cpus = 5, .weak_memory = true };
+
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 2,
+					      .nr_ops = 30,
+					      .max_order = 1,
+					      .movable = true,
+					      .pins = true,
+					      .nr_claims = 3,
+					      .nr_ranges = 2 },
+		      &sim, 1000);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_lists_against_drains),
+		cmocka_unit_test(test_lists_with_fences),
+		cmocka_unit_test(test_lists_of_changing_cpus),
+		cmocka_unit_test(test_lists_when_memory_is_short),
+		cmocka_unit_test(test_claims_against_borrowers),
+		cmocka_unit_test(test_claims_that_must_succeed),
+		cmocka_unit_test(test_claims_against_first_uses),
+		cmocka_unit_test(test_claims_of_ranges_and_areas),
+		cmocka_unit_test(test_migration_against_frees_and_pins),
+		cmocka_unit_test(test_migration_when_memory_is_short),
+		cmocka_unit_test(test_claims_with_changing_cpus),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,670 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A world on the simulator: a small zone with two areas, an owner whose pages can move, workers that
+ * allocate, pin, verify and free, and claimers. Every frame has a word of contents and a note whether
+ * somebody has it, so a frame that is given out twice, lost or copied wrongly ends the run.
+ *
+ *	BERTH_SIM_SEED=n    runs only this seed, and prints the end of its trace when it fails
+ *	BERTH_SIM_SEEDS=n   seeds for each scenario, in percent of what the test asks for
+ */
+#ifndef BERTH_TESTSIM_H
+#define BERTH_TESTSIM_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <berth/core.h>
+#include <berth/vm.h>
+#include <berth_port.h>
+
+#include "port/sim/sim.h"
+
+/* Address sanitizer makes changing stacks slow. */
+#ifdef __has_feature
+#define TEST_HAS_FEATURE(x) __has_feature(x)
+#else
+#define TEST_HAS_FEATURE(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || TEST_HAS_FEATURE(address_sanitizer)
+#define SEEDS_DIVISOR 10u
+#else
+#define SEEDS_DIVISOR 1u
+#endif
+
+#define ZONE_PAGES 256u
+#define ZONE_START 0x1000u
+#define AREA_PAGES 64u
+#define MAX_WORKERS 6u
+#define SLOTS 10u
+#define SLOT_PAGES 4u
+#define NR_PAGES (MAX_WORKERS * SLOTS * SLOT_PAGES)
+
+struct world;
+
+struct run {
+	uint32_t nr_pages; /* 0: none */
+	bool movable, pinned;
+	berth_pfn_t fixed; /* of the first page, when it isn't movable */
+	uint64_t value;    /* page i reads value + i */
+};
+
+struct worker {
+	struct world *w;
+	unsigned id, nr_ops;
+	uint64_t random;
+	struct run runs[SLOTS];
+};
+
+struct world_params {
+	const struct berth_port_ops *port; /* NULL: with a barrier */
+	unsigned nr_workers, nr_ops;       /* of each */
+	unsigned max_order;                /* of an allocation */
+	bool movable, pins;
+	unsigned nr_drains;   /* a drainer that drains so often */
+	unsigned nr_claims;   /* a claimer of areas; */
+	unsigned nr_ranges;   /* one of ranges; claims of each */
+	uint64_t deadline_ns; /* of a claim, from its start; 0: none */
+	bool must_succeed;    /* claims are of a whole area, and none may fail */
+	bool prefilled;       /* workers begin with pages that nobody's list has seen */
+	unsigned ballast;     /* frames that nobody else gets */
+};
+
+struct world {
+	struct berth_sim *sim;
+	struct world_params params;
+	struct berth_zone *zone;
+	void *metadata;
+	struct berth_cma *areas[2];
+	uint64_t bitmaps[2][AREA_PAGES / 64];
+	unsigned owner;
+	berth_lock_t lock;           /* guards the table, and contents of movable pages */
+	berth_pfn_t table[NR_PAGES]; /* by the page's cookie */
+	uint64_t content[ZONE_PAGES];
+	bool taken[ZONE_PAGES];
+	berth_pfn_t ballast[ZONE_PAGES];
+	struct worker workers[MAX_WORKERS];
+	struct worker claimers[3];
+	uint64_t nr_claimed, nr_refused, nr_moved, nr_allocated;
+	uint64_t calls[BERTH_SIM_NR_OPS]; /* until the run's end */
+};
+
+static inline uint64_t next_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return z ^ (z >> 31);
+}
+
+static inline uint64_t below(uint64_t *state, uint64_t bound)
+{
+	return next_random(state) % bound;
+}
+
+static inline void require(struct world *w, bool cond, const char *what, uint64_t value,
+			   uint64_t expected)
+{
+	if (!cond)
+		berth_sim_fail(w->sim, what, value, expected);
+}
+
+#define require_ret(w, what, ret, expected)                                       \
+	do {                                                                      \
+		int ret_ = (ret);                                                 \
+		require((w), ret_ == (expected), (what), (uint64_t)(int64_t)ret_, \
+			(uint64_t)(int64_t)(expected));                           \
+	} while (0)
+
+/* ---- Who has which frame ----------------------------------------------------------------------- */
+
+static inline void take_frames(struct world *w, berth_pfn_t pfn, uint64_t nr)
+{
+	for (uint64_t i = 0; i < nr; i++) {
+		uint64_t index = pfn + i - ZONE_START;
+
+		require(w, index < ZONE_PAGES, "a frame outside the zone", pfn, 0);
+		require(w, !w->taken[index], "a frame was given out twice", pfn + i, 0);
+		w->taken[index] = true;
+	}
+}
+
+static inline void leave_frames(struct world *w, berth_pfn_t pfn, uint64_t nr)
+{
+	for (uint64_t i = 0; i < nr; i++)
+		w->taken[pfn + i - ZONE_START] = false;
+}
+
+static inline uint64_t *content_of(struct world *w, berth_pfn_t pfn)
+{
+	return &w->content[pfn - ZONE_START];
+}
+
+/* ---- The owner ----------------------------------------------------------------------------------- */
+
+static inline void world_move(struct world *w, struct berth_move *m)
+{
+	for (uint64_t i = 0; i < 1ull << m->order; i++) {
+		if (m->cookie + i < NR_PAGES && w->table[m->cookie + i] == m->src + i)
+			continue;
+		m->result = BERTH_MOVE_GONE;
+		return;
+	}
+	if (!berth_page_freeze(w->zone, m->src)) {
+		m->result = BERTH_MOVE_BUSY;
+		m->holder = "pin";
+		return;
+	}
+	take_frames(w, m->dst, 1ull << m->order);
+	leave_frames(w, m->src, 1ull << m->order);
+	for (uint64_t i = 0; i < 1ull << m->order; i++) {
+		*content_of(w, m->dst + i) = *content_of(w, m->src + i);
+		*content_of(w, m->src + i) = 0xdeadbeef;
+		w->table[m->cookie + i] = m->dst + i;
+	}
+	w->nr_moved += 1ull << m->order;
+	m->result = BERTH_MOVE_MOVED;
+	berth_move_arrived(w->zone, m);
+}
+
+/* pcp.I2: after a claim's drain no frame that it isolates is in a list, and none comes there. */
+static inline void check_isolated(struct world *w)
+{
+	berth_pfn_t head;
+	unsigned order;
+
+	for (berth_pfn_t pfn = ZONE_START; pfn < ZONE_START + AREA_PAGES; pfn++)
+		require(w,
+			berth_pageblock_migratetype(w->zone, pfn) != BERTH_ISOLATE ||
+				berth_frame_state(w->zone, pfn, &head, &order) != 'p',
+			"pcp.I2 a frame of an isolated pageblock is cached", pfn, 0);
+}
+
+static inline void world_migrate(void *ctx, struct berth_move *moves, unsigned nr_moves)
+{
+	struct world *w = ctx;
+
+	berth_lock(&w->lock);
+	if (w->params.must_succeed)
+		check_isolated(w);
+	for (unsigned i = 0; i < nr_moves; i++)
+		world_move(w, &moves[i]);
+	berth_unlock(&w->lock);
+}
+
+static const struct berth_owner_ops world_owner_ops = { .name = "workers",
+							.migrate = world_migrate };
+
+/* ---- Workers ------------------------------------------------------------------------------------- */
+
+static inline uint64_t first_page(const struct worker *k, unsigned slot)
+{
+	return ((uint64_t)k->id * SLOTS + slot) * SLOT_PAGES;
+}
+
+/* Where page i of a run is; for a movable one the lock is held, or it is pinned. */
+static inline berth_pfn_t where(const struct worker *k, unsigned slot, uint32_t i)
+{
+	const struct run *run = &k->runs[slot];
+
+	return run->movable ? k->w->table[first_page(k, slot) + i] : run->fixed + i;
+}
+
+static inline void verify_run(struct worker *k, unsigned slot)
+{
+	struct run *run = &k->runs[slot];
+
+	if (run->movable)
+		berth_lock(&k->w->lock);
+	for (uint32_t i = 0; i < run->nr_pages; i++)
+		require(k->w, *content_of(k->w, where(k, slot, i)) == run->value + i,
+			"a page's contents are wrong", *content_of(k->w, where(k, slot, i)),
+			run->value + i);
+	if (run->movable)
+		berth_unlock(&k->w->lock);
+}
+
+static inline void worker_alloc(struct worker *k, unsigned slot)
+{
+	static const unsigned flags[] = { BERTH_GFP_MOVABLE, BERTH_GFP_MOVABLE,
+					  BERTH_GFP_MOVABLE | BERTH_GFP_CMA_LAST,
+					  BERTH_GFP_MOVABLE | BERTH_GFP_NO_CMA };
+	static const unsigned fixed_flags[] = { BERTH_GFP_UNMOVABLE, BERTH_GFP_RECLAIMABLE };
+	struct world *w = k->w;
+	struct run *run = &k->runs[slot];
+	bool movable = w->params.movable && below(&k->random, 8) != 0;
+	unsigned order = (unsigned)below(&k->random, w->params.max_order + 1);
+	unsigned gfp = movable ? flags[below(&k->random, 4)] : fixed_flags[below(&k->random, 2)];
+	berth_pfn_t pfn = BERTH_PFN_NONE;
+	int ret = berth_alloc_pages(w->zone, order, gfp, movable ? w->owner : BERTH_OWNER_NONE,
+				    first_page(k, slot), &pfn);
+
+	if (ret == -BERTH_ENOMEM) {
+		w->nr_refused++;
+		return;
+	}
+	require_ret(w, "an allocation", ret, 0);
+	take_frames(w, pfn, 1ull << order);
+	w->nr_allocated++;
+	*run = (struct run){ .nr_pages = 1u << order,
+			     .movable = movable,
+			     .fixed = pfn,
+			     .value = next_random(&k->random) };
+	if (movable)
+		berth_lock(&w->lock);
+	for (uint32_t i = 0; i < run->nr_pages; i++) {
+		if (movable)
+			w->table[first_page(k, slot) + i] = pfn + i;
+		*content_of(w, pfn + i) = run->value + i;
+	}
+	if (movable)
+		berth_unlock(&w->lock);
+}
+
+static inline void worker_unpin(struct worker *k, unsigned slot)
+{
+	struct run *run = &k->runs[slot];
+
+	require_ret(k->w, "an unpin", berth_page_unpin(k->w->zone, where(k, slot, 0)), 0);
+	run->pinned = false;
+}
+
+static inline void worker_pin(struct worker *k, unsigned slot)
+{
+	struct run *run = &k->runs[slot];
+	int ret;
+
+	berth_lock(&k->w->lock);
+	ret = berth_page_pin(k->w->zone, where(k, slot, 0));
+	berth_unlock(&k->w->lock);
+	require_ret(k->w, "a pin", ret, 0);
+	run->pinned = true;
+}
+
+/* Freed by its owner first, the page comes back with the last pin. */
+static inline void worker_free_pinned(struct worker *k, unsigned slot)
+{
+	struct world *w = k->w;
+	berth_pfn_t pfn = where(k, slot, 0);
+
+	berth_lock(&w->lock);
+	w->table[first_page(k, slot)] = BERTH_PFN_NONE;
+	require_ret(w, "a free of a pinned page", berth_free_pages(w->zone, pfn), 0);
+	berth_unlock(&w->lock);
+	berth_sim_yield(w->sim);
+	leave_frames(w, pfn, 1);
+	require_ret(w, "the last unpin", berth_page_unpin(w->zone, pfn), 0);
+	k->runs[slot].nr_pages = 0;
+}
+
+static inline void worker_free(struct worker *k, unsigned slot)
+{
+	struct world *w = k->w;
+	struct run *run = &k->runs[slot];
+	uint64_t page = first_page(k, slot);
+
+	verify_run(k, slot);
+	if (run->pinned && run->nr_pages == 1 && below(&k->random, 2)) {
+		worker_free_pinned(k, slot);
+		return;
+	}
+	if (run->pinned)
+		worker_unpin(k, slot);
+	if (!run->movable) {
+		leave_frames(w, run->fixed, run->nr_pages);
+		require_ret(w, "a free", berth_free_pages(w->zone, run->fixed), 0);
+		run->nr_pages = 0;
+		return;
+	}
+	berth_lock(&w->lock);
+	for (uint32_t i = 0; i < run->nr_pages; i++) {
+		berth_pfn_t pfn = w->table[page + i];
+
+		leave_frames(w, pfn, 1);
+		w->table[page + i] = BERTH_PFN_NONE;
+		if (run->nr_pages == 1)
+			require_ret(w, "a free", berth_free_pages(w->zone, pfn), 0);
+		else
+			require_ret(w, "a free of a page",
+				    berth_free_range(w->zone, pfn, 1, w->owner), 0);
+	}
+	berth_unlock(&w->lock);
+	run->nr_pages = 0;
+}
+
+static inline void worker_step(struct worker *k)
+{
+	unsigned slot = (unsigned)below(&k->random, SLOTS);
+	struct run *run = &k->runs[slot];
+
+	if (!run->nr_pages)
+		worker_alloc(k, slot);
+	else if (run->pinned && below(&k->random, 2))
+		worker_unpin(k, slot);
+	else if (!run->pinned && k->w->params.pins && run->movable && below(&k->random, 3) == 0)
+		worker_pin(k, slot);
+	else
+		worker_free(k, slot);
+}
+
+static inline void worker_main(void *arg)
+{
+	struct worker *k = arg;
+
+	for (unsigned i = 0; i < k->nr_ops; i++)
+		worker_step(k);
+}
+
+/* ---- Claimers ------------------------------------------------------------------------------------ */
+
+static inline void drainer_main(void *arg)
+{
+	struct worker *k = arg;
+
+	for (unsigned i = 0; i < k->nr_ops; i++)
+		berth_pcp_drain_all(k->w->zone);
+}
+
+/* The errors that other people's doings can cause. */
+static inline bool may_fail_with(int ret)
+{
+	return ret == -BERTH_EBUSY || ret == -BERTH_ENOMEM || ret == -BERTH_EAGAIN ||
+	       ret == -BERTH_ENOSPC;
+}
+
+static inline struct berth_claim_params claim_params(struct worker *k, uint64_t nr_pages)
+{
+	struct berth_claim_params params = { .nr_pages = nr_pages };
+
+	if (below(&k->random, 4) == 0)
+		params.flags = 1u << below(&k->random, 3);
+	if (k->w->params.deadline_ns)
+		params.deadline_ns = berth_sim_clock(k->w->sim) + k->w->params.deadline_ns;
+	return params;
+}
+
+static inline void claimed(struct world *w, berth_pfn_t pfn, uint64_t nr_pages)
+{
+	take_frames(w, pfn, nr_pages);
+	w->nr_claimed++;
+	for (uint64_t i = 0; i < nr_pages; i++)
+		*content_of(w, pfn + i) = 0xc1a10000 + i;
+	berth_sim_yield(w->sim);
+	for (uint64_t i = 0; i < nr_pages; i++)
+		require(w, *content_of(w, pfn + i) == 0xc1a10000 + i, "a claim was written to",
+			*content_of(w, pfn + i), 0xc1a10000 + i);
+	leave_frames(w, pfn, nr_pages);
+}
+
+static inline void claimer_main(void *arg)
+{
+	struct worker *k = arg;
+	struct world *w = k->w;
+
+	for (unsigned i = 0; i < k->nr_ops; i++) {
+		struct berth_cma *area = w->areas[below(&k->random, 2)];
+		struct berth_claim_params params = claim_params(k, 1 + below(&k->random, 32));
+		struct berth_claim_params whole = { .nr_pages = AREA_PAGES };
+		berth_pfn_t pfn;
+		int ret;
+
+		if (w->params.must_succeed) {
+			area = w->areas[0];
+			params = whole;
+		}
+		ret = berth_cma_alloc(area, &params, &pfn, NULL);
+		if (ret == 0) {
+			claimed(w, pfn, params.nr_pages);
+			ret = berth_cma_release(area, pfn, params.nr_pages);
+			require_ret(w, "a release", ret, 0);
+		} else {
+			require(w, may_fail_with(ret) && !w->params.must_succeed, "a claim",
+				(uint64_t)(int64_t)ret, 0);
+		}
+	}
+}
+
+static inline void range_claimer_main(void *arg)
+{
+	struct worker *k = arg;
+	struct world *w = k->w;
+
+	for (unsigned i = 0; i < k->nr_ops; i++) {
+		uint64_t nr = 1 + below(&k->random, 40);
+		berth_pfn_t pfn = ZONE_START + below(&k->random, ZONE_PAGES - nr);
+		struct berth_claim_params params = claim_params(k, nr);
+		int ret = berth_alloc_contig_range(w->zone, pfn, nr, &params, NULL);
+
+		if (ret == 0) {
+			claimed(w, pfn, nr);
+			ret = berth_free_contig_range(w->zone, pfn, nr);
+			require_ret(w, "a range given back", ret, 0);
+		} else {
+			require(w, may_fail_with(ret), "a claim of a range", (uint64_t)(int64_t)ret,
+				0);
+		}
+	}
+}
+
+/* ---- Building, verifying ------------------------------------------------------------------------- */
+
+static inline void declare_area(struct world *w, unsigned nr, const char *name, berth_pfn_t start,
+				enum berth_lend_policy lend)
+{
+	struct berth_cma_params params = { .name = name,
+					   .start_pfn = start,
+					   .nr_pages = AREA_PAGES,
+					   .lend = lend,
+					   .bitmap = w->bitmaps[nr] };
+
+	memset(w->bitmaps[nr], 0, sizeof(w->bitmaps[nr]));
+	assert_true(berth_cma_bitmap_bytes(AREA_PAGES, 0) <= sizeof(w->bitmaps[nr]));
+	assert_int_equal(berth_cma_declare(w->zone, &params, &w->areas[nr]), 0);
+}
+
+static inline void build_zone(struct world *w)
+{
+	struct berth_zone_params params = {
+		.name = "sim",
+		.start_pfn = ZONE_START,
+		.nr_pages = ZONE_PAGES,
+		.max_order = 5,
+		.pageblock_order = 4,
+		.nr_cpus = MAX_WORKERS,
+		.pcp_high = 8,
+		.max_areas = 2,
+		.port = w->params.port ? w->params.port : &berth_sim_port_ops,
+		.port_ctx = w->sim,
+	};
+	size_t bytes = berth_zone_metadata_size(&params);
+
+	if (!w->metadata)
+		assert_int_equal(posix_memalign(&w->metadata, 64, bytes), 0);
+	assert_int_equal(berth_zone_init(&w->zone, &params, w->metadata, bytes), 0);
+	assert_int_equal(berth_zone_add_memory(w->zone, ZONE_START, ZONE_PAGES), 0);
+	declare_area(w, 0, "first", ZONE_START, BERTH_LEND_FIRST);
+	declare_area(w, 1, "last", ZONE_START + 128, BERTH_LEND_LAST);
+	assert_int_equal(berth_owner_register(w->zone, &world_owner_ops, w, &w->owner), 0);
+}
+
+/* Frames that nobody else gets, so that memory is short. */
+static inline void take_ballast(struct world *w)
+{
+	for (unsigned i = 0; i < w->params.ballast; i++) {
+		assert_int_equal(berth_alloc_pages(w->zone, 0, BERTH_GFP_UNMOVABLE,
+						   BERTH_OWNER_NONE, 0, &w->ballast[i]),
+				 0);
+		take_frames(w, w->ballast[i], 1);
+	}
+}
+
+static inline struct worker *add_task(struct world *w, struct worker *k, unsigned id,
+				      unsigned nr_ops, uint64_t *random, void (*fn)(void *arg))
+{
+	memset(k, 0, sizeof(*k));
+	k->w = w;
+	k->id = id;
+	k->nr_ops = nr_ops;
+	k->random = next_random(random);
+	if (nr_ops)
+		berth_sim_spawn(w->sim, fn, k);
+	return k;
+}
+
+/* The simulation is reset and everything is built anew. */
+static inline void world_begin(struct world *w, uint64_t seed)
+{
+	uint64_t random = seed;
+
+	berth_sim_reset(w->sim, seed);
+	w->nr_claimed = w->nr_refused = w->nr_moved = w->nr_allocated = 0;
+	w->lock = (berth_lock_t)BERTH_LOCK_INIT;
+	memset(w->taken, 0, sizeof(w->taken));
+	for (unsigned i = 0; i < NR_PAGES; i++)
+		w->table[i] = BERTH_PFN_NONE;
+	build_zone(w);
+	take_ballast(w);
+	for (unsigned i = 0; i < w->params.nr_workers; i++)
+		(void)add_task(w, &w->workers[i], i, w->params.nr_ops, &random, worker_main);
+	if (w->params.prefilled)
+		for (unsigned slot = 0; slot < SLOTS; slot++)
+			for (unsigned i = 0; i < w->params.nr_workers; i++)
+				worker_alloc(&w->workers[i], slot);
+	(void)add_task(w, &w->claimers[0], 0, w->params.nr_drains, &random, drainer_main);
+	(void)add_task(w, &w->claimers[1], 1, w->params.nr_claims, &random, claimer_main);
+	(void)add_task(w, &w->claimers[2], 2, w->params.nr_ranges, &random, range_claimer_main);
+}
+
+static inline const char *world_problem(struct world *w, uint64_t *where, uint64_t *value,
+					uint64_t *expected)
+{
+	struct berth_violation v = { 0 };
+
+	if (berth_zone_check(w->zone, &v))
+		return NULL;
+	*where = v.where;
+	*value = v.value;
+	*expected = v.expected;
+	return v.what;
+}
+
+static inline void print_failure(struct world *w, const char *what, uint64_t seed, uint64_t value,
+				 uint64_t expected)
+{
+	print_error("seed %llu: %s: value %#llx, expected %#llx (BERTH_SIM_SEED=%llu repeats it)\n",
+		    (unsigned long long)seed, what, (unsigned long long)value,
+		    (unsigned long long)expected, (unsigned long long)seed);
+	if (getenv("BERTH_SIM_SEED"))
+		berth_sim_print_trace(w->sim, 200);
+}
+
+/* The run is over: what follows must not fail. */
+static inline void disarm(struct world *w)
+{
+	for (unsigned op = 0; op < BERTH_SIM_NR_OPS; op++) {
+		w->calls[op] = berth_sim_calls(w->sim, (enum berth_sim_op)op);
+		berth_sim_fail_at(w->sim, (enum berth_sim_op)op, 0);
+	}
+}
+
+/* Runs what world_begin() has set up. Afterwards everything that is left is freed, and the zone must
+ * be as at first. False, with the reason printed unless `quiet`. */
+static inline bool world_run(struct world *w, uint64_t seed, bool quiet)
+{
+	const struct berth_sim_result *result = berth_sim_run(w->sim);
+	uint64_t where_is = 0, value = 0, expected = 0;
+	struct berth_zone_stats stats;
+	const char *what;
+
+	disarm(w);
+	if (result->outcome != BERTH_SIM_DONE) {
+		if (!quiet)
+			print_failure(w, result->what, seed, result->value, result->expected);
+		return false;
+	}
+	what = world_problem(w, &where_is, &value, &expected);
+	for (unsigned i = 0; !what && i < w->params.nr_workers; i++)
+		for (unsigned slot = 0; slot < SLOTS; slot++)
+			if (w->workers[i].runs[slot].nr_pages)
+				worker_free(&w->workers[i], slot);
+	for (unsigned i = 0; !what && i < w->params.ballast; i++) {
+		leave_frames(w, w->ballast[i], 1);
+		if (berth_free_pages(w->zone, w->ballast[i]) != 0)
+			what = "ballast can't be freed";
+	}
+	if (!what)
+		berth_pcp_drain_all(w->zone);
+	if (!what)
+		what = world_problem(w, &where_is, &value, &expected);
+	berth_zone_stats(w->zone, &stats);
+	if (!what && stats.free_pages != ZONE_PAGES) {
+		what = "frames are lost";
+		value = stats.free_pages;
+		expected = ZONE_PAGES;
+	}
+	if (what && !quiet)
+		print_failure(w, what, seed, value, expected);
+	return !what;
+}
+
+static inline struct world *world_open(const struct world_params *params,
+				       const struct berth_sim_params *sim_params)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	struct berth_sim_params plain = { .weak_memory = true, .leap_ns = 2000000 };
+
+	assert_non_null(w);
+	w->params = *params;
+	w->sim = berth_sim_create(sim_params ? sim_params : &plain);
+	return w;
+}
+
+static inline void world_close(struct world *w)
+{
+	berth_sim_destroy(w->sim);
+	free(w->metadata);
+	free(w);
+}
+
+/* How many seeds to run of those that a test asks for. */
+static inline uint64_t nr_seeds(uint64_t asked)
+{
+	const char *percent = getenv("BERTH_SIM_SEEDS");
+
+	asked /= SEEDS_DIVISOR;
+	return percent ? asked * strtoull(percent, NULL, 0) / 100 : asked;
+}
+
+/* All seeds of a scenario; each must end well. */
+static inline void run_schedules(const struct world_params *params,
+				 const struct berth_sim_params *sim_params, uint64_t asked)
+{
+	struct world *w = world_open(params, sim_params);
+	const char *only = getenv("BERTH_SIM_SEED");
+	uint64_t first = only ? strtoull(only, NULL, 0) : 1;
+	uint64_t nr = only ? 1 : nr_seeds(asked), steps = 0, claims = 0, moved = 0;
+
+	for (uint64_t seed = first; seed < first + nr; seed++) {
+		world_begin(w, seed);
+		if (!world_run(w, seed, false))
+			fail_msg("seed %llu", (unsigned long long)seed);
+		steps += berth_sim_steps(w->sim);
+		claims += w->nr_claimed;
+		moved += w->nr_moved;
+	}
+	print_message("# %llu schedules, %llu steps, %llu claims, %llu pages moved\n",
+		      (unsigned long long)nr, (unsigned long long)steps, (unsigned long long)claims,
+		      (unsigned long long)moved);
+	if (!only && nr >= 100 && params->nr_claims)
+		assert_true(claims > 0);
+	world_close(w);
+}
+
+#endif
