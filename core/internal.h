@@ -137,7 +137,7 @@ enum berth_pcp_list {
 	BERTH_PCP_RECLAIMABLE,
 	BERTH_PCP_CMA,
 	BERTH_PCP_RETURN, /* freed in pageblocks that are far from full: for the buddy lists, not for
-			   * the next allocation. At most a batch. */
+			   * the next allocation */
 	BERTH_NR_PCP_LISTS
 };
 
@@ -148,7 +148,7 @@ struct berth_pcp {
 	berth_lock_t drain_lock;                    /* one drainer at a time */
 	uint32_t front[BERTH_PCP_RETURN]; /* P: 1 + the pageblock that filled the list last */
 	/* followed by the lists' stacks (P): BERTH_PCP_RETURN of 2^zone->pcp_shift indices, and one
-	 * of 2^zone->pcp_batch_order */
+	 * of zone->pcp_limit[BERTH_PCP_RETURN] */
 };
 /* gate: OPEN for the hot path alone. USED is set by the owner, once; DRAIN by a drainer: keep out;
  * FENCE with USED where each section needs a fence. */
@@ -204,7 +204,7 @@ struct berth_zone {
 	berth_idx_t first, end;                                            /* c: spanned indices */
 	unsigned max_order, pageblock_order;                               /* c */
 	unsigned nr_cpus, pcp_high, pcp_shift, pcp_batch, pcp_batch_order; /* c */
-	uint32_t pcp_limit[BERTH_NR_PCP_LISTS]; /* c: pcp_high, or a batch */
+	uint32_t pcp_limit[BERTH_NR_PCP_LISTS]; /* c: pcp_high; RETURN: at most 32 */
 	bool fence_sections;                    /* c: the port has no barrier for all CPUs */
 	unsigned max_areas, max_owners;         /* c */
 	size_t pcp_stride, metadata_bytes;      /* c */
@@ -369,7 +369,8 @@ void berth__pageblock_home_locked(struct berth_zone *zone, struct berth_pagebloc
 				  unsigned set);
 /*
  * Where freed frames of the pageblock are cached, by its set and its bucket: what is far from full gives
- * them back, so that it becomes wholly free instead of being filled again. Z.
+ * them back, so that it becomes wholly free instead of being filled again; what is nearly free at
+ * once. Z.
  */
 void berth__pageblock_route_locked(struct berth_zone *zone, struct berth_pageblock *pageblock);
 
@@ -465,7 +466,7 @@ bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx);
 void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
 /* True when some slot caches frames. Inexact while CPUs allocate. */
 bool berth__pcp_any(struct berth_zone *zone);
-size_t berth__pcp_stride(unsigned pcp_shift, unsigned batch_order);
+size_t berth__pcp_stride(unsigned pcp_shift, unsigned return_order);
 
 /* Writes everything that makes an untagged block an allocated one. In P or under Z. */
 static inline void berth__mark_used(struct berth_frame *frame, uint32_t tag, uint64_t cookie)
@@ -529,13 +530,16 @@ berth_idx_t berth__alloc_once(struct berth_zone *zone, unsigned order, unsigned 
 
 /* ---- alloc/contig.c ------------------------------------------------------------------------------- */
 
+/* When the per-CPU lists give back what they have of the range. */
+enum berth_drain { BERTH_DRAIN_NEVER, BERTH_DRAIN_IF_MET, BERTH_DRAIN_FIRST };
+
 /* How a range is emptied. */
 struct berth_emptying {
 	const struct berth_claim_params *params;
 	uint32_t start_flags; /* of the claim's first frame */
 	unsigned dst_set;     /* where to, see berth__migrate_batch(); BERTH_SET_NONE: by policy */
 	unsigned passes;      /* scans that may find blocks in flight; waits between double */
-	bool drain;           /* the per-CPU lists, before the first look */
+	enum berth_drain drain;
 	bool may_split; /* blocks at the edges, and those without a destination of their order */
 	bool evictable_only; /* an owner's unevictable blocks are in the way */
 	bool keep;           /* as a claim; otherwise it is all free after it */

@@ -49,8 +49,11 @@ void berth__pageblock_route_locked(struct berth_zone *zone, struct berth_pageblo
 {
 	uint8_t list = zone->pcp_list_of_set[berth__pageblock_set(pageblock)];
 
-	if (list != BERTH_PCP_NONE && pageblock->bucket > zone->pageblock_order)
-		list = BERTH_PCP_RETURN;
+	if (list != BERTH_PCP_NONE && pageblock->bucket > zone->pageblock_order) {
+		unsigned density = (pageblock->bucket - 1u) / zone->pageblock_order;
+
+		list = density == BERTH_DENSITIES - 1 ? BERTH_PCP_NONE : BERTH_PCP_RETURN;
+	}
 	atomic_store_explicit(&pageblock->pcp_list, list, memory_order_relaxed);
 }
 

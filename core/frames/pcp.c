@@ -14,8 +14,9 @@
  * I2  A freed frame's pageblock set is read inside the section, and isolation drains after it has
  *     changed the set: no frame of an isolated pageblock stays in a list after the drain.
  * I3  Frames freed in pageblocks that are far from full aren't handed out again: they go to the list
- *     RETURN and from there to the buddy lists, whose fullest pageblock serves next. An exception is
- *     the pageblock that filled a list last, as long as it is that.
+ *     RETURN and from there to the buddy lists, whose fullest pageblock serves next; those of
+ *     pageblocks that are nearly free go there at once. An exception is the pageblock that filled a
+ *     list last, as long as it is that.
  * I4  The lists exchange frames with the buddy lists in batches, inside the section and under the
  *     zone lock, so no frame is ever on its way where a drainer can't see it.
  *
@@ -24,11 +25,11 @@
  */
 #include "core/frames/pcp_fast.h"
 
-size_t berth__pcp_stride(unsigned pcp_shift, unsigned batch_order)
+size_t berth__pcp_stride(unsigned pcp_shift, unsigned return_order)
 {
 	size_t bytes = sizeof(struct berth_pcp) +
 		       (BERTH_PCP_RETURN * sizeof(berth_idx_t) << pcp_shift) +
-		       (sizeof(berth_idx_t) << batch_order);
+		       (sizeof(berth_idx_t) << return_order);
 
 	return (bytes + 63) & ~(size_t)63;
 }
@@ -150,6 +151,19 @@ static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned 
 	return filled;
 }
 
+/*
+ * What freeing these frames will touch: their buddies, and the blocks they will stand before in their
+ * pageblocks' lists. Scattered frames are cold, and this way they come all at the same time. Z.
+ */
+static void prefetch_locked(const struct berth_zone *zone, const berth_idx_t *stack, uint32_t nr)
+{
+	for (uint32_t i = 0; i < nr; i++) {
+		__builtin_prefetch(&zone->frames[stack[i] ^ 1], 1);
+		if (berth__pageblock(zone, stack[i])->nonempty & 1)
+			__builtin_prefetch(&zone->frames[*berth__heads(zone, stack[i])], 1);
+	}
+}
+
 /* Returns a batch from the bottom of a list, the coldest, to the buddy lists. */
 static void spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
 {
@@ -165,6 +179,7 @@ static void spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
 	if (differ < nr) { /* nr = 2^k different frames of one aligned block: all of it */
 		berth__buddy_free_locked(zone, stack[0] & ~(nr - 1), zone->pcp_batch_order);
 	} else {
+		prefetch_locked(zone, stack, nr);
 		for (uint32_t i = 0; i < nr; i++)
 			berth__buddy_free_locked(zone, stack[i], 0);
 	}
@@ -183,8 +198,10 @@ static void give_back(struct berth_zone *zone, struct berth_pcp *pcp)
 	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
 		berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
 		uint32_t count = berth__pcp_count(pcp, list), kept = 0;
-		uint32_t nr = count < zone->pcp_batch ? count : zone->pcp_batch;
+		uint32_t most = zone->pcp_limit[BERTH_PCP_RETURN], nr = count < most ? count : most;
 
+		if (list == BERTH_PCP_RETURN)
+			prefetch_locked(zone, stack, nr);
 		for (uint32_t i = 0; i < nr; i++) {
 			if (list != BERTH_PCP_RETURN &&
 			    berth__pcp_list_of(zone, stack[i]) != BERTH_PCP_RETURN) {
@@ -238,6 +255,8 @@ BERTH_COLD bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx)
 				spill(zone, pcp, list);
 		}
 		berth__pcp_push(zone, pcp, list, idx);
+	} else if (berth__pcp_count(pcp, BERTH_PCP_RETURN)) {
+		give_back(zone, pcp); /* those may be the last of their pageblocks, too */
 	}
 	berth__pcp_leave(pcp);
 	return list != BERTH_PCP_NONE;

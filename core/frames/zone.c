@@ -17,7 +17,7 @@ struct layout {
 	berth_pfn_t base_pfn;
 	uint64_t nr_frames;
 	unsigned max_order, pageblock_order, max_owners, nr_sets;
-	unsigned pcp_high, pcp_shift, pcp_batch_order;
+	unsigned pcp_high, pcp_shift, pcp_batch_order, pcp_return_order;
 };
 
 static size_t place(size_t *at, size_t align, uint64_t count, size_t size)
@@ -87,8 +87,10 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 		l->pcp_batch_order = 7;
 	if (l->pcp_batch_order > l->pageblock_order)
 		l->pcp_batch_order = l->pageblock_order;
+	/* A frame in there holds up a whole pageblock. */
+	l->pcp_return_order = l->pcp_batch_order < 5 ? l->pcp_batch_order : 5;
 	l->pcp_shift = log2_floor(2 * l->pcp_high - 1);
-	l->pcp_stride = berth__pcp_stride(l->pcp_shift, l->pcp_batch_order);
+	l->pcp_stride = berth__pcp_stride(l->pcp_shift, l->pcp_return_order);
 
 	l->frames = place(&at, 64, l->nr_frames, sizeof(struct berth_frame));
 	l->pageblocks = place(&at, 64, l->nr_frames >> l->pageblock_order,
@@ -149,7 +151,9 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->pcp_batch_order = l.pcp_batch_order;
 	zone->pcp_batch = 1u << l.pcp_batch_order;
 	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
-		zone->pcp_limit[list] = list == BERTH_PCP_RETURN ? zone->pcp_batch : zone->pcp_high;
+		zone->pcp_limit[list] = list == BERTH_PCP_RETURN ?
+						berth__pages(l.pcp_return_order) :
+						zone->pcp_high;
 	zone->pcp_stride = l.pcp_stride;
 	zone->max_areas = params->max_areas;
 	zone->max_owners = l.max_owners;

@@ -177,6 +177,26 @@ static bool eligible(const struct compaction *run, const struct berth_pageblock 
 		       run->zone->compact.epoch;
 }
 
+static unsigned wanted_type(unsigned gfp)
+{
+	return gfp & BERTH_GFP_MOVABLE     ? BERTH_MOVABLE :
+	       gfp & BERTH_GFP_RECLAIMABLE ? BERTH_RECLAIMABLE :
+					     BERTH_UNMOVABLE;
+}
+
+/*
+ * What isn't movable gets a pageblock to itself, or a part of one of its type: a movable pageblock
+ * that it lies in could never be emptied again.
+ */
+static bool takes_part(const struct compaction *run, unsigned set)
+{
+	unsigned want = wanted_type(run->params->gfp);
+
+	return !(run->params->flags & BERTH_COMPACT_WHOLE_ZONE) &&
+	       run->params->order < run->zone->pageblock_order &&
+	       (want == BERTH_MOVABLE || want == set);
+}
+
 /* Where the blocks of a set's pageblocks move; BERTH_SET_NONE: they stay. */
 static unsigned dst_of(const struct compaction *run, unsigned set)
 {
@@ -214,8 +234,6 @@ static bool look_at_unit(const struct compaction *run, berth_idx_t start, berth_
 {
 	struct berth_zone *zone = run->zone;
 	berth_idx_t size = berth__pages(zone->pageblock_order);
-	bool partial = run->params->order < zone->pageblock_order &&
-		       !(run->params->flags & BERTH_COMPACT_WHOLE_ZONE);
 
 	*unit = (struct unit){ start, end, berth__pageblock_set(berth__pageblock(zone, start)), 0,
 			       0 };
@@ -225,7 +243,7 @@ static bool look_at_unit(const struct compaction *run, berth_idx_t start, berth_
 		const struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
 
 		if (berth__pageblock_set(pageblock) != unit->set ||
-		    !eligible(run, pageblock, partial))
+		    !eligible(run, pageblock, takes_part(run, unit->set)))
 			return false;
 		unit->used += nr_used(pageblock);
 		if (berth__nr_free(pageblock) < size)
@@ -253,7 +271,8 @@ static int empty(struct compaction *run, berth_idx_t start, berth_idx_t end, uns
 		.params = &run->claim,
 		.dst_set = dst_of(run, set),
 		.passes = passes[run->params->mode],
-		.drain = run->params->mode == BERTH_COMPACT_SYNC,
+		.drain = run->params->mode == BERTH_COMPACT_ASYNC ? BERTH_DRAIN_NEVER :
+								    BERTH_DRAIN_IF_MET,
 		.may_split = run->params->mode == BERTH_COMPACT_SYNC,
 		.evictable_only = run->params->flags & BERTH_COMPACT_EVICTABLE_ONLY,
 		.keep = run->capture,
@@ -276,25 +295,6 @@ static bool out_of_time(const struct compaction *run)
 }
 
 /* ---- For one order --------------------------------------------------------------------------------- */
-
-static unsigned wanted_type(unsigned gfp)
-{
-	return gfp & BERTH_GFP_MOVABLE     ? BERTH_MOVABLE :
-	       gfp & BERTH_GFP_RECLAIMABLE ? BERTH_RECLAIMABLE :
-					     BERTH_UNMOVABLE;
-}
-
-/*
- * What isn't movable gets a pageblock to itself, or a part of one of its type: a movable pageblock
- * that it lies in could never be emptied again.
- */
-static bool takes_part(const struct compaction *run, unsigned set)
-{
-	unsigned want = wanted_type(run->params->gfp);
-
-	return run->params->order < run->zone->pageblock_order &&
-	       (want == BERTH_MOVABLE || want == set);
-}
 
 /*
  * The unit with the fewest frames in use that the others of its set have room for. `areas`: also in
@@ -566,7 +566,8 @@ static enum berth_compact_outcome suitable(struct compaction *run)
 	    (zone->compact.nothing_left || (params->flags & BERTH_COMPACT_FORCE)))
 		forget_hints_locked(zone);
 	berth_unlock(&zone->lock);
-	if (outcome == BERTH_COMPACT_CONTINUE && params->order > COSTLY_ORDER &&
+	/* A caller that waits for the block isn't sent away by an estimate: the room is known. */
+	if (outcome == BERTH_COMPACT_CONTINUE && params->order > COSTLY_ORDER && !run->capture &&
 	    !(params->flags & BERTH_COMPACT_FORCE)) {
 		int index = berth_fragmentation_index(zone, params->order);
 
