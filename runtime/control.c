@@ -383,7 +383,8 @@ int berth__control_start(struct berth_pool_impl *pool, struct berth_run_record *
 	control.process = process;
 	control.moment_every_ns = MOMENT_NS;
 	sample(clock_ns(CLOCK_MONOTONIC), true);
-	(void)berth__view_is_at_hand(&status); /* now: later the program may want the lowest number */
+	(void)berth__view_is_at_hand(
+		&status); /* now: later the program may want the lowest number */
 	/* Refused, `serving` says why: the program runs on, without claims. */
 	refused = berth__server_start(&served);
 	control.nr_threads = 0;
