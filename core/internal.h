@@ -530,16 +530,12 @@ berth_idx_t berth__alloc_once(struct berth_zone *zone, unsigned order, unsigned 
 
 /* ---- alloc/contig.c ------------------------------------------------------------------------------- */
 
-/* When the per-CPU lists give back what they have of the range. */
-enum berth_drain { BERTH_DRAIN_NEVER, BERTH_DRAIN_IF_MET, BERTH_DRAIN_FIRST };
-
 /* How a range is emptied. */
 struct berth_emptying {
 	const struct berth_claim_params *params;
 	uint32_t start_flags; /* of the claim's first frame */
 	unsigned dst_set;     /* where to, see berth__migrate_batch(); BERTH_SET_NONE: by policy */
 	unsigned passes;      /* scans that may find blocks in flight; waits between double */
-	enum berth_drain drain;
 	bool may_split; /* blocks at the edges, and those without a destination of their order */
 	bool evictable_only; /* an owner's unevictable blocks are in the way */
 	bool keep;           /* as a claim; otherwise it is all free after it */

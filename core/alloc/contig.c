@@ -173,20 +173,6 @@ static void scan_range(struct claim *claim, struct scan *scan, bool collect)
 	}
 }
 
-static void drain(struct claim *claim)
-{
-	end_phase(claim, BERTH_PHASE_MIGRATE);
-	berth__pcp_drain_range(claim->zone, claim->start, claim->end);
-	end_phase(claim, BERTH_PHASE_DRAIN);
-}
-
-/* A frame that the scan met in flight may be in a list, or about to be. */
-static void drain_if_met(struct claim *claim, const struct scan *scan)
-{
-	if (claim->how->drain == BERTH_DRAIN_IF_MET && scan->in_flight)
-		drain(claim);
-}
-
 /* A look at the whole range for what can't move, before anything has. */
 static int look_for_blockers(struct claim *claim, struct scan *scan)
 {
@@ -235,7 +221,6 @@ static int empty_range(struct claim *claim, struct scan *scan)
 		if (scan->next >= claim->end || !progress) { /* it changed under the scan */
 			if (++passes >= claim->how->passes)
 				return give_up(claim);
-			drain_if_met(claim, scan);
 			zone->port->wait(zone->port_ctx, FIRST_WAIT_NS << passes);
 			scan->next = claim->start;
 		}
@@ -303,13 +288,11 @@ static int take_range(struct claim *claim)
 	}
 	claim->report->free_pages_taken += claim->taken;
 	if (claim->taken < claim->end - claim->start) {
-		if (claim->how->drain == BERTH_DRAIN_FIRST)
-			drain(claim);
+		berth__pcp_drain_range(zone, claim->start, claim->end);
+		end_phase(claim, BERTH_PHASE_DRAIN);
 		error = look_for_blockers(claim, &scan);
 		if (!error && scan.in_flight && !claim->how->passes)
 			error = give_up(claim); /* nobody waits: so nothing is moved in vain */
-		if (!error)
-			drain_if_met(claim, &scan);
 		if (!error && claim->taken < claim->end - claim->start &&
 		    (claim->params->flags & BERTH_CLAIM_FREE_ONLY))
 			error = -BERTH_EAGAIN;
@@ -357,7 +340,6 @@ int berth__claim_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t e
 		.start_flags = flags,
 		.dst_set = BERTH_SET_NONE,
 		.passes = params->flags & BERTH_CLAIM_NORETRY ? FEW_PASSES : MAX_PASSES,
-		.drain = BERTH_DRAIN_FIRST,
 		.may_split = true,
 		.keep = true,
 	};

@@ -271,8 +271,6 @@ static int empty(struct compaction *run, berth_idx_t start, berth_idx_t end, uns
 		.params = &run->claim,
 		.dst_set = dst_of(run, set),
 		.passes = passes[run->params->mode],
-		.drain = run->params->mode == BERTH_COMPACT_ASYNC ? BERTH_DRAIN_NEVER :
-								    BERTH_DRAIN_IF_MET,
 		.may_split = run->params->mode == BERTH_COMPACT_SYNC,
 		.evictable_only = run->params->flags & BERTH_COMPACT_EVICTABLE_ONLY,
 		.keep = run->capture,
@@ -640,7 +638,7 @@ int berth_compact(struct berth_zone *zone, const struct berth_compact_params *pa
 	    (params->flags & ~(unsigned)BERTH_COMPACT_ALL_FLAGS))
 		return -BERTH_EINVAL;
 	run.claim.deadline_ns = params->deadline_ns;
-	/* Cached frames are neither free nor movable. */
+	/* Frames in CPUs' lists look used to the counters. (A source's own are given back anyway.) */
 	if (params->mode != BERTH_COMPACT_ASYNC && berth__pcp_any(zone))
 		berth_pcp_drain_all(zone);
 	return params->flags & BERTH_COMPACT_WHOLE_ZONE ? run_whole_zone(&run) :

@@ -322,8 +322,8 @@ int berth_free_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn,
 /* ---- Compaction ------------------------------------------------------------------------------- */
 
 enum berth_compact_mode {
-	BERTH_COMPACT_ASYNC, /* waits for nothing: movable pageblocks only; gives a pageblock up at
-				   * the first block in flight or in a CPU's list */
+	BERTH_COMPACT_ASYNC, /* movable pageblocks only; gives one up at the first block in flight. Frames in CPUs' lists
+	* count as used, but for those of a pageblock that is being emptied */
 	BERTH_COMPACT_SYNC_LIGHT, /* also movable blocks in unmovable pageblocks; waits 40 us for a
 				   * block in flight */
 	BERTH_COMPACT_SYNC, /* likewise 5 ms; large blocks may be split for want of large holes */
@@ -374,8 +374,8 @@ struct berth_compact_result {
  * until one succeeds.
  *
  * 0: SUCCESS, or COMPLETE for the whole zone; -ENOMEM: SKIPPED; -EAGAIN: DEFERRED or PARTIAL; -EBUSY:
- * COMPLETE, and no block could be had; -EINVAL. `result` may be NULL. May sleep but for ASYNC (and
- * the owners); owners are called without core locks. Cost: O(pageblocks), and the moves.
+ * COMPLETE, and no block could be had; -EINVAL. `result` may be NULL. May sleep, ASYNC only
+ * in an owner; owners are called without core locks. Cost: O(pageblocks), and the moves.
  */
 int berth_compact(struct berth_zone *zone, const struct berth_compact_params *params,
 		  struct berth_compact_result *result) BERTH_MUST_CHECK;

@@ -625,33 +625,83 @@ static void an_unmovable_pageblock_becomes_movable_again(void **state)
 	zone_close(tz);
 }
 
-/* Frames in a CPU's list stand in the way of ASYNC; the others have them given back. */
-static void cached_frames_are_drained_but_with_async(void **state)
+/* A source's frames that CPUs have cached are given back; all others only if it isn't ASYNC. */
+static void cached_frames_are_given_back(void **state)
 {
-	struct test_zone *tz = zone_open(.nr_pages = 2 * BLOCK, .nr_cpus = 1, .pcp_high = 16);
+	struct test_zone *tz = zone_open(.nr_pages = 3 * BLOCK, .nr_cpus = 1, .pcp_high = 16);
 	struct test_owner *o = owner_open(tz, "owner");
 	struct berth_compact_result r;
 
 	(void)state;
 	owner_exhaust(o, 0, BERTH_GFP_MOVABLE);
 	test_set_cpu(0);
-	free_at(o, 5); /* its pageblock is full: cached */
+	free_at(o, 5); /* their pageblocks are full: cached */
+	free_at(o, 2 * BLOCK + 5);
 	test_set_cpu(TEST_NO_CPU);
-	assert_int_equal(zone_stats(tz).pcp_pages, 1);
+	assert_int_equal(zone_stats(tz).pcp_pages, 2);
 	for (unsigned i = 100; i < BLOCK; i++)
 		free_at(o, i);
 	leave(o, 1, 200);
 	assert_int_equal(compact_with(tz, &r, .mode = BERTH_COMPACT_ASYNC,
 				      .flags = BERTH_COMPACT_WHOLE_ZONE),
 			 0);
+	assert_int_equal(free_pageblocks(tz), 1);
 	assert_int_equal(zone_stats(tz).pcp_pages, 1);
-	assert_int_equal(used_in(tz, 0), 99 + 200); /* nothing left it: the other came instead */
 	assert_int_equal(tz->port.nr_waits, 0);
 	assert_int_equal(compact_all(tz, &r), 0);
 	assert_int_equal(zone_stats(tz).pcp_pages, 0);
-	assert_int_equal(free_pageblocks(tz), 1);
 	owner_close(o);
 	zone_close(tz);
+}
+
+/* A block that is just being moved by its owner: ASYNC moves nothing in vain, SYNC waits. */
+static void thaw(void *arg)
+{
+	struct test_owner *o = arg;
+
+	if (o->user)
+		berth_page_unfreeze(o->tz->zone, *(berth_pfn_t *)o->user);
+	o->user = NULL;
+}
+
+static void a_block_in_flight(enum berth_compact_mode mode, unsigned expected_used)
+{
+	struct test_owner *o;
+	struct test_zone *tz = full_zone(&o, 3);
+	struct berth_compact_result r;
+	berth_pfn_t pfn = 0;
+
+	leave(o, 0, 100);
+	leave(o, 1, 500);
+	leave(o, 2, 400);
+	while (frame_state(tz, pfn) != 'u')
+		pfn++;
+	assert_true(berth_page_freeze(tz->zone, pfn));
+	o->user = &pfn;
+	tz->port.on_wait = thaw;
+	tz->port.on_wait_ctx = o;
+	/* Not verified while it is frozen. */
+	assert_int_equal(
+		berth_compact(tz->zone,
+			      &(struct berth_compact_params){ .order = 9,
+							      .mode = mode,
+							      .flags = BERTH_COMPACT_FORCE },
+			      &r),
+		0);
+	assert_int_equal(tz->port.nr_waits > 0, mode != BERTH_COMPACT_ASYNC);
+	thaw(o);
+	zone_ok(tz);
+	assert_int_equal(used_in(tz, 0), expected_used);
+	owner_close(o);
+	zone_close(tz);
+}
+
+static void blocks_in_flight_are_waited_for_but_by_async(void **state)
+{
+	(void)state;
+	a_block_in_flight(BERTH_COMPACT_ASYNC, 100 + 388); /* what is in 2 came instead */
+	a_block_in_flight(BERTH_COMPACT_SYNC_LIGHT, 0);
+	a_block_in_flight(BERTH_COMPACT_SYNC, 0);
 }
 
 /* ---- Whether it is tried at all ----------------------------------------------------------------- */
@@ -1067,7 +1117,8 @@ int main(void)
 		cmocka_unit_test(large_blocks_stay_whole_but_with_sync),
 		cmocka_unit_test(large_blocks_move_as_they_are),
 		cmocka_unit_test(an_unmovable_pageblock_becomes_movable_again),
-		cmocka_unit_test(cached_frames_are_drained_but_with_async),
+		cmocka_unit_test(cached_frames_are_given_back),
+		cmocka_unit_test(blocks_in_flight_are_waited_for_but_by_async),
 		cmocka_unit_test(the_fragmentation_index_is_that_of_the_documentation),
 		cmocka_unit_test(too_little_free_memory_is_not_tried),
 		cmocka_unit_test(what_is_hardly_fragmented_is_not_tried),
