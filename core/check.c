@@ -10,7 +10,7 @@
 struct checker {
 	const struct berth_zone *zone;
 	struct berth_violation *violation;
-	uint64_t free, used, claimed, pcp, reserved, unmanaged, pinned;
+	uint64_t free, used, claimed, pcp, reserved, unmanaged, pinned, highatomic;
 };
 
 static bool violated(struct checker *checker, const char *what, uint64_t where, uint64_t value,
@@ -129,6 +129,8 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	EXPECT("frame.I3 nr_pinned", berth__pfn(zone, first), atomic_load(&pageblock->nr_pinned),
 	       pinned);
 	EXPECT("nr_managed", berth__pfn(zone, first), pageblock->nr_managed, managed);
+	if (pageblock->home_set == BERTH_HIGHATOMIC)
+		checker->highatomic += size;
 	EXPECT("hand_over.I2 nr_reserved", berth__pfn(zone, first), pageblock->nr_reserved,
 	       reserved);
 	EXPECT("isolate.I1 isolated, but no claim runs", berth__pfn(zone, first),
@@ -159,25 +161,25 @@ static bool check_frames(struct checker *checker)
 	return true;
 }
 
-static bool check_list(struct checker *checker, unsigned set, unsigned order, uint64_t *frames)
+/* One list of free blocks; its blocks are counted in *blocks, which may reach `most`. */
+static bool check_list(struct checker *checker, unsigned set, unsigned order, berth_idx_t head,
+		       uint32_t most, uint32_t *blocks)
 {
 	const struct berth_zone *zone = checker->zone;
-	const struct berth_free_list *list = &zone->lists[set * (zone->max_order + 1) + order];
 	berth_idx_t previous = BERTH_IDX_NONE;
-	uint32_t blocks = 0;
 
-	EXPECT("buddy.I4 nonempty bit of order", order, zone->sets[set].nonempty >> order & 1,
-	       list->head != BERTH_IDX_NONE);
-	for (berth_idx_t idx = list->head; idx != BERTH_IDX_NONE; idx = zone->frames[idx].next) {
+	for (berth_idx_t idx = head; idx != BERTH_IDX_NONE; idx = zone->frames[idx].next) {
 		berth_pfn_t pfn = berth__pfn(zone, idx);
 		berth_idx_t buddy = idx ^ berth__pages(order);
 
 		EXPECT("buddy.I1 index in a list", idx, idx < zone->end, true);
-		EXPECT("buddy.I1 list longer than its count", order, blocks++ < list->nr_blocks,
-		       true);
+		EXPECT("buddy.I1 list longer than its count", order, (*blocks)++ < most, true);
 		EXPECT("buddy.I1 tag in the list", pfn, berth__tag(&zone->frames[idx]),
 		       BERTH_TAG(BERTH_FRAME_FREE, order));
 		EXPECT("buddy.I1 backward link", pfn, zone->frames[idx].prev, previous);
+		EXPECT("buddy.I1 block in another pageblock's list", pfn,
+		       order >= zone->pageblock_order || (idx ^ head) >> zone->pageblock_order == 0,
+		       true);
 		for (berth_idx_t i = 0; i < berth__pages(order);
 		     i += berth__pages(zone->pageblock_order))
 			EXPECT("buddy.I3 set of a free block's pageblock", pfn,
@@ -189,8 +191,97 @@ static bool check_list(struct checker *checker, unsigned set, unsigned order, ui
 					order + 1);
 		previous = idx;
 	}
-	EXPECT("buddy.I1 count of the list of order", order, blocks, list->nr_blocks);
-	*frames += (uint64_t)blocks << order;
+	return true;
+}
+
+/* The lists of the set's pageblocks; counts[order] blocks of each order. */
+static bool check_pageblock_lists(struct checker *checker, unsigned set, uint32_t *counts)
+{
+	const struct berth_zone *zone = checker->zone;
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+
+	for (berth_idx_t idx = zone->first & ~(size - 1); idx < zone->end; idx += size) {
+		const struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+		unsigned largest = 0;
+
+		if (berth__pageblock_set(pageblock) != set)
+			continue;
+		for (unsigned order = 0; order < zone->pageblock_order; order++) {
+			berth_idx_t head = berth__heads(zone, idx)[order];
+
+			if (!(pageblock->nonempty >> order & 1))
+				continue;
+			largest = order;
+			EXPECT("buddy.I1 index in a list", head, head < zone->end, true);
+			EXPECT("buddy.I1 block in another pageblock's list", berth__pfn(zone, head),
+			       (idx ^ head) >> zone->pageblock_order == 0, true);
+			if (!check_list(checker, set, order, head,
+					zone->lists[set * (zone->max_order + 1) + order].nr_blocks,
+					&counts[order]))
+				return false;
+		}
+		EXPECT("buddy.I5 bucket of pageblock", berth__pfn(zone, idx), pageblock->bucket,
+		       pageblock->nonempty ?
+			       1 +
+				       berth__density(zone, berth__nr_free(pageblock)) *
+					       zone->pageblock_order +
+				       largest :
+			       0);
+	}
+	return true;
+}
+
+/* The buckets of a set hold the pageblocks that say so, each once. */
+static bool check_buckets(struct checker *checker, unsigned set)
+{
+	const struct berth_zone *zone = checker->zone;
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+	uint64_t there = 0, found = 0;
+
+	for (berth_idx_t idx = zone->first & ~(size - 1); idx < zone->end; idx += size)
+		there += berth__pageblock_set(berth__pageblock(zone, idx)) == set &&
+			 berth__pageblock(zone, idx)->bucket;
+	for (unsigned bucket = 0; bucket < BERTH_DENSITIES * zone->pageblock_order; bucket++) {
+		uint32_t next = BERTH_IDX_NONE, previous = BERTH_IDX_NONE;
+
+		if (zone->sets[set].orders[bucket / zone->pageblock_order] >>
+			    bucket % zone->pageblock_order &
+		    1)
+			next = *berth__bucket(zone, set, bucket);
+		for (; next != BERTH_IDX_NONE; next = zone->pageblocks[next].next) {
+			EXPECT("buddy.I5 pageblock in a bucket", next,
+			       next <= (zone->end - 1) >> zone->pageblock_order, true);
+			EXPECT("buddy.I5 buckets of a set hold too many", set, found++ < there,
+			       true);
+			EXPECT("buddy.I5 bucket that a pageblock is in", next,
+			       zone->pageblocks[next].bucket, bucket + 1);
+			EXPECT("buddy.I5 backward link in a bucket", next,
+			       zone->pageblocks[next].prev, previous);
+			previous = next;
+		}
+	}
+	EXPECT("buddy.I5 pageblocks that are in no bucket, set", set, found, there);
+	return true;
+}
+
+static bool check_free_counters(struct checker *checker)
+{
+	struct berth_zone *zone = (struct berth_zone *)checker->zone;
+	uint64_t cma = 0, unlent = 0;
+
+	for (unsigned i = 0; i < zone->nr_areas; i++) {
+		uint64_t free = zone->sets[zone->areas[i].set].nr_free;
+
+		cma += free;
+		unlent += zone->areas[i].lend == BERTH_LEND_OFF ? free : 0;
+	}
+	EXPECT("pageblock.I3 nr_free of the zone", 0, atomic_load(&zone->nr_free), checker->free);
+	EXPECT("pageblock.I3 nr_free_cma", 0, atomic_load(&zone->nr_free_cma), cma);
+	EXPECT("pageblock.I3 nr_free_unlent", 0, atomic_load(&zone->nr_free_unlent), unlent);
+	EXPECT("pageblock.I3 nr_free_highatomic", 0, atomic_load(&zone->nr_free_highatomic),
+	       zone->sets[BERTH_HIGHATOMIC].nr_free);
+	EXPECT("pageblock.I3 nr_highatomic", 0, atomic_load(&zone->nr_highatomic),
+	       checker->highatomic);
 	return true;
 }
 
@@ -200,11 +291,27 @@ static bool check_lists(struct checker *checker)
 	uint64_t listed = 0;
 
 	for (unsigned set = 0; set < BERTH_CMA + zone->max_areas; set++) {
+		uint32_t counts[BERTH_MAX_ORDER_LIMIT + 1] = { 0 };
 		uint64_t frames = 0;
 
-		for (unsigned order = 0; order <= zone->max_order; order++)
-			if (!check_list(checker, set, order, &frames))
+		if (!check_pageblock_lists(checker, set, counts))
+			return false;
+		for (unsigned order = 0; order <= zone->max_order; order++) {
+			const struct berth_free_list *list =
+				&zone->lists[set * (zone->max_order + 1) + order];
+
+			if (order >= zone->pageblock_order &&
+			    !check_list(checker, set, order, list->head, list->nr_blocks,
+					&counts[order]))
 				return false;
+			EXPECT("buddy.I1 count of the list of order", order, counts[order],
+			       list->nr_blocks);
+			EXPECT("buddy.I4 nonempty bit of order", order,
+			       zone->sets[set].nonempty >> order & 1, counts[order] != 0);
+			frames += (uint64_t)counts[order] << order;
+		}
+		if (!check_buckets(checker, set))
+			return false;
 		EXPECT("pageblock.I1 nr_free of set", set, zone->sets[set].nr_free, frames);
 		listed += frames;
 	}
@@ -224,7 +331,8 @@ static bool check_pcps(struct checker *checker)
 		for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
 			uint32_t count = atomic_load(&pcp->count[list]);
 
-			EXPECT("pcp.I1 count beyond high, cpu", cpu, count <= zone->pcp_high, true);
+			EXPECT("pcp.I1 count beyond high, cpu", cpu, count <= zone->pcp_limit[list],
+			       true);
 			for (uint32_t i = 0; i < count; i++) {
 				berth_idx_t idx = stack[((size_t)list << zone->pcp_shift) + i];
 
@@ -298,7 +406,8 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	struct checker state = { .zone = zone, .violation = violation ? violation : &ignored };
 	struct checker *checker = &state;
 
-	if (!check_frames(checker) || !check_lists(checker) || !check_pcps(checker))
+	if (!check_frames(checker) || !check_lists(checker) || !check_free_counters(checker) ||
+	    !check_pcps(checker))
 		return false;
 	for (unsigned i = 0; i < zone->nr_areas; i++)
 		if (!check_area(checker, &zone->areas[i]))

@@ -94,27 +94,40 @@ static inline unsigned berth__tag_owner(uint32_t tag)
 /* ---- Lists, pageblocks, per-CPU lists ---------------------------------------------------------- */
 
 /*
- * A set is one array of buddy lists by order. Each migratetype has one, and each CMA area has its
- * own: set = BERTH_CMA + area number. So lending from an area is choosing its set.
+ * A set is the free memory of one migratetype, or of one CMA area: set = BERTH_CMA + area number. So
+ * lending from an area is choosing its set.
+ *
+ * Blocks of a pageblock and more are in the set's lists by order. Smaller ones are in lists of their
+ * pageblock, and the pageblock is in a bucket of its set, by how much of it is free and by its
+ * largest free block. So an allocation finds the fullest pageblock that can serve it by two bit scans,
+ * and what is nearly free is left alone until it is free.
  */
+#define BERTH_DENSITIES 8u /* eighths of a pageblock that are free; 0: nearly full */
+
 struct berth_free_list {
-	uint32_t head;      /* Z */
-	uint32_t nr_blocks; /* Z */
+	uint32_t head; /* Z: orders of a pageblock and more; see berth__heads() for the others */
+	uint32_t nr_blocks; /* Z: of the order, in all of the set */
 };
 
 struct berth_list_set {
-	uint64_t nr_free;  /* Z: frames in the set's lists */
-	uint32_t nonempty; /* Z: bit k: the list of order k has a block */
+	uint64_t nr_free;                 /* Z: frames in the set's lists */
+	uint32_t nonempty;                /* Z: bit k: there is a block of order k */
+	uint32_t orders[BERTH_DENSITIES]; /* Z: bit k: the bucket (density, k) has a pageblock */
 };
 
 struct berth_pageblock {
-	_Atomic uint16_t set;        /* a: written under Z; read in P to route a freed frame */
-	uint16_t home_set;           /* Z: the set it returns to when it isn't isolated */
+	_Atomic uint16_t set;     /* a: written under Z */
+	_Atomic uint8_t pcp_list; /* a: likewise; read in P: the list of a freed frame, or NONE */
+	_Atomic uint8_t skip; /* a: likewise: compaction's hint, see struct berth_compact_state */
+	uint16_t home_set;    /* Z: the set it returns to when it isn't isolated */
+	uint16_t bucket;      /* Z: 1 + the bucket's number in the set, 0: in none */
 	_Atomic uint32_t nr_managed; /* a: under Z; grows when reserved frames are freed */
 	uint32_t nr_reserved;        /* Z */
 	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
 	_Atomic uint32_t nr_claimed; /* a: likewise */
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */
+	uint32_t nonempty;           /* Z: bit k: its list of order k has a block */
+	uint32_t next, prev;         /* Z: pageblocks of its bucket */
 };
 
 /* Per-CPU lists: one for each type that order-0 frames are cached under. */
@@ -123,6 +136,8 @@ enum berth_pcp_list {
 	BERTH_PCP_MOVABLE,
 	BERTH_PCP_RECLAIMABLE,
 	BERTH_PCP_CMA,
+	BERTH_PCP_RETURN, /* freed in pageblocks that are far from full: for the buddy lists, not for
+			   * the next allocation */
 	BERTH_NR_PCP_LISTS
 };
 
@@ -131,7 +146,9 @@ struct berth_pcp {
 	_Atomic uint32_t gate;                      /* a: see below */
 	_Atomic uint32_t count[BERTH_NR_PCP_LISTS]; /* P: frames in each list */
 	berth_lock_t drain_lock;                    /* one drainer at a time */
-	/* followed by BERTH_NR_PCP_LISTS stacks of 2^zone->pcp_shift indices (P) */
+	uint32_t front[BERTH_PCP_RETURN]; /* P: 1 + the pageblock that filled the list last */
+	/* followed by the lists' stacks (P): BERTH_PCP_RETURN of 2^zone->pcp_shift indices, and one
+	 * of zone->pcp_limit[BERTH_PCP_RETURN] */
 };
 /* gate: OPEN for the hot path alone. USED is set by the owner, once; DRAIN by a drainer: keep out;
  * FENCE with USED where each section needs a fence. */
@@ -160,6 +177,25 @@ struct berth_owner {
 	void *ctx;                         /* c */
 };
 
+/* What an allocation must leave in the zone: frames/watermark.c. Written by whoever tunes, but for the
+ * boost, which grows under Z; read without a lock. */
+struct berth_zone_marks {
+	_Atomic uint64_t mark[BERTH_NR_MARKS];                /* a */
+	_Atomic uint64_t boost;                               /* a: on top of each mark */
+	_Atomic uint64_t lowmem_reserve[BERTH_NR_ZONE_KINDS]; /* a: against requests for that kind */
+	_Atomic uint32_t boost_factor;                        /* a */
+};
+
+/* What compaction remembers of its last runs (motion/compact.c). */
+struct berth_compact_state {
+	uint32_t defer_shift, considered; /* Z: see deferred_locked() */
+	unsigned order_failed;            /* Z */
+	bool nothing_left;                /* Z: the hints exclude all that was worth trying */
+	_Atomic uint32_t epoch;           /* a: under Z: of the skip hints, 1 .. 255 */
+	_Atomic uint32_t position;        /* a: pageblock at which a run over the zone goes on */
+	uint64_t successes, failures;     /* Z */
+};
+
 struct berth_zone {
 	const char *name;                                                  /* c */
 	const struct berth_port_ops *port;                                 /* c */
@@ -168,24 +204,35 @@ struct berth_zone {
 	berth_idx_t first, end;                                            /* c: spanned indices */
 	unsigned max_order, pageblock_order;                               /* c */
 	unsigned nr_cpus, pcp_high, pcp_shift, pcp_batch, pcp_batch_order; /* c */
-	bool fence_sections;               /* c: the port has no barrier for all CPUs */
-	unsigned max_areas, max_owners;    /* c */
-	size_t pcp_stride, metadata_bytes; /* c */
-	berth_pfn_t start_pfn;             /* c: pfn of index `first` */
-	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* c: list of a freed frame, or NONE */
+	uint32_t pcp_limit[BERTH_NR_PCP_LISTS]; /* c: pcp_high; RETURN: at most 32 */
+	bool fence_sections;                    /* c: the port has no barrier for all CPUs */
+	unsigned max_areas, max_owners;         /* c */
+	size_t pcp_stride, metadata_bytes;      /* c */
+	berth_pfn_t start_pfn;                  /* c: pfn of index `first` */
+	bool in_node;                           /* c: part of nodes, as this: */
+	uint8_t node, kind;                     /* c */
+	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* c: list that caches it, or NONE */
 	struct berth_frame *frames;                           /* c */
 	struct berth_pageblock *pageblocks;                   /* c */
 	struct berth_list_set *sets;                          /* c */
 	struct berth_free_list *lists; /* c: [set * (max_order + 1) + order] */
+	uint32_t *heads;               /* c: see berth__heads() */
+	uint32_t *buckets;             /* c: first pageblock, see berth__bucket() */
 	char *pcps;                    /* c: see berth__pcp() */
 	struct berth_cma *areas;       /* c */
 	struct berth_owner *owners;    /* c */
 
 	_Alignas(64) berth_lock_t lock;
-	unsigned nr_areas, nr_owners;  /* Z; owners[0] is nobody */
-	uint64_t nr_managed;           /* Z */
-	uint64_t nr_reserved;          /* Z: present - managed */
-	uint64_t nr_claimed;           /* Z */
+	unsigned nr_areas, nr_owners; /* Z; owners[0] is nobody */
+	uint64_t nr_managed;          /* Z */
+	uint64_t nr_reserved;         /* Z: present - managed */
+	uint64_t nr_claimed;          /* Z */
+	/* a, written under Z: frames in buddy lists, but for what is isolated; of those the frames of
+	 * areas, of areas that never lend, and of HIGHATOMIC pageblocks. */
+	_Atomic uint64_t nr_free, nr_free_cma, nr_free_unlent, nr_free_highatomic;
+	_Atomic uint64_t nr_highatomic; /* a, written under Z: frames of HIGHATOMIC pageblocks */
+	struct berth_zone_marks marks;
+	struct berth_compact_state compact;
 	_Atomic uint32_t nr_pcps_used; /* a: slots below this may hold frames */
 	_Atomic uint64_t moved_pages, failed_moves, drains, pinned_blocks; /* a */
 };
@@ -238,6 +285,26 @@ static inline struct berth_pageblock *berth__pageblock(const struct berth_zone *
 static inline unsigned berth__pageblock_set(const struct berth_pageblock *pageblock)
 {
 	return atomic_load_explicit(&pageblock->set, memory_order_relaxed);
+}
+
+/* Heads of the pageblock's lists of the orders below a pageblock; valid where `nonempty` says so. */
+static inline uint32_t *berth__heads(const struct berth_zone *zone, berth_idx_t idx)
+{
+	return &zone->heads[(size_t)(idx >> zone->pageblock_order) * zone->pageblock_order];
+}
+
+/* The bucket row of a pageblock with this many free frames, which aren't one block. */
+static inline unsigned berth__density(const struct berth_zone *zone, uint32_t nr_free)
+{
+	unsigned shift = zone->pageblock_order > 3 ? zone->pageblock_order - 3 : 0;
+
+	return nr_free >> shift < BERTH_DENSITIES ? nr_free >> shift : BERTH_DENSITIES - 1;
+}
+
+/* The first pageblock of a set's bucket; valid where `orders` says so. */
+static inline uint32_t *berth__bucket(const struct berth_zone *zone, unsigned set, unsigned bucket)
+{
+	return &zone->buckets[(size_t)set * BERTH_DENSITIES * zone->pageblock_order + bucket];
 }
 
 static inline uint32_t berth__nr_free(const struct berth_pageblock *pageblock)
@@ -293,8 +360,19 @@ void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_
 void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr,
 				   int sign);
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
-/* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists. Z. */
-void berth__pageblock_set_locked(struct berth_pageblock *pageblock, unsigned set);
+/* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists (and it in
+ * no bucket). Z. */
+void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
+				 unsigned set);
+/* The same for good: where the pageblock belongs from now on. Z. */
+void berth__pageblock_home_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
+				  unsigned set);
+/*
+ * Where freed frames of the pageblock are cached, by its set and its bucket: what is far from full gives
+ * them back, so that it becomes wholly free instead of being filled again; what is nearly free at
+ * once. Z.
+ */
+void berth__pageblock_route_locked(struct berth_zone *zone, struct berth_pageblock *pageblock);
 
 /* ---- frames/buddy.c ------------------------------------------------------------------------------ */
 
@@ -303,8 +381,20 @@ void berth__pageblock_set_locked(struct berth_pageblock *pageblock, unsigned set
 void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order);
 /* Frees any range of untagged frames as the largest blocks. Z. O(pageblocks). */
 void berth__buddy_free_range_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
-/* The lowest sufficient block of a set, split to order; BERTH_IDX_NONE: none. Its tag is zero. Z. */
+/*
+ * A block of a set: of the fullest pageblock that has a sufficient one, there the smallest, split to
+ * order; BERTH_IDX_NONE: none. Its tag is zero. Z.
+ */
 berth_idx_t berth__buddy_alloc_locked(struct berth_zone *zone, unsigned set, unsigned order);
+/* The same, but a free pageblock isn't broken. Below a pageblock's order. Z. */
+berth_idx_t berth__buddy_alloc_partial_locked(struct berth_zone *zone, unsigned set,
+					      unsigned order);
+/* The smallest block of the fullest pageblock, or a part of it with at most 2^limit frames; *order:
+ * what it is. limit: below a pageblock's order, or equal. Z. */
+berth_idx_t berth__buddy_take_locked(struct berth_zone *zone, unsigned set, unsigned limit,
+				     unsigned *order);
+/* Puts the pageblock into the bucket that fits it now. For whoever changes its lists or counters. Z. */
+void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pageblock);
 /* Frees all but the first 2^order frames of the untagged block at idx, which has 2^from. Z. */
 void berth__buddy_expand_locked(struct berth_zone *zone, berth_idx_t idx, unsigned from,
 				unsigned order);
@@ -321,10 +411,34 @@ berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head,
  * foreign type; BERTH_SET_NONE: none has one. Z. */
 unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp);
 
+/* ---- frames/fallback.c --------------------------------------------------------------------------- */
+
+static inline unsigned berth__wanted_type(unsigned gfp)
+{
+	return gfp & BERTH_GFP_MOVABLE     ? BERTH_MOVABLE :
+	       gfp & BERTH_GFP_RECLAIMABLE ? BERTH_RECLAIMABLE :
+					     BERTH_UNMOVABLE;
+}
+
 /* A block by that policy, and from a foreign type when nothing else is left. BERTH_IDX_NONE: nothing
  * at all. *from is the set it came from. The block is untagged. Z. */
 berth_idx_t berth__rmqueue_locked(struct berth_zone *zone, unsigned order, unsigned gfp,
 				  unsigned *from);
+
+/* After an urgent block of this order was allocated: its pageblock is reserved for such from now on,
+ * if the reserve isn't full. Without locks. */
+void berth__reserve_highatomic(struct berth_zone *zone, berth_idx_t idx, unsigned order);
+/* Gives a pageblock of the reserve back, to the type that gfp wants; the last one only as the last
+ * resort. False: there is none with free memory. */
+bool berth__unreserve_highatomic(struct berth_zone *zone, unsigned gfp, bool last_resort);
+
+/* ---- frames/watermark.c -------------------------------------------------------------------------- */
+
+/* Raises the marks by a pageblock, since a request had to take another type's; false: not here. Z. */
+bool berth__boost_locked(struct berth_zone *zone);
+/* berth_watermark_ok() without the question whether there is a block. Without locks. */
+bool berth__watermark_pages_ok(const struct berth_zone *zone, unsigned order, uint64_t mark,
+			       enum berth_zone_kind highest, unsigned flags);
 
 /* ---- frames/hand_over.c, frames/memblock.c --------------------------------------------------------- */
 
@@ -352,7 +466,7 @@ bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx);
 void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
 /* True when some slot caches frames. Inexact while CPUs allocate. */
 bool berth__pcp_any(struct berth_zone *zone);
-size_t berth__pcp_stride(unsigned pcp_shift);
+size_t berth__pcp_stride(unsigned pcp_shift, unsigned return_order);
 
 /* Writes everything that makes an untagged block an allocated one. In P or under Z. */
 static inline void berth__mark_used(struct berth_frame *frame, uint32_t tag, uint64_t cookie)
@@ -385,15 +499,49 @@ void berth__unisolate_range(struct berth_zone *zone, berth_idx_t start, berth_id
 
 /*
  * Moves blocks of one batch (src, order, cookie, owner filled in) to frames outside any isolated
- * pageblock. Sources that moved are taken (CLAIMED | TAKING). A block for which there is no
- * destination of its order is split and moved in pieces. Returns 0, or -ENOMEM when some had no
- * destination, or -EBUSY when some were busy; *busy points at the first such.
+ * pageblock: where the policy says, or into pageblocks of dst_set that are partly used, the fullest
+ * first. Sources that moved are taken (CLAIMED | TAKING). A block for which there is no
+ * destination of its order is split and moved in pieces, if it may. Returns 0, or -ENOMEM when some
+ * had no destination, or -EBUSY when some were busy; *busy points at the first such.
  */
 int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsigned nr_moves,
-			 struct berth_claim_report *report, const struct berth_move **busy);
+			 unsigned dst_set, bool may_split, struct berth_claim_report *report,
+			 const struct berth_move **busy);
+
+/* ---- motion/compact.c ---------------------------------------------------------------------------- */
+
+/*
+ * Makes a block of 2^order frames by compaction and hands it out with this tag and cookie, before
+ * anybody else can have it. BERTH_IDX_NONE: couldn't, or isn't tried (deferred). May sleep; without
+ * locks.
+ */
+berth_idx_t berth__compact_capture(struct berth_zone *zone, unsigned order, unsigned gfp,
+				   uint32_t tag, uint64_t cookie);
+
+/* ---- alloc/page_alloc.c -------------------------------------------------------------------------- */
+
+/* What no caller can ask for: berth__rmqueue_locked() tries the HIGHATOMIC reserve first, or at last. */
+#define BERTH_GFP_RESERVE_FIRST (1u << 30)
+#define BERTH_GFP_RESERVE_LAST (1u << 31)
+
+/* A block from the zone as it is: no watermark, nobody's list is drained. Tagged; or BERTH_IDX_NONE. */
+berth_idx_t berth__alloc_once(struct berth_zone *zone, unsigned order, unsigned gfp, uint32_t tag,
+			      uint64_t cookie);
 
 /* ---- alloc/contig.c ------------------------------------------------------------------------------- */
 
+/* How a range is emptied. */
+struct berth_emptying {
+	const struct berth_claim_params *params;
+	uint32_t start_flags; /* of the claim's first frame */
+	unsigned dst_set;     /* where to, see berth__migrate_batch(); BERTH_SET_NONE: by policy */
+	unsigned passes;      /* scans that may find blocks in flight; waits between double */
+	bool may_split; /* blocks at the edges, and those without a destination of their order */
+	bool evictable_only; /* an owner's unevictable blocks are in the way */
+	bool keep;           /* as a claim; otherwise it is all free after it */
+};
+int berth__empty_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+		       const struct berth_emptying *how, struct berth_claim_report *report);
 /* berth_alloc_contig_range() after its arguments are checked; adds to the report. `flags`: tag flags
  * of the claim's first frame, which berth__release_range() must repeat. */
 int berth__claim_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, uint32_t flags,

@@ -7,15 +7,17 @@
 #include "tools/options.h"
 
 static const char help[] =
-	"usage: berth bench claim|pages [OPTIONS]\n"
+	"usage: berth bench claim|pages|frag|compact [OPTIONS]\n"
 	"\n"
 	"  claim   how long it takes to get a contiguous buffer out of an area that is empty, full of\n"
 	"          movable memory, or held by pins, beside the cost of memcpy\n"
 	"  pages   how long it takes to allocate and free blocks of pages, beside the cost of an array\n"
 	"          that is used as a stack\n"
+	"  frag    how many blocks of 2 MiB stay free while single pages come and go\n"
+	"  compact how many blocks of 2 MiB compaction makes of scattered free pages, and at what cost\n"
 	"\n"
-	"`berth bench claim --help` and `berth bench pages --help` list the options. With --json each\n"
-	"prints one JSON object on a line. Both need nothing but memory, /proc and /sys.\n"
+	"`berth bench claim --help` and so on list the options. With --json each prints one JSON object\n"
+	"on a line. They need nothing but memory, /proc and /sys.\n"
 	"\n"
 	"examples:\n"
 	"  berth bench claim --size 64M --fill movable --run-size 64K --writers 1\n"
@@ -27,17 +29,23 @@ static const char help[] =
 int berth__bench(int argc, char **argv)
 {
 	if (argc < 2)
-		return berth__complain(BERTH__EXIT_USAGE, "berth bench",
-				       "say what to measure, claim or pages; `berth bench --help` "
-				       "has examples");
+		return berth__complain(
+			BERTH__EXIT_USAGE, "berth bench",
+			"say what to measure: claim, pages, frag or compact; `berth bench --help` "
+			"has examples");
 	if (strcmp(argv[1], "claim") == 0)
 		return berth__bench_claim(argc - 1, argv + 1);
 	if (strcmp(argv[1], "pages") == 0)
 		return berth__bench_pages(argc - 1, argv + 1);
+	if (strcmp(argv[1], "frag") == 0)
+		return berth__bench_frag(argc - 1, argv + 1);
+	if (strcmp(argv[1], "compact") == 0)
+		return berth__bench_compact(argc - 1, argv + 1);
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
 		fputs(help, stdout);
 		return 0;
 	}
 	return berth__complain(BERTH__EXIT_USAGE, "berth bench",
-			       "there is no benchmark '%s'; choose claim or pages", argv[1]);
+			       "there is no benchmark '%s'; choose claim, pages, frag or compact",
+			       argv[1]);
 }

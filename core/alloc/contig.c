@@ -22,8 +22,8 @@ struct claim {
 	struct berth_zone *zone;
 	berth_idx_t start, end;
 	uint64_t taken;
-	uint32_t start_flags; /* of the claim's first frame */
-	const struct berth_claim_params *params;
+	const struct berth_emptying *how;
+	const struct berth_claim_params *params; /* how->params */
 	struct berth_claim_report *report;
 	uint64_t phase_began;
 };
@@ -73,16 +73,20 @@ struct scan {
  * Looks at one used block: a candidate for the batch, a blocker, or in flight. `whole`: it lies in
  * the range; one that sticks out is never collected. Z.
  */
-static void scan_used_locked(struct scan *scan, const struct berth_zone *zone, berth_idx_t head,
+static void scan_used_locked(const struct claim *claim, struct scan *scan, berth_idx_t head,
 			     bool whole)
 {
+	const struct berth_zone *zone = claim->zone;
 	const struct berth_frame *frame = &zone->frames[head];
 	uint32_t tag = berth__tag(frame);
 	uint32_t refs = atomic_load_explicit(&frame->refcount, memory_order_relaxed);
 
 	if (tag & BERTH_TAG_ARRIVING) {
 		scan->in_flight = true;
-	} else if (!(tag & BERTH_TAG_MOVABLE) || refs > 1 || (tag & BERTH_TAG_ORPHAN)) {
+	} else if (!(tag & BERTH_TAG_MOVABLE) || refs > 1 || (tag & BERTH_TAG_ORPHAN) ||
+		   (claim->how->evictable_only &&
+		    zone->owners[berth__tag_owner(tag)].ops->unevictable) ||
+		   (!whole && !claim->how->may_split)) {
 		scan->blocker = head;
 	} else if (refs == 0 || !whole) {
 		scan->in_flight = true; /* frozen, or was held when it should be cut */
@@ -101,7 +105,7 @@ static bool trim_locked(struct claim *claim, berth_idx_t head)
 {
 	struct berth_zone *zone = claim->zone;
 
-	return (berth__tag(&zone->frames[head]) & BERTH_TAG_MOVABLE) &&
+	return claim->how->may_split && (berth__tag(&zone->frames[head]) & BERTH_TAG_MOVABLE) &&
 	       berth__split_used_at_locked(zone, head,
 					   head < claim->start ? claim->start : claim->end);
 }
@@ -132,7 +136,7 @@ static berth_idx_t scan_block_locked(struct claim *claim, struct scan *scan, ber
 	case BERTH_FRAME_USED:
 		if (collect && !whole && trim_locked(claim, head))
 			return idx; /* look again: the block is smaller now */
-		scan_used_locked(scan, zone, head, whole);
+		scan_used_locked(claim, scan, head, whole);
 		if (!collect)
 			scan->nr_moves = 0;
 		break;
@@ -206,8 +210,7 @@ static int empty_range(struct claim *claim, struct scan *scan)
 {
 	struct berth_zone *zone = claim->zone;
 	const struct berth_move *busy;
-	unsigned passes = 0,
-		 most = claim->params->flags & BERTH_CLAIM_NORETRY ? FEW_PASSES : MAX_PASSES;
+	unsigned passes = 0;
 	bool progress = true;
 	berth_pfn_t first;
 	uint64_t before;
@@ -216,7 +219,7 @@ static int empty_range(struct claim *claim, struct scan *scan)
 	scan->next = claim->start;
 	while (claim->taken < claim->end - claim->start) {
 		if (scan->next >= claim->end || !progress) { /* it changed under the scan */
-			if (++passes == most)
+			if (++passes >= claim->how->passes)
 				return give_up(claim);
 			zone->port->wait(zone->port_ctx, FIRST_WAIT_NS << passes);
 			scan->next = claim->start;
@@ -233,8 +236,8 @@ static int empty_range(struct claim *claim, struct scan *scan)
 			continue;
 		first = scan->moves[0].src; /* the batch will be sorted otherwise */
 		before = claim->report->moved_pages;
-		error = berth__migrate_batch(zone, scan->moves, scan->nr_moves, claim->report,
-					     &busy);
+		error = berth__migrate_batch(zone, scan->moves, scan->nr_moves, claim->how->dst_set,
+					     claim->how->may_split, claim->report, &busy);
 		claim->taken += claim->report->moved_pages - before;
 		if (busy) {
 			berth__blocked_by(zone, (berth_idx_t)(busy->src - zone->base_pfn),
@@ -288,6 +291,8 @@ static int take_range(struct claim *claim)
 		berth__pcp_drain_range(zone, claim->start, claim->end);
 		end_phase(claim, BERTH_PHASE_DRAIN);
 		error = look_for_blockers(claim, &scan);
+		if (!error && scan.in_flight && !claim->how->passes)
+			error = give_up(claim); /* nobody waits: so nothing is moved in vain */
 		if (!error && claim->taken < claim->end - claim->start &&
 		    (claim->params->flags & BERTH_CLAIM_FREE_ONLY))
 			error = -BERTH_EAGAIN;
@@ -297,24 +302,24 @@ static int take_range(struct claim *claim)
 			berth__ask_holder(zone, claim->report);
 		end_phase(claim, BERTH_PHASE_MIGRATE);
 	}
-	berth__unisolate_range(zone, claim->start, claim->end, !error, claim->start_flags);
+	berth__unisolate_range(zone, claim->start, claim->end, !error && claim->how->keep,
+			       claim->how->start_flags);
 	end_phase(claim, BERTH_PHASE_FINISH);
 	return error;
 }
 
-int berth__claim_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, uint32_t flags,
-		       const struct berth_claim_params *params, struct berth_claim_report *report)
+int berth__empty_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+		       const struct berth_emptying *how, struct berth_claim_report *report)
 {
 	struct claim claim = {
 		.zone = zone,
 		.start = start,
 		.end = end,
-		.start_flags = flags,
-		.params = params,
+		.how = how,
+		.params = how->params,
 		.report = report,
 		.phase_began = berth__now(zone),
 	};
-
 	int error;
 
 	report->tries++;
@@ -325,6 +330,21 @@ int berth__claim_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t e
 		report->blocker_owner = report->blocker_holder = NULL;
 	}
 	return error;
+}
+
+int berth__claim_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, uint32_t flags,
+		       const struct berth_claim_params *params, struct berth_claim_report *report)
+{
+	const struct berth_emptying how = {
+		.params = params,
+		.start_flags = flags,
+		.dst_set = BERTH_SET_NONE,
+		.passes = params->flags & BERTH_CLAIM_NORETRY ? FEW_PASSES : MAX_PASSES,
+		.may_split = true,
+		.keep = true,
+	};
+
+	return berth__empty_range(zone, start, end, &how, report);
 }
 
 int berth_alloc_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uint64_t nr_pages,

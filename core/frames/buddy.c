@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The buddy lists: free blocks of 2^order frames, aligned to their size, one list for each set
- * (migratetype or CMA area) and order.
+ * The buddy lists: free blocks of 2^order frames, aligned to their size. Blocks smaller than a
+ * pageblock are in lists of their pageblock, larger ones in lists of their set (migratetype or CMA
+ * area).
  *
- * I1  A FREE head is in exactly one list: that of its pageblock's set and its order.
+ * I1  A FREE head is in exactly one list: that of its order in its pageblock or its set.
  * I2  Merging is maximal: no two free buddies of one set stand side by side below max_order.
  * I3  A block larger than a pageblock covers pageblocks of one set only.
- * I4  Bit k of a set's `nonempty` says whether its list of order k has a block.
+ * I4  Bit k of `nonempty`, of a set and of a pageblock, says whether it has a block of order k.
+ * I5  A pageblock that has blocks in its own lists is in the bucket of its set that its free frames
+ *     and its largest block say; others are in none.
  *
- * Complexity: alloc finds the order by one bit scan, then O(max_order) to split; free O(max_order)
- * to merge, and stops at the first buddy that isn't free. All under the zone lock.
+ * What is allocated comes from the fullest pageblock that has it, so memory that is used and given
+ * back again and again gathers, and the emptier pageblocks become wholly free.
+ *
+ * Complexity: alloc finds the pageblock and the order by bit scans, then O(max_order) to split; free
+ * O(max_order) to merge, and stops at the first buddy that isn't free. All under the zone lock.
  */
 #include "core/internal.h"
 
@@ -18,16 +24,26 @@ static struct berth_free_list *list_of(const struct berth_zone *zone, unsigned s
 	return &zone->lists[set * (zone->max_order + 1) + order];
 }
 
+/* ---- Lists and buckets -------------------------------------------------------------------------- */
+
 static void list_add(struct berth_zone *zone, unsigned set, unsigned order, berth_idx_t idx)
 {
 	struct berth_free_list *list = list_of(zone, set, order);
 	struct berth_frame *frame = &zone->frames[idx];
+	uint32_t *head = &list->head, first = list->head;
 
+	if (order < zone->pageblock_order) {
+		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+
+		head = &berth__heads(zone, idx)[order];
+		first = pageblock->nonempty >> order & 1 ? *head : BERTH_IDX_NONE;
+		pageblock->nonempty |= 1u << order;
+	}
 	frame->prev = BERTH_IDX_NONE;
-	frame->next = list->head;
-	if (list->head != BERTH_IDX_NONE)
-		zone->frames[list->head].prev = idx;
-	list->head = idx;
+	frame->next = first;
+	if (first != BERTH_IDX_NONE)
+		zone->frames[first].prev = idx;
+	*head = idx;
 	list->nr_blocks++;
 	zone->sets[set].nonempty |= 1u << order;
 	berth__set_tag(frame, BERTH_TAG(BERTH_FRAME_FREE, order));
@@ -43,17 +59,95 @@ static void list_del(struct berth_zone *zone, unsigned set, unsigned order, bert
 		BERTH_ASSERT(zone, zone->frames[frame->prev].next == idx,
 			     zone->frames[frame->prev].next, idx);
 		zone->frames[frame->prev].next = frame->next;
+	} else if (order < zone->pageblock_order) {
+		uint32_t *head = &berth__heads(zone, idx)[order];
+
+		BERTH_ASSERT(zone, *head == idx, *head, idx);
+		*head = frame->next;
+		if (frame->next == BERTH_IDX_NONE)
+			berth__pageblock(zone, idx)->nonempty &= ~(1u << order);
 	} else {
 		BERTH_ASSERT(zone, list->head == idx, list->head, idx);
 		list->head = frame->next;
 	}
 	if (frame->next != BERTH_IDX_NONE)
 		zone->frames[frame->next].prev = frame->prev;
-	list->nr_blocks--;
-	if (list->head == BERTH_IDX_NONE)
+	if (--list->nr_blocks == 0)
 		zone->sets[set].nonempty &= ~(1u << order);
 	berth__set_tag(frame, 0);
 }
+
+static void leave_bucket(struct berth_zone *zone, struct berth_pageblock *pageblock)
+{
+	unsigned set = berth__pageblock_set(pageblock), bucket = pageblock->bucket - 1u;
+
+	if (pageblock->prev != BERTH_IDX_NONE)
+		zone->pageblocks[pageblock->prev].next = pageblock->next;
+	else if (pageblock->next != BERTH_IDX_NONE)
+		*berth__bucket(zone, set, bucket) = pageblock->next;
+	else
+		zone->sets[set].orders[bucket / zone->pageblock_order] &= ~(
+			1u << bucket % zone->pageblock_order);
+	if (pageblock->next != BERTH_IDX_NONE)
+		zone->pageblocks[pageblock->next].prev = pageblock->prev;
+	pageblock->bucket = 0;
+}
+
+/* First of the bucket: whoever is served from it now will be served from it next time as well. */
+static void enter_bucket(struct berth_zone *zone, struct berth_pageblock *pageblock,
+			 unsigned density, unsigned order)
+{
+	unsigned set = berth__pageblock_set(pageblock);
+	unsigned bucket = density * zone->pageblock_order + order;
+	uint32_t *first = berth__bucket(zone, set, bucket);
+	uint32_t number = (uint32_t)(pageblock - zone->pageblocks);
+
+	pageblock->prev = BERTH_IDX_NONE;
+	pageblock->next = BERTH_IDX_NONE;
+	if (zone->sets[set].orders[density] >> order & 1) {
+		pageblock->next = *first;
+		zone->pageblocks[*first].prev = number;
+	}
+	*first = number;
+	zone->sets[set].orders[density] |= 1u << order;
+	pageblock->bucket = (uint16_t)(bucket + 1);
+}
+
+void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pageblock)
+{
+	unsigned density = 0, order = 0, bucket = 0;
+
+	if (pageblock->nonempty) {
+		density = berth__density(zone, berth__nr_free(pageblock));
+		order = 31 - (unsigned)__builtin_clz(pageblock->nonempty);
+		bucket = 1 + density * zone->pageblock_order + order;
+	}
+	if (BERTH_LIKELY(bucket == pageblock->bucket))
+		return;
+	if (pageblock->bucket)
+		leave_bucket(zone, pageblock);
+	if (bucket)
+		enter_bucket(zone, pageblock, density, order);
+	berth__pageblock_route_locked(zone, pageblock);
+}
+
+/* The fullest pageblock of the set with a block of the order or more; NULL: there is none. */
+static struct berth_pageblock *fullest(const struct berth_zone *zone, unsigned set, unsigned order)
+{
+	const struct berth_list_set *lists = &zone->sets[set];
+
+	for (unsigned density = 0; density < BERTH_DENSITIES; density++) {
+		uint32_t fitting = lists->orders[density] >> order << order;
+
+		if (fitting)
+			return &zone->pageblocks[*berth__bucket(
+				zone, set,
+				density * zone->pageblock_order + (unsigned)__builtin_ctz(fitting))];
+	}
+	return NULL;
+}
+
+/* ---- Freeing ------------------------------------------------------------------------------------ */
 
 /*
  * A pageblock of an immovable type that is wholly free is nobody's: it becomes MOVABLE again, so
@@ -66,9 +160,9 @@ static unsigned give_up_type(struct berth_zone *zone, berth_idx_t idx, unsigned 
 
 	if (set != BERTH_UNMOVABLE && set != BERTH_RECLAIMABLE)
 		return set;
+	berth__rebucket_locked(zone, pageblock); /* the bucket is of the old set */
 	berth__account_free_locked(zone, idx, size, -1);
-	pageblock->home_set = BERTH_MOVABLE;
-	berth__pageblock_set_locked(pageblock, BERTH_MOVABLE);
+	berth__pageblock_home_locked(zone, pageblock, BERTH_MOVABLE);
 	berth__account_free_locked(zone, idx, size, 1);
 	return BERTH_MOVABLE;
 }
@@ -76,7 +170,8 @@ static unsigned give_up_type(struct berth_zone *zone, berth_idx_t idx, unsigned 
 /* One block within pageblocks of one set. */
 static void free_and_merge(struct berth_zone *zone, berth_idx_t idx, unsigned order)
 {
-	unsigned set = berth__pageblock_set(berth__pageblock(zone, idx));
+	struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+	unsigned set = berth__pageblock_set(pageblock);
 
 	berth__account_free_locked(zone, idx, berth__pages(order), 1);
 	berth__set_tag(&zone->frames[idx], 0);
@@ -99,6 +194,8 @@ static void free_and_merge(struct berth_zone *zone, berth_idx_t idx, unsigned or
 	if (order == zone->pageblock_order) /* where that is the largest order */
 		set = give_up_type(zone, idx, set);
 	list_add(zone, set, order, idx);
+	if (pageblock->bucket || pageblock->nonempty)
+		berth__rebucket_locked(zone, pageblock);
 }
 
 void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order)
@@ -124,21 +221,74 @@ void berth__buddy_free_range_locked(struct berth_zone *zone, berth_idx_t start, 
 	}
 }
 
-berth_idx_t berth__buddy_alloc_locked(struct berth_zone *zone, unsigned set, unsigned order)
+/* ---- Allocating --------------------------------------------------------------------------------- */
+
+/* Takes the block `idx` of 2^from frames out of its list and gives back all but 2^order. */
+static void take(struct berth_zone *zone, unsigned set, berth_idx_t idx, unsigned from,
+		 unsigned order)
 {
-	uint32_t fitting = zone->sets[set].nonempty >> order << order;
+	list_del(zone, set, from, idx);
+	berth__account_free_locked(zone, idx, berth__pages(order), -1);
+	while (from-- > order)
+		list_add(zone, set, from, idx + berth__pages(from));
+	if (order < zone->pageblock_order)
+		berth__rebucket_locked(zone, berth__pageblock(zone, idx));
+}
+
+/* The smallest sufficient block of a pageblock that has one. */
+static berth_idx_t alloc_from(struct berth_zone *zone, const struct berth_pageblock *pageblock,
+			      unsigned order)
+{
+	unsigned from = (unsigned)__builtin_ctz(pageblock->nonempty >> order << order);
+	berth_idx_t first = (berth_idx_t)(pageblock - zone->pageblocks) << zone->pageblock_order;
+	berth_idx_t idx = berth__heads(zone, first)[from];
+
+	take(zone, berth__pageblock_set(pageblock), idx, from, order);
+	return idx;
+}
+
+/* From a block of a pageblock and more. */
+static berth_idx_t alloc_large(struct berth_zone *zone, unsigned set, unsigned order)
+{
+	unsigned least = order < zone->pageblock_order ? zone->pageblock_order : order, from;
+	uint32_t fitting = zone->sets[set].nonempty >> least << least;
 	berth_idx_t idx;
-	unsigned from;
 
 	if (!fitting)
 		return BERTH_IDX_NONE;
 	from = (unsigned)__builtin_ctz(fitting);
 	idx = list_of(zone, set, from)->head;
-	list_del(zone, set, from, idx);
-	berth__account_free_locked(zone, idx, berth__pages(order), -1);
-	while (from-- > order)
-		list_add(zone, set, from, idx + berth__pages(from));
+	take(zone, set, idx, from, order);
 	return idx;
+}
+
+berth_idx_t berth__buddy_alloc_partial_locked(struct berth_zone *zone, unsigned set, unsigned order)
+{
+	const struct berth_pageblock *pageblock = fullest(zone, set, order);
+
+	return pageblock ? alloc_from(zone, pageblock, order) : BERTH_IDX_NONE;
+}
+
+berth_idx_t berth__buddy_alloc_locked(struct berth_zone *zone, unsigned set, unsigned order)
+{
+	const struct berth_pageblock *pageblock = order < zone->pageblock_order ?
+							  fullest(zone, set, order) :
+							  NULL;
+
+	return pageblock ? alloc_from(zone, pageblock, order) : alloc_large(zone, set, order);
+}
+
+berth_idx_t berth__buddy_take_locked(struct berth_zone *zone, unsigned set, unsigned limit,
+				     unsigned *order)
+{
+	const struct berth_pageblock *pageblock = fullest(zone, set, 0);
+
+	*order = limit;
+	if (!pageblock)
+		return alloc_large(zone, set, limit);
+	if (*order > (unsigned)__builtin_ctz(pageblock->nonempty))
+		*order = (unsigned)__builtin_ctz(pageblock->nonempty);
+	return alloc_from(zone, pageblock, *order);
 }
 
 void berth__buddy_expand_locked(struct berth_zone *zone, berth_idx_t idx, unsigned from,
@@ -150,6 +300,7 @@ void berth__buddy_expand_locked(struct berth_zone *zone, berth_idx_t idx, unsign
 		berth__account_free_locked(zone, idx + berth__pages(from), berth__pages(from), 1);
 		list_add(zone, set, from, idx + berth__pages(from));
 	}
+	berth__rebucket_locked(zone, berth__pageblock(zone, idx));
 }
 
 /* Puts [start, end), cut out of a free block, back into the lists: nothing to merge with. */
@@ -179,5 +330,7 @@ berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head,
 	berth__account_free_locked(zone, start, end - start, -1);
 	add_pieces(zone, set, head, start);
 	add_pieces(zone, set, end, block_end);
+	berth__rebucket_locked(zone, berth__pageblock(zone, start));
+	berth__rebucket_locked(zone, berth__pageblock(zone, end - 1));
 	return end - start;
 }

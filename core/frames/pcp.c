@@ -13,7 +13,11 @@
  *     pcp_high.
  * I2  A freed frame's pageblock set is read inside the section, and isolation drains after it has
  *     changed the set: no frame of an isolated pageblock stays in a list after the drain.
- * I3  The lists exchange frames with the buddy lists in batches, inside the section and under the
+ * I3  Frames freed in pageblocks that are far from full aren't handed out again: they go to the list
+ *     RETURN and from there to the buddy lists, whose fullest pageblock serves next; those of
+ *     pageblocks that are nearly free go there at once. An exception is the pageblock that filled a
+ *     list last, as long as it is that.
+ * I4  The lists exchange frames with the buddy lists in batches, inside the section and under the
  *     zone lock, so no frame is ever on its way where a drainer can't see it.
  *
  * Complexity: O(1); one frame in pcp_batch pays O(pcp_batch) under the zone lock. A batch that is
@@ -21,10 +25,11 @@
  */
 #include "core/frames/pcp_fast.h"
 
-size_t berth__pcp_stride(unsigned pcp_shift)
+size_t berth__pcp_stride(unsigned pcp_shift, unsigned return_order)
 {
 	size_t bytes = sizeof(struct berth_pcp) +
-		       (BERTH_NR_PCP_LISTS * sizeof(berth_idx_t) << pcp_shift);
+		       (BERTH_PCP_RETURN * sizeof(berth_idx_t) << pcp_shift) +
+		       (sizeof(berth_idx_t) << return_order);
 
 	return (bytes + 63) & ~(size_t)63;
 }
@@ -68,8 +73,8 @@ static unsigned list_for(unsigned set, unsigned gfp)
 	return set >= BERTH_CMA ? BERTH_PCP_CMA : gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE);
 }
 
-/* Takes a block of at most 2^limit frames from the set the policy picks: whole small blocks before
- * a large one is broken. */
+/* Takes a block of at most 2^limit frames from the set the policy picks: of the fullest pageblock
+ * its smallest. */
 static berth_idx_t take_block_locked(struct berth_zone *zone, unsigned gfp, unsigned limit,
 				     unsigned *set, unsigned *order)
 {
@@ -77,10 +82,7 @@ static berth_idx_t take_block_locked(struct berth_zone *zone, unsigned gfp, unsi
 	*order = 0;
 	if (*set == BERTH_SET_NONE)
 		return berth__rmqueue_locked(zone, 0, gfp, set);
-	*order = (unsigned)__builtin_ctz(zone->sets[*set].nonempty);
-	if (*order > limit)
-		*order = limit;
-	return berth__buddy_alloc_locked(zone, *set, *order);
+	return berth__buddy_take_locked(zone, *set, limit, order);
 }
 
 /* The frames of a block, so that pops ascend. Locals only: nothing is loaded again in the loop. */
@@ -93,10 +95,28 @@ static inline void put_on_stack(berth_idx_t *stack, struct berth_frame *frames, 
 		stack[i] = idx + nr - 1 - i;
 }
 
+/*
+ * The pageblock that fills the list from now on is reused at once whatever is free in it. Its
+ * predecessor is like all others again.
+ */
+static void set_front_locked(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list,
+			     berth_idx_t idx)
+{
+	struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+	uint32_t front = (uint32_t)(pageblock - zone->pageblocks) + 1;
+	uint8_t cached_in = zone->pcp_list_of_set[berth__pageblock_set(pageblock)];
+
+	if (pcp->front[list] && pcp->front[list] != front)
+		berth__pageblock_route_locked(zone, &zone->pageblocks[pcp->front[list] - 1]);
+	pcp->front[list] = front;
+	atomic_store_explicit(&pageblock->pcp_list, cached_in, memory_order_relaxed);
+}
+
 /* Takes up to a batch; the list that got it may still be empty when there is nothing. */
 static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned gfp)
 {
 	unsigned want = zone->pcp_batch, filled = list_for(BERTH_UNMOVABLE, gfp);
+	berth_idx_t last = BERTH_IDX_NONE;
 	bool any = false;
 
 	berth_lock(&zone->lock);
@@ -122,10 +142,26 @@ static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned 
 		if (any && list != filled)
 			break; /* the first choice ran out: enough for now */
 		filled = list;
+		last = idx;
 		any = true;
 	}
+	if (any)
+		set_front_locked(zone, pcp, filled, last);
 	berth_unlock(&zone->lock);
 	return filled;
+}
+
+/*
+ * What freeing these frames will touch: their buddies, and the blocks they will stand before in their
+ * pageblocks' lists. Scattered frames are cold, and this way they come all at the same time. Z.
+ */
+static void prefetch_locked(const struct berth_zone *zone, const berth_idx_t *stack, uint32_t nr)
+{
+	for (uint32_t i = 0; i < nr; i++) {
+		__builtin_prefetch(&zone->frames[stack[i] ^ 1], 1);
+		if (berth__pageblock(zone, stack[i])->nonempty & 1)
+			__builtin_prefetch(&zone->frames[*berth__heads(zone, stack[i])], 1);
+	}
 }
 
 /* Returns a batch from the bottom of a list, the coldest, to the buddy lists. */
@@ -143,12 +179,44 @@ static void spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
 	if (differ < nr) { /* nr = 2^k different frames of one aligned block: all of it */
 		berth__buddy_free_locked(zone, stack[0] & ~(nr - 1), zone->pcp_batch_order);
 	} else {
+		prefetch_locked(zone, stack, nr);
 		for (uint32_t i = 0; i < nr; i++)
 			berth__buddy_free_locked(zone, stack[i], 0);
 	}
 	berth__pcp_set_count(pcp, list, left); /* in step with the free counters */
 	berth_unlock(&zone->lock);
 	__builtin_memmove(stack, stack + nr, left * sizeof(*stack));
+}
+
+/*
+ * Gives back the list RETURN, and of the oldest in the other lists what would belong there by now:
+ * frames that were cached before their pageblock emptied.
+ */
+static void give_back(struct berth_zone *zone, struct berth_pcp *pcp)
+{
+	berth_lock(&zone->lock);
+	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
+		berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
+		uint32_t count = berth__pcp_count(pcp, list), kept = 0;
+		uint32_t most = zone->pcp_limit[BERTH_PCP_RETURN], nr = count < most ? count : most;
+
+		if (list == BERTH_PCP_RETURN)
+			prefetch_locked(zone, stack, nr);
+		for (uint32_t i = 0; i < nr; i++) {
+			if (list != BERTH_PCP_RETURN &&
+			    berth__pcp_list_of(zone, stack[i]) != BERTH_PCP_RETURN) {
+				stack[kept++] = stack[i];
+				continue;
+			}
+			berth__set_tag(&zone->frames[stack[i]], 0);
+			berth__buddy_free_locked(zone, stack[i], 0);
+		}
+		if (kept == nr)
+			continue;
+		__builtin_memmove(stack + kept, stack + nr, (count - nr) * sizeof(*stack));
+		berth__pcp_set_count(pcp, list, count - nr + kept);
+	}
+	berth_unlock(&zone->lock);
 }
 
 /* ---- One frame ------------------------------------------------------------------------------------ */
@@ -180,9 +248,15 @@ BERTH_COLD bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx)
 		return false;
 	list = berth__pcp_list_of(zone, idx);
 	if (list != BERTH_PCP_NONE) {
-		if (berth__pcp_count(pcp, list) == zone->pcp_high)
-			spill(zone, pcp, list);
+		if (berth__pcp_count(pcp, list) == zone->pcp_limit[list]) {
+			if (list == BERTH_PCP_RETURN)
+				give_back(zone, pcp);
+			else
+				spill(zone, pcp, list);
+		}
 		berth__pcp_push(zone, pcp, list, idx);
+	} else if (berth__pcp_count(pcp, BERTH_PCP_RETURN)) {
+		give_back(zone, pcp); /* those may be the last of their pageblocks, too */
 	}
 	berth__pcp_leave(pcp);
 	return list != BERTH_PCP_NONE;

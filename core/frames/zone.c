@@ -6,18 +6,18 @@
  * I1  free + pcp + claimed + used = managed, where free is the sum of the sets' nr_free.
  * I2  Only movable blocks lie in CMA areas.
  *
- * Complexity: init O(pageblocks) with zeroed metadata; rmqueue O(areas + max_order).
+ * Complexity: init O(pageblocks) with zeroed metadata; choosing a set O(areas).
  */
 #include "core/internal.h"
 
 /* The places of the parts in the metadata. */
 struct layout {
-	size_t frames, pageblocks, sets, lists, areas, owners, pcps, total;
+	size_t frames, pageblocks, sets, lists, heads, buckets, areas, owners, pcps, total;
 	size_t pcp_stride;
 	berth_pfn_t base_pfn;
 	uint64_t nr_frames;
 	unsigned max_order, pageblock_order, max_owners, nr_sets;
-	unsigned pcp_high, pcp_shift, pcp_batch_order;
+	unsigned pcp_high, pcp_shift, pcp_batch_order, pcp_return_order;
 };
 
 static size_t place(size_t *at, size_t align, uint64_t count, size_t size)
@@ -35,13 +35,13 @@ static unsigned log2_floor(uint64_t value)
 
 /*
  * Frames a list may hold by default: all slots together at most an eighth of the zone, and the
- * stacks at most 2 bytes a frame; between 2 and 512, a power of two.
+ * stacks hardly more than 2 bytes a frame; between 2 and 512, a power of two.
  */
 static unsigned default_pcp_high(uint64_t nr_pages, unsigned nr_cpus)
 {
 	uint64_t high = nr_pages / 8 / (nr_cpus ? nr_cpus : 1);
 	uint64_t by_bytes = nr_pages * 2 / (nr_cpus ? nr_cpus : 1) /
-			    (BERTH_NR_PCP_LISTS * sizeof(berth_idx_t));
+			    (BERTH_PCP_RETURN * sizeof(berth_idx_t));
 
 	if (high > by_bytes)
 		high = by_bytes;
@@ -87,8 +87,10 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 		l->pcp_batch_order = 7;
 	if (l->pcp_batch_order > l->pageblock_order)
 		l->pcp_batch_order = l->pageblock_order;
+	/* A frame in there holds up a whole pageblock. */
+	l->pcp_return_order = l->pcp_batch_order < 5 ? l->pcp_batch_order : 5;
 	l->pcp_shift = log2_floor(2 * l->pcp_high - 1);
-	l->pcp_stride = berth__pcp_stride(l->pcp_shift);
+	l->pcp_stride = berth__pcp_stride(l->pcp_shift, l->pcp_return_order);
 
 	l->frames = place(&at, 64, l->nr_frames, sizeof(struct berth_frame));
 	l->pageblocks = place(&at, 64, l->nr_frames >> l->pageblock_order,
@@ -96,6 +98,10 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->sets = place(&at, 64, l->nr_sets, sizeof(struct berth_list_set));
 	l->lists = place(&at, 64, (uint64_t)l->nr_sets * (l->max_order + 1),
 			 sizeof(struct berth_free_list));
+	l->heads = place(&at, 64, (l->nr_frames >> l->pageblock_order) * l->pageblock_order,
+			 sizeof(uint32_t));
+	l->buckets = place(&at, 64, (uint64_t)l->nr_sets * BERTH_DENSITIES * l->pageblock_order,
+			   sizeof(uint32_t));
 	l->areas = place(&at, 64, params->max_areas, sizeof(struct berth_cma));
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
 	l->pcps = place(&at, 64, params->nr_cpus, l->pcp_stride);
@@ -144,6 +150,10 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 		zone->pcp_list_of_set[set] = set < BERTH_HIGHATOMIC ? (uint8_t)set : BERTH_PCP_NONE;
 	zone->pcp_batch_order = l.pcp_batch_order;
 	zone->pcp_batch = 1u << l.pcp_batch_order;
+	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
+		zone->pcp_limit[list] = list == BERTH_PCP_RETURN ?
+						berth__pages(l.pcp_return_order) :
+						zone->pcp_high;
 	zone->pcp_stride = l.pcp_stride;
 	zone->max_areas = params->max_areas;
 	zone->max_owners = l.max_owners;
@@ -152,15 +162,18 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->pageblocks = (void *)(base + l.pageblocks);
 	zone->sets = (void *)(base + l.sets);
 	zone->lists = (void *)(base + l.lists);
+	zone->heads = (void *)(base + l.heads);
+	zone->buckets = (void *)(base + l.buckets);
 	zone->areas = (void *)(base + l.areas);
 	zone->owners = (void *)(base + l.owners);
 	zone->pcps = base + l.pcps;
 	zone->nr_owners = 1; /* BERTH_OWNER_NONE */
+	zone->compact.epoch = 1;
 	for (unsigned i = 0; i < l.nr_sets * (l.max_order + 1); i++)
 		zone->lists[i].head = BERTH_IDX_NONE;
 	for (uint64_t i = 0; i < l.nr_frames >> l.pageblock_order; i++) {
 		zone->pageblocks[i].home_set = BERTH_MOVABLE;
-		berth__pageblock_set_locked(&zone->pageblocks[i], BERTH_MOVABLE);
+		berth__pageblock_set_locked(zone, &zone->pageblocks[i], BERTH_MOVABLE);
 	}
 	*out = zone;
 	return 0;
@@ -235,16 +248,9 @@ static unsigned choose_lent(const struct berth_zone *zone, unsigned order,
 	return BERTH_SET_NONE;
 }
 
-static unsigned wanted_type(unsigned gfp)
-{
-	return gfp & BERTH_GFP_MOVABLE     ? BERTH_MOVABLE :
-	       gfp & BERTH_GFP_RECLAIMABLE ? BERTH_RECLAIMABLE :
-					     BERTH_UNMOVABLE;
-}
-
 unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp)
 {
-	unsigned want = wanted_type(gfp), set = BERTH_SET_NONE;
+	unsigned want = berth__wanted_type(gfp), set = BERTH_SET_NONE;
 	bool lent = want == BERTH_MOVABLE && !(gfp & BERTH_GFP_NO_CMA);
 
 	if (lent && !(gfp & BERTH_GFP_CMA_LAST))
@@ -254,55 +260,6 @@ unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order,
 	if (set == BERTH_SET_NONE && lent)
 		set = choose_lent(zone, order, BERTH_LEND_LAST);
 	return set;
-}
-
-/*
- * Takes a block from a foreign migratetype. Whole pageblocks change their type with it, so that
- * what can't move doesn't spread over movable memory frame by frame.
- */
-static berth_idx_t steal(struct berth_zone *zone, unsigned want, unsigned victim, unsigned order,
-			 unsigned *from)
-{
-	uint32_t orders = zone->sets[victim].nonempty >> order << order;
-	unsigned largest;
-	berth_idx_t idx;
-
-	if (!orders)
-		return BERTH_IDX_NONE;
-	*from = victim;
-	largest = 31 - (unsigned)__builtin_clz(orders);
-	if (largest < zone->pageblock_order)
-		return berth__buddy_alloc_locked(zone, victim, order);
-	idx = berth__buddy_alloc_locked(
-		zone, victim, order > zone->pageblock_order ? order : zone->pageblock_order);
-	for (berth_idx_t i = 0; i < berth__pages(order) || i == 0;
-	     i += berth__pages(zone->pageblock_order)) {
-		berth__pageblock(zone, idx + i)->home_set = (uint16_t)want;
-		berth__pageblock_set_locked(berth__pageblock(zone, idx + i), want);
-	}
-	*from = want;
-	if (order < zone->pageblock_order)
-		berth__buddy_expand_locked(zone, idx, zone->pageblock_order, order);
-	return idx;
-}
-
-berth_idx_t berth__rmqueue_locked(struct berth_zone *zone, unsigned order, unsigned gfp,
-				  unsigned *from)
-{
-	static const uint8_t fallbacks[][2] = {
-		[BERTH_UNMOVABLE] = { BERTH_RECLAIMABLE, BERTH_MOVABLE },
-		[BERTH_MOVABLE] = { BERTH_RECLAIMABLE, BERTH_UNMOVABLE },
-		[BERTH_RECLAIMABLE] = { BERTH_UNMOVABLE, BERTH_MOVABLE },
-	};
-	unsigned want = wanted_type(gfp);
-	berth_idx_t idx = BERTH_IDX_NONE;
-
-	*from = berth__choose_set_locked(zone, order, gfp);
-	if (*from != BERTH_SET_NONE)
-		return berth__buddy_alloc_locked(zone, *from, order);
-	for (unsigned i = 0; i < 2 && idx == BERTH_IDX_NONE; i++)
-		idx = steal(zone, want, fallbacks[want][i], order, from);
-	return idx;
 }
 
 /* ---- Statistics ----------------------------------------------------------------------------------- */
@@ -332,6 +289,8 @@ void berth_zone_stats(struct berth_zone *zone, struct berth_zone_stats *stats)
 	stats->managed_pages = zone->nr_managed;
 	stats->present_pages = zone->nr_managed + zone->nr_reserved;
 	stats->claimed_pages = zone->nr_claimed;
+	stats->compact_successes = zone->compact.successes;
+	stats->compact_failures = zone->compact.failures;
 	for (unsigned set = 0; set < BERTH_CMA + zone->max_areas; set++)
 		stats->free_pages += zone->sets[set].nr_free;
 	stats->pcp_pages = pcp_pages(zone);

@@ -157,7 +157,7 @@ static void set_pageblocks_locked(struct berth_zone *zone, struct span span, boo
 	     idx += berth__pages(zone->pageblock_order)) {
 		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
 
-		berth__pageblock_set_locked(pageblock,
+		berth__pageblock_set_locked(zone, pageblock,
 					    isolate ? BERTH_ISOLATE : pageblock->home_set);
 	}
 }

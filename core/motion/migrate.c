@@ -114,14 +114,19 @@ static unsigned together(const struct berth_zone *zone, const struct berth_move 
 	return best;
 }
 
-/* One block for the first nr moves, outside isolated pageblocks, away from CMA if possible. Z. */
+/* One block for the first nr moves, outside isolated pageblocks: in pageblocks of the set that are
+ * partly used, or by policy, away from CMA if possible. Z. */
 static bool find_destination_locked(struct berth_zone *zone, struct berth_move *moves, unsigned nr,
-				    unsigned order)
+				    unsigned order, unsigned set)
 {
+	berth_idx_t idx = BERTH_IDX_NONE;
 	unsigned from;
-	berth_idx_t idx = berth__rmqueue_locked(zone, order, BERTH_GFP_MOVABLE | BERTH_GFP_CMA_LAST,
-						&from);
 
+	if (set == BERTH_SET_NONE)
+		idx = berth__rmqueue_locked(zone, order, BERTH_GFP_MOVABLE | BERTH_GFP_CMA_LAST,
+					    &from);
+	else if (order < zone->pageblock_order)
+		idx = berth__buddy_alloc_partial_locked(zone, set, order);
 	if (idx == BERTH_IDX_NONE)
 		return false;
 	for (unsigned i = 0; i < nr; i++) {
@@ -139,12 +144,13 @@ static bool find_destination_locked(struct berth_zone *zone, struct berth_move *
  * A destination for one block. When there is none of its order it is halved; its upper half is left
  * to the caller's next scan. False: nothing left, or it was pinned meanwhile and can't be halved. Z.
  */
-static bool find_single_locked(struct berth_zone *zone, struct berth_move *move, bool *exhausted)
+static bool find_single_locked(struct berth_zone *zone, struct berth_move *move, unsigned set,
+			       bool may_split, bool *exhausted)
 {
 	berth_idx_t src = (berth_idx_t)(move->src - zone->base_pfn);
 
-	while (!find_destination_locked(zone, move, 1, move->order)) {
-		*exhausted = move->order == 0;
+	while (!find_destination_locked(zone, move, 1, move->order, set)) {
+		*exhausted = move->order == 0 || !may_split;
 		if (*exhausted ||
 		    !berth__split_used_at_locked(zone, src, src + berth__pages(move->order - 1u)))
 			return false;
@@ -158,7 +164,7 @@ static bool find_single_locked(struct berth_zone *zone, struct berth_move *move,
  * *exhausted: it stopped because no frame is left to move to.
  */
 static unsigned find_destinations(struct berth_zone *zone, struct berth_move *moves,
-				  unsigned nr_moves, bool *exhausted)
+				  unsigned nr_moves, unsigned set, bool may_split, bool *exhausted)
 {
 	unsigned ready = 0;
 
@@ -171,13 +177,13 @@ static unsigned find_destinations(struct berth_zone *zone, struct berth_move *mo
 		for (unsigned i = 0; i < nr; i++)
 			unchanged &= unchanged_locked(zone, &moves[ready + i]);
 		if (unchanged && nr > 1 &&
-		    find_destination_locked(zone, &moves[ready], nr, order)) {
+		    find_destination_locked(zone, &moves[ready], nr, order, set)) {
 			ready += nr;
 			continue;
 		}
 		/* The next scan sees what a changed block is now. */
 		if (!unchanged_locked(zone, &moves[ready]) ||
-		    !find_single_locked(zone, &moves[ready], exhausted))
+		    !find_single_locked(zone, &moves[ready], set, may_split, exhausted))
 			break;
 		ready++;
 	}
@@ -188,7 +194,8 @@ static unsigned find_destinations(struct berth_zone *zone, struct berth_move *mo
 /* ---- The batch ---------------------------------------------------------------------------------- */
 
 int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsigned nr_moves,
-			 struct berth_claim_report *report, const struct berth_move **busy)
+			 unsigned dst_set, bool may_split, struct berth_claim_report *report,
+			 const struct berth_move **busy)
 {
 	uint64_t moved = 0, failed = 0;
 	unsigned ready;
@@ -196,10 +203,10 @@ int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsi
 	int error = 0;
 
 	sort_moves(moves, nr_moves);
-	ready = find_destinations(zone, moves, nr_moves, &exhausted);
+	ready = find_destinations(zone, moves, nr_moves, dst_set, may_split, &exhausted);
 	if (!ready && exhausted && berth__pcp_any(zone)) { /* the last frames are cached */
 		berth_pcp_drain_all(zone);
-		ready = find_destinations(zone, moves, nr_moves, &exhausted);
+		ready = find_destinations(zone, moves, nr_moves, dst_set, may_split, &exhausted);
 	}
 
 	*busy = NULL;

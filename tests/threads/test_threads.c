@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Real threads on the Linux port: workers allocate, write, read, pin and free while claimers take
- * and give back areas and ranges, and so move the workers' pages under them.
+ * and give back areas and ranges, and so move the workers' pages under them, as compaction does.
  *
  * A page has one word of content, in the array `content` at the frame where the page is. Only its
  * worker touches it - under the owner's lock, or without it while the page is pinned - and the
@@ -46,6 +46,7 @@ struct worker {
 struct config {
 	unsigned nr_claimers; /* of an area each */
 	bool claims_ranges;   /* one more, of ranges anywhere */
+	unsigned nr_compacters;
 	bool pins, restarts, watches;
 	unsigned max_order;
 	unsigned nr_cpus;
@@ -68,7 +69,7 @@ struct world {
 	unsigned nr_workers;
 	uint64_t nr_ops;
 	atomic_bool stop;
-	atomic_uint_fast64_t nr_claims, nr_moved;
+	atomic_uint_fast64_t nr_claims, nr_moved, nr_compacted;
 };
 
 /* As an assertion, but usable outside the main thread. */
@@ -365,6 +366,53 @@ static void *claim(void *arg)
 	return NULL;
 }
 
+/* ---- Compaction ------------------------------------------------------------------------------ */
+
+struct compacter {
+	struct world *world;
+	uint64_t random;
+	pthread_t thread;
+};
+
+/* A block that compaction may have to make: nobody else's, like a claim. */
+static void take_large_block(struct compacter *c)
+{
+	struct world *w = c->world;
+	unsigned order = 7 + (unsigned)test_random_below(&c->random, 3);
+	berth_pfn_t pfn;
+
+	if (berth_alloc_pages(w->zone, order, BERTH_GFP_COMPACT, BERTH_OWNER_NONE, 0, &pfn))
+		return;
+	use_claim(w, pfn, 1ull << order);
+	for (uint64_t i = 0; i < 1ull << order; i++)
+		w->content[pfn + i] = FREED;
+	require_ret("free", berth_free_pages(w->zone, pfn), 0);
+}
+
+static void *compact(void *arg)
+{
+	struct compacter *c = arg;
+	struct world *w = c->world;
+
+	while (!atomic_load(&w->stop)) {
+		struct berth_compact_params params = {
+			.order = (unsigned)test_random_below(&c->random, 11),
+			.mode = (enum berth_compact_mode)test_random_below(&c->random, 3),
+			.flags = (unsigned)test_random_below(&c->random, 4),
+			.gfp = test_random_below(&c->random, 2) ? BERTH_GFP_MOVABLE : 0,
+			.max_pages = 2000,
+		};
+		struct berth_compact_result r;
+		int ret = berth_compact(w->zone, &params, &r);
+
+		require(ret == 0 || may_fail(ret), "compact", (uint64_t)(int64_t)ret, 0);
+		atomic_fetch_add(&w->nr_compacted, r.moved_pages);
+		take_large_block(c);
+		sched_yield();
+	}
+	return NULL;
+}
+
 static void *drain(void *arg)
 {
 	struct world *w = arg;
@@ -521,6 +569,7 @@ static void run_world(void **state)
 {
 	static struct world w;
 	struct claimer claimers[3];
+	struct compacter compacters[2];
 	pthread_t watcher, drainer;
 	unsigned nr = 0;
 
@@ -532,6 +581,10 @@ static void run_world(void **state)
 		claimers[nr++] = (struct claimer){ &w, NULL, 99, 0 };
 	for (unsigned i = 0; i < nr; i++)
 		start(&claimers[i].thread, claim, &claimers[i]);
+	for (unsigned i = 0; i < w.config.nr_compacters; i++) {
+		compacters[i] = (struct compacter){ &w, 200 + i, 0 };
+		start(&compacters[i].thread, compact, &compacters[i]);
+	}
 	if (w.config.watches) {
 		start(&watcher, watch, &w);
 		start(&drainer, drain, &w);
@@ -540,6 +593,8 @@ static void run_world(void **state)
 	atomic_store(&w.stop, true);
 	for (unsigned i = 0; i < nr; i++)
 		assert_int_equal(pthread_join(claimers[i].thread, NULL), 0);
+	for (unsigned i = 0; i < w.config.nr_compacters; i++)
+		assert_int_equal(pthread_join(compacters[i].thread, NULL), 0);
 	if (w.config.watches) {
 		assert_int_equal(pthread_join(watcher, NULL), 0);
 		assert_int_equal(pthread_join(drainer, NULL), 0);
@@ -547,6 +602,8 @@ static void run_world(void **state)
 	assert_true(verify_at_rest(&w) > 0);
 	if (nr)
 		assert_true(atomic_load(&w.nr_claims) > 0);
+	if (w.config.nr_compacters)
+		assert_true(atomic_load(&w.nr_compacted) > 0);
 	free_everything(&w);
 	world_close(&w);
 }
@@ -580,9 +637,15 @@ int main(void)
 		     .restarts = true),
 		CASE("short of memory", .nr_cpus = 8, .nr_claimers = 2, .claims_ranges = true,
 		     .max_order = 4, .pins = true, .ballast = ZONE_PAGES - 2 * AREA_PAGES),
+		CASE("compaction", .nr_cpus = 8, .nr_compacters = 1, .max_order = 4),
+		CASE("two compact blocks", .nr_cpus = 3, .nr_compacters = 2, .max_order = 4,
+		     .restarts = true),
+		CASE("compaction against claims and pins", .nr_cpus = 8, .nr_claimers = 2,
+		     .claims_ranges = true, .nr_compacters = 2, .max_order = 4, .pins = true,
+		     .watches = true),
 		CASE("all of it without a barrier", .nr_cpus = 8, .nr_claimers = 2,
-		     .claims_ranges = true, .max_order = 4, .pins = true, .watches = true,
-		     .no_barrier = true),
+		     .nr_compacters = 1, .claims_ranges = true, .max_order = 4, .pins = true,
+		     .watches = true, .no_barrier = true),
 	};
 
 	return cmocka_run_group_tests_name("threads", tests, NULL, NULL);

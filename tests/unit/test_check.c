@@ -195,7 +195,7 @@ static void managed_frames_of_a_pageblock(struct scene *s)
 static void pageblock_left_isolated(struct scene *s)
 {
 	/* One without free frames, so that no list is in the way: none is; take any. */
-	berth__pageblock_set_locked(berth__pageblock(s->zone, s->used), BERTH_ISOLATE);
+	berth__pageblock_set_locked(s->zone, berth__pageblock(s->zone, s->used), BERTH_ISOLATE);
 }
 
 static void free_frames_of_a_set(struct scene *s)
@@ -254,6 +254,61 @@ static void list_beyond_the_zone(struct scene *s)
 static void list_link_beyond_the_zone(struct scene *s)
 {
 	frame(s, free_list(s)->head)->next = s->zone->end + 5;
+}
+
+/* The pageblock with free blocks of its own; the scene has some. */
+static struct berth_pageblock *partly_free(struct scene *s)
+{
+	for (berth_idx_t idx = 0; idx < s->zone->end; idx += 512)
+		if (berth__pageblock(s->zone, idx)->bucket)
+			return berth__pageblock(s->zone, idx);
+	fail();
+	return NULL;
+}
+
+static void pageblock_in_another_bucket(struct scene *s)
+{
+	partly_free(s)->bucket ^= 1;
+}
+
+static void pageblock_lost_from_its_bucket(struct scene *s)
+{
+	partly_free(s)->bucket = 0;
+}
+
+static void bucket_with_a_loop(struct scene *s)
+{
+	struct berth_pageblock *pageblock = partly_free(s);
+
+	pageblock->next = (uint32_t)(pageblock - s->zone->pageblocks);
+}
+
+static void bucket_beyond_the_zone(struct scene *s)
+{
+	partly_free(s)->next = 0x7ffffff0;
+}
+
+static void bucket_bit_lost(struct scene *s)
+{
+	struct berth_pageblock *pageblock = partly_free(s);
+
+	s->zone->sets[berth__pageblock_set(pageblock)]
+		.orders[(pageblock->bucket - 1u) / s->zone->pageblock_order] = 0;
+}
+
+static void bit_of_a_pageblock_lost(struct scene *s)
+{
+	struct berth_pageblock *pageblock = partly_free(s);
+
+	pageblock->nonempty &= pageblock->nonempty - 1;
+}
+
+static void block_in_another_pageblocks_list(struct scene *s)
+{
+	struct berth_pageblock *pageblock = partly_free(s);
+	berth_idx_t idx = (berth_idx_t)(pageblock - s->zone->pageblocks) * 512;
+
+	berth__heads(s->zone, idx)[__builtin_ctz(pageblock->nonempty)] = idx ^ 512;
 }
 
 static void pcp_count_too_large(struct scene *s)
@@ -337,7 +392,7 @@ static void pageblock_of_an_area_lost(struct scene *s)
 
 	/* Consistent in itself, but not what the area says. */
 	pageblock->home_set = BERTH_MOVABLE;
-	berth__pageblock_set_locked(pageblock, BERTH_MOVABLE);
+	berth__pageblock_set_locked(s->zone, pageblock, BERTH_MOVABLE);
 }
 
 static void unmovable_block_in_an_area(struct scene *s)
@@ -419,6 +474,13 @@ static const struct corruption corruptions[] = {
 	C(free_frames_of_a_set, "nr_free of set"),
 	C(nonempty_bit_lost, "nonempty"),
 	C(nonempty_bit_stray, "nonempty"),
+	C(pageblock_in_another_bucket, "bucket"),
+	C(pageblock_lost_from_its_bucket, "bucket"),
+	C(bucket_with_a_loop, "buckets"),
+	C(bucket_beyond_the_zone, "bucket"),
+	C(bucket_bit_lost, "bucket"),
+	C(bit_of_a_pageblock_lost, NULL),
+	C(block_in_another_pageblocks_list, NULL),
 	C(list_count, "count"),
 	C(list_cut_short, "in no list"),
 	C(list_with_a_loop, NULL),
