@@ -10,7 +10,7 @@
 struct checker {
 	const struct berth_zone *zone;
 	struct berth_violation *violation;
-	uint64_t free, used, claimed, pcp, reserved, unmanaged, pinned;
+	uint64_t free, used, claimed, pcp, reserved, unmanaged, pinned, highatomic;
 };
 
 static bool violated(struct checker *checker, const char *what, uint64_t where, uint64_t value,
@@ -129,6 +129,8 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	EXPECT("frame.I3 nr_pinned", berth__pfn(zone, first), atomic_load(&pageblock->nr_pinned),
 	       pinned);
 	EXPECT("nr_managed", berth__pfn(zone, first), pageblock->nr_managed, managed);
+	if (pageblock->home_set == BERTH_HIGHATOMIC)
+		checker->highatomic += size;
 	EXPECT("hand_over.I2 nr_reserved", berth__pfn(zone, first), pageblock->nr_reserved,
 	       reserved);
 	EXPECT("isolate.I1 isolated, but no claim runs", berth__pfn(zone, first),
@@ -262,6 +264,27 @@ static bool check_buckets(struct checker *checker, unsigned set)
 	return true;
 }
 
+static bool check_free_counters(struct checker *checker)
+{
+	struct berth_zone *zone = (struct berth_zone *)checker->zone;
+	uint64_t cma = 0, unlent = 0;
+
+	for (unsigned i = 0; i < zone->nr_areas; i++) {
+		uint64_t free = zone->sets[zone->areas[i].set].nr_free;
+
+		cma += free;
+		unlent += zone->areas[i].lend == BERTH_LEND_OFF ? free : 0;
+	}
+	EXPECT("pageblock.I3 nr_free of the zone", 0, atomic_load(&zone->nr_free), checker->free);
+	EXPECT("pageblock.I3 nr_free_cma", 0, atomic_load(&zone->nr_free_cma), cma);
+	EXPECT("pageblock.I3 nr_free_unlent", 0, atomic_load(&zone->nr_free_unlent), unlent);
+	EXPECT("pageblock.I3 nr_free_highatomic", 0, atomic_load(&zone->nr_free_highatomic),
+	       zone->sets[BERTH_HIGHATOMIC].nr_free);
+	EXPECT("pageblock.I3 nr_highatomic", 0, atomic_load(&zone->nr_highatomic),
+	       checker->highatomic);
+	return true;
+}
+
 static bool check_lists(struct checker *checker)
 {
 	const struct berth_zone *zone = checker->zone;
@@ -383,7 +406,8 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	struct checker state = { .zone = zone, .violation = violation ? violation : &ignored };
 	struct checker *checker = &state;
 
-	if (!check_frames(checker) || !check_lists(checker) || !check_pcps(checker))
+	if (!check_frames(checker) || !check_lists(checker) || !check_free_counters(checker) ||
+	    !check_pcps(checker))
 		return false;
 	for (unsigned i = 0; i < zone->nr_areas; i++)
 		if (!check_area(checker, &zone->areas[i]))

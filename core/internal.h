@@ -178,6 +178,15 @@ struct berth_owner {
 	void *ctx;                         /* c */
 };
 
+/* What an allocation must leave in the zone: frames/watermark.c. Written by whoever tunes, but for the
+ * boost, which grows under Z; read without a lock. */
+struct berth_zone_marks {
+	_Atomic uint64_t mark[BERTH_NR_MARKS];                /* a */
+	_Atomic uint64_t boost;                               /* a: on top of each mark */
+	_Atomic uint64_t lowmem_reserve[BERTH_NR_ZONE_KINDS]; /* a: against requests for that kind */
+	_Atomic uint32_t boost_factor;                        /* a */
+};
+
 /* What compaction remembers of its last runs (motion/compact.c). */
 struct berth_compact_state {
 	uint32_t defer_shift, considered; /* Z: see deferred_locked() */
@@ -201,6 +210,8 @@ struct berth_zone {
 	unsigned max_areas, max_owners;         /* c */
 	size_t pcp_stride, metadata_bytes;      /* c */
 	berth_pfn_t start_pfn;                  /* c: pfn of index `first` */
+	bool in_node;                           /* c: part of nodes, as this: */
+	uint8_t node, kind;                     /* c */
 	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* c: list that caches it, or NONE */
 	struct berth_frame *frames;                           /* c */
 	struct berth_pageblock *pageblocks;                   /* c */
@@ -217,6 +228,11 @@ struct berth_zone {
 	uint64_t nr_managed;          /* Z */
 	uint64_t nr_reserved;         /* Z: present - managed */
 	uint64_t nr_claimed;          /* Z */
+	/* a, written under Z: frames in buddy lists, but for what is isolated; of those the frames of
+	 * areas, of areas that never lend, and of HIGHATOMIC pageblocks. */
+	_Atomic uint64_t nr_free, nr_free_cma, nr_free_unlent, nr_free_highatomic;
+	_Atomic uint64_t nr_highatomic; /* a, written under Z: frames of HIGHATOMIC pageblocks */
+	struct berth_zone_marks marks;
 	struct berth_compact_state compact;
 	_Atomic uint32_t nr_pcps_used; /* a: slots below this may hold frames */
 	_Atomic uint64_t moved_pages, failed_moves, drains, pinned_blocks; /* a */
@@ -349,6 +365,9 @@ void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned o
  * no bucket). Z. */
 void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
 				 unsigned set);
+/* The same for good: where the pageblock belongs from now on. Z. */
+void berth__pageblock_home_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
+				  unsigned set);
 /*
  * Where freed frames of the pageblock are cached, by its set and its bucket: what is far from full gives
  * them back, so that it becomes wholly free instead of being filled again; what is nearly free at
@@ -393,10 +412,34 @@ berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head,
  * foreign type; BERTH_SET_NONE: none has one. Z. */
 unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp);
 
+/* ---- frames/fallback.c --------------------------------------------------------------------------- */
+
+static inline unsigned berth__wanted_type(unsigned gfp)
+{
+	return gfp & BERTH_GFP_MOVABLE     ? BERTH_MOVABLE :
+	       gfp & BERTH_GFP_RECLAIMABLE ? BERTH_RECLAIMABLE :
+					     BERTH_UNMOVABLE;
+}
+
 /* A block by that policy, and from a foreign type when nothing else is left. BERTH_IDX_NONE: nothing
  * at all. *from is the set it came from. The block is untagged. Z. */
 berth_idx_t berth__rmqueue_locked(struct berth_zone *zone, unsigned order, unsigned gfp,
 				  unsigned *from);
+
+/* After an urgent block of this order was allocated: its pageblock is reserved for such from now on,
+ * if the reserve isn't full. Without locks. */
+void berth__reserve_highatomic(struct berth_zone *zone, berth_idx_t idx, unsigned order);
+/* Gives a pageblock of the reserve back, to the type that gfp wants; the last one only as the last
+ * resort. False: there is none with free memory. */
+bool berth__unreserve_highatomic(struct berth_zone *zone, unsigned gfp, bool last_resort);
+
+/* ---- frames/watermark.c -------------------------------------------------------------------------- */
+
+/* Raises the marks by a pageblock, since a request had to take another type's; false: not here. Z. */
+bool berth__boost_locked(struct berth_zone *zone);
+/* berth_watermark_ok() without the question whether there is a block. Without locks. */
+bool berth__watermark_pages_ok(const struct berth_zone *zone, unsigned order, uint64_t mark,
+			       enum berth_zone_kind highest, unsigned flags);
 
 /* ---- frames/hand_over.c, frames/memblock.c --------------------------------------------------------- */
 
@@ -475,6 +518,16 @@ int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsi
  */
 berth_idx_t berth__compact_capture(struct berth_zone *zone, unsigned order, unsigned gfp,
 				   uint32_t tag, uint64_t cookie);
+
+/* ---- alloc/page_alloc.c -------------------------------------------------------------------------- */
+
+/* What no caller can ask for: berth__rmqueue_locked() tries the HIGHATOMIC reserve first, or at last. */
+#define BERTH_GFP_RESERVE_FIRST (1u << 30)
+#define BERTH_GFP_RESERVE_LAST (1u << 31)
+
+/* A block from the zone as it is: no watermark, nobody's list is drained. Tagged; or BERTH_IDX_NONE. */
+berth_idx_t berth__alloc_once(struct berth_zone *zone, unsigned order, unsigned gfp, uint32_t tag,
+			      uint64_t cookie);
 
 /* ---- alloc/contig.c ------------------------------------------------------------------------------- */
 

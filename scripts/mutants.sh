@@ -64,7 +64,7 @@ mutant relaxed-leave $fast '/berth__pcp_leave/,/^}/ s/memory_order_release/memor
 mutant relaxed-gate $fast '/berth__pcp_enter/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
 mutant ignored-gate $fast 's/BERTH_PCP_OPEN\)\) \{/BERTH_PCP_OPEN) \&\& 0) {/'
 mutant no-section $fast '/berth__pcp_enter/,/^}/ s/atomic_store_explicit\(&pcp->in_section, 1, .*$/;/'
-mutant no-preempt $fast '/berth__pcp_enter/,/^}/ s/^\tberth_preempt_disable\(\);//; s/^\t*berth_preempt_enable\(\);//'
+mutant cpu-before-preempt $fast '/^static inline struct berth_pcp \*berth__pcp_enter/,/^}/ s/^\tcpu = berth_cpu_fast\(\);//; s/^\tberth_preempt_disable\(\);$/&/; /^static inline struct berth_pcp \*berth__pcp_enter/,/^}/ s/^\tberth_preempt_disable\(\);/\tcpu = berth_cpu_fast();\n&/'
 mutant no-fence $pcp '/^static struct berth_pcp \*enter/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
 mutant fence-before $pcp '/^static struct berth_pcp \*enter/,/^}/ { /atomic_store_explicit\(&pcp->in_section/ d; s/gate = atomic_load_explicit\(&pcp->gate, memory_order_acquire\);/&\n\tatomic_store_explicit(\&pcp->in_section, 1, memory_order_relaxed);/ }'
 mutant refill-unlocked $pcp '/^static unsigned refill/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'

@@ -127,10 +127,8 @@ static void retag_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t
 
 		idx += berth__buddy_carve_locked(zone, head, idx, end);
 	}
-	for (berth_idx_t idx = start; idx < end; idx += size) {
-		berth__pageblock(zone, idx)->home_set = (uint16_t)set;
-		berth__pageblock_set_locked(zone, berth__pageblock(zone, idx), set);
-	}
+	for (berth_idx_t idx = start; idx < end; idx += size)
+		berth__pageblock_home_locked(zone, berth__pageblock(zone, idx), set);
 	berth__buddy_free_range_locked(zone, start, end);
 }
 

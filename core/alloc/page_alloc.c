@@ -10,7 +10,8 @@
  */
 #include "core/frames/pcp_fast.h"
 
-#define GFP_ALL                                                                              \
+/* What the hot path serves without a further look. */
+#define GFP_PLAIN                                                                            \
 	(BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE | BERTH_GFP_NO_CMA | BERTH_GFP_CMA_LAST | \
 	 BERTH_GFP_COMPACT)
 
@@ -31,24 +32,25 @@ static berth_idx_t alloc_from_zone(struct berth_zone *zone, unsigned order, unsi
 	return idx;
 }
 
-static uint32_t used_tag(unsigned order, unsigned gfp, unsigned owner)
+berth_idx_t berth__alloc_once(struct berth_zone *zone, unsigned order, unsigned gfp, uint32_t tag,
+			      uint64_t cookie)
 {
-	return BERTH_TAG(BERTH_FRAME_USED, order) | (uint32_t)owner << BERTH_TAG_OWNER_SHIFT |
-	       (gfp & BERTH_GFP_MOVABLE ? BERTH_TAG_MOVABLE : 0) |
-	       (gfp & BERTH_GFP_RECLAIMABLE ? BERTH_TAG_RECLAIMABLE : 0);
+	berth_idx_t idx = BERTH_IDX_NONE;
+
+	if (order == 0)
+		idx = berth__pcp_alloc(zone, gfp & GFP_PLAIN, tag, cookie);
+	if (idx == BERTH_IDX_NONE)
+		idx = alloc_from_zone(zone, order, gfp, tag, cookie);
+	return idx;
 }
 
 /* Everything but the hot path: other orders, and a CPU list that can't serve. */
 static BERTH_COLD int alloc_slow(struct berth_zone *zone, unsigned order, unsigned gfp,
 				 unsigned owner, uint64_t cookie, berth_pfn_t *pfn)
 {
-	uint32_t tag = used_tag(order, gfp, owner);
-	berth_idx_t idx = BERTH_IDX_NONE;
+	uint32_t tag = berth__used_tag(order, gfp, owner);
+	berth_idx_t idx = berth__alloc_once(zone, order, gfp, tag, cookie);
 
-	if (order == 0)
-		idx = berth__pcp_alloc(zone, gfp, tag, cookie);
-	if (idx == BERTH_IDX_NONE)
-		idx = alloc_from_zone(zone, order, gfp, tag, cookie);
 	/* The last frames may be cached by other CPUs, and cached frames don't merge. */
 	if (idx == BERTH_IDX_NONE && berth__pcp_any(zone)) {
 		berth_pcp_drain_all(zone);
@@ -62,31 +64,31 @@ static BERTH_COLD int alloc_slow(struct berth_zone *zone, unsigned order, unsign
 	return 0;
 }
 
+/* Flags that the hot path doesn't know: cleared frames, or a mistake. */
+static BERTH_COLD int alloc_special(struct berth_zone *zone, unsigned order, unsigned gfp,
+				    unsigned owner, uint64_t cookie, berth_pfn_t *pfn)
+{
+	int error;
+
+	if ((gfp & ~(unsigned)(GFP_PLAIN | BERTH_GFP_ZERO)) || !zone->port->zero)
+		return -BERTH_EINVAL;
+	error = berth_alloc_pages(zone, order, gfp & GFP_PLAIN, owner, cookie, pfn);
+	if (!error)
+		zone->port->zero(zone->port_ctx, *pfn, berth__pages(order));
+	return error;
+}
+
 int berth_alloc_pages(struct berth_zone *zone, unsigned order, unsigned gfp, unsigned owner,
 		      uint64_t cookie, berth_pfn_t *pfn)
 {
-	struct berth_pcp *pcp;
-	berth_idx_t idx;
-	unsigned list;
-
-	if (BERTH_UNLIKELY(order > zone->max_order || (gfp & ~(unsigned)GFP_ALL) || !pfn ||
-			   owner >= zone->nr_owners ||
-			   ((gfp & BERTH_GFP_MOVABLE) &&
-			    (owner == BERTH_OWNER_NONE || (gfp & BERTH_GFP_RECLAIMABLE)))))
+	if (BERTH_UNLIKELY(gfp & ~(unsigned)GFP_PLAIN))
+		return alloc_special(zone, order, gfp, owner, cookie, pfn);
+	if (BERTH_UNLIKELY(order > zone->max_order || !pfn || !berth__owner_fits(zone, gfp, owner)))
 		return -BERTH_EINVAL;
 	if (BERTH_UNLIKELY(order != 0))
 		return alloc_slow(zone, order, gfp, owner, cookie, pfn);
-	pcp = berth__pcp_enter(zone);
-	if (BERTH_UNLIKELY(!pcp))
+	if (BERTH_UNLIKELY(!berth__alloc_cached(zone, gfp, owner, cookie, pfn)))
 		return alloc_slow(zone, order, gfp, owner, cookie, pfn);
-	list = berth__pcp_list(pcp, gfp);
-	if (BERTH_UNLIKELY(berth__pcp_count(pcp, list) == 0)) {
-		berth__pcp_leave(pcp);
-		return alloc_slow(zone, order, gfp, owner, cookie, pfn);
-	}
-	idx = berth__pcp_pop(zone, pcp, list, used_tag(0, gfp, owner), cookie);
-	berth__pcp_leave(pcp);
-	*pfn = berth__pfn(zone, idx); /* the caller's memory may fault: not in the section */
 	return 0;
 }
 

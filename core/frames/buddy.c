@@ -165,8 +165,7 @@ static unsigned give_up_type(struct berth_zone *zone, berth_idx_t idx, unsigned 
 		return set;
 	berth__rebucket_locked(zone, pageblock); /* the bucket is of the old set */
 	berth__account_free_locked(zone, idx, size, -1);
-	pageblock->home_set = BERTH_MOVABLE;
-	berth__pageblock_set_locked(zone, pageblock, BERTH_MOVABLE);
+	berth__pageblock_home_locked(zone, pageblock, BERTH_MOVABLE);
 	berth__account_free_locked(zone, idx, size, 1);
 	return BERTH_MOVABLE;
 }

@@ -4,12 +4,22 @@
  *
  * I1  nr_free of a pageblock = its frames in buddy lists; of a set = all frames in its lists.
  * I2  nr_claimed of a pageblock = its frames in CLAIMED blocks, and the zone's is their sum.
- * I3  A free block lies in pageblocks of one set, and in that set's list.
+ * I3  The zone's nr_free, nr_free_cma, nr_free_unlent and nr_free_highatomic are the sums over the
+ *     sets that they name, and nr_highatomic that over the pageblocks which belong to HIGHATOMIC.
+ * I4  A free block lies in pageblocks of one set, and in that set's list.
  *
  * Each counter changes in exactly one function here. Complexity: O(1), or O(pageblocks touched) for
  * blocks larger than one.
  */
 #include "core/internal.h"
+
+/* A counter that is written under Z and read by anybody: no read-modify-write needed. */
+static void count(_Atomic uint64_t *counter, uint64_t nr, int sign)
+{
+	uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
+
+	atomic_store_explicit(counter, value + (sign > 0 ? nr : -nr), memory_order_relaxed);
+}
 
 enum berth_migratetype berth_pageblock_migratetype(struct berth_zone *zone, berth_pfn_t pfn)
 {
@@ -56,6 +66,19 @@ void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock
 	berth__pageblock_route_locked(zone, pageblock);
 }
 
+void berth__pageblock_home_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
+				  unsigned set)
+{
+	uint64_t size = berth__pages(zone->pageblock_order);
+
+	if (pageblock->home_set == BERTH_HIGHATOMIC)
+		count(&zone->nr_highatomic, size, -1);
+	if (set == BERTH_HIGHATOMIC)
+		count(&zone->nr_highatomic, size, 1);
+	pageblock->home_set = (uint16_t)set;
+	berth__pageblock_set_locked(zone, pageblock, set);
+}
+
 /* Frames of [idx, idx + nr) in the pageblock that holds idx. */
 static berth_idx_t in_pageblock(const struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr)
 {
@@ -67,10 +90,20 @@ static berth_idx_t in_pageblock(const struct berth_zone *zone, berth_idx_t idx, 
 
 void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr, int sign)
 {
-	struct berth_list_set *set = &zone->sets[berth__pageblock_set(berth__pageblock(zone, idx))];
+	unsigned number = berth__pageblock_set(berth__pageblock(zone, idx));
+	struct berth_list_set *set = &zone->sets[number];
 
 	BERTH_ASSERT(zone, sign > 0 || set->nr_free >= nr, set->nr_free, nr);
 	set->nr_free += sign > 0 ? nr : -(uint64_t)nr;
+	if (number != BERTH_ISOLATE)
+		count(&zone->nr_free, nr, sign);
+	if (number == BERTH_HIGHATOMIC)
+		count(&zone->nr_free_highatomic, nr, sign);
+	if (number >= BERTH_CMA) {
+		count(&zone->nr_free_cma, nr, sign);
+		if (zone->areas[number - BERTH_CMA].lend == BERTH_LEND_OFF)
+			count(&zone->nr_free_unlent, nr, sign);
+	}
 	while (nr) {
 		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
 		berth_idx_t part = in_pageblock(zone, idx, nr);

@@ -80,6 +80,42 @@ static inline berth_idx_t berth__pcp_pop(const struct berth_zone *zone, struct b
 	return idx;
 }
 
+static inline uint32_t berth__used_tag(unsigned order, unsigned gfp, unsigned owner)
+{
+	return BERTH_TAG(BERTH_FRAME_USED, order) | (uint32_t)owner << BERTH_TAG_OWNER_SHIFT |
+	       (gfp & BERTH_GFP_MOVABLE ? BERTH_TAG_MOVABLE : 0) |
+	       (gfp & BERTH_GFP_RECLAIMABLE ? BERTH_TAG_RECLAIMABLE : 0);
+}
+
+/* The owner is registered, and can do what the flags say that it can. */
+static inline bool berth__owner_fits(const struct berth_zone *zone, unsigned gfp, unsigned owner)
+{
+	return owner < zone->nr_owners &&
+	       (!(gfp & BERTH_GFP_MOVABLE) ||
+		(owner != BERTH_OWNER_NONE && !(gfp & BERTH_GFP_RECLAIMABLE)));
+}
+
+/* The whole hot path of an order-0 allocation; false: go the slow way. */
+static inline bool berth__alloc_cached(struct berth_zone *zone, unsigned gfp, unsigned owner,
+				       uint64_t cookie, berth_pfn_t *pfn)
+{
+	struct berth_pcp *pcp = berth__pcp_enter(zone);
+	berth_idx_t idx;
+	unsigned list;
+
+	if (BERTH_UNLIKELY(!pcp))
+		return false;
+	list = berth__pcp_list(pcp, gfp);
+	if (BERTH_UNLIKELY(berth__pcp_count(pcp, list) == 0)) {
+		berth__pcp_leave(pcp);
+		return false;
+	}
+	idx = berth__pcp_pop(zone, pcp, list, berth__used_tag(0, gfp, owner), cookie);
+	berth__pcp_leave(pcp);
+	*pfn = berth__pfn(zone, idx); /* the caller's memory may fault: not in the section */
+	return true;
+}
+
 /* In the section: caches a frame whose references are gone, in a list that isn't full. */
 static inline void berth__pcp_push(const struct berth_zone *zone, struct berth_pcp *pcp,
 				   unsigned list, berth_idx_t idx)

@@ -6,7 +6,7 @@
  * I1  free + pcp + claimed + used = managed, where free is the sum of the sets' nr_free.
  * I2  Only movable blocks lie in CMA areas.
  *
- * Complexity: init O(pageblocks) with zeroed metadata; rmqueue O(areas + max_order).
+ * Complexity: init O(pageblocks) with zeroed metadata; choosing a set O(areas).
  */
 #include "core/internal.h"
 
@@ -248,16 +248,9 @@ static unsigned choose_lent(const struct berth_zone *zone, unsigned order,
 	return BERTH_SET_NONE;
 }
 
-static unsigned wanted_type(unsigned gfp)
-{
-	return gfp & BERTH_GFP_MOVABLE     ? BERTH_MOVABLE :
-	       gfp & BERTH_GFP_RECLAIMABLE ? BERTH_RECLAIMABLE :
-					     BERTH_UNMOVABLE;
-}
-
 unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp)
 {
-	unsigned want = wanted_type(gfp), set = BERTH_SET_NONE;
+	unsigned want = berth__wanted_type(gfp), set = BERTH_SET_NONE;
 	bool lent = want == BERTH_MOVABLE && !(gfp & BERTH_GFP_NO_CMA);
 
 	if (lent && !(gfp & BERTH_GFP_CMA_LAST))
@@ -267,55 +260,6 @@ unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order,
 	if (set == BERTH_SET_NONE && lent)
 		set = choose_lent(zone, order, BERTH_LEND_LAST);
 	return set;
-}
-
-/*
- * Takes a block from a foreign migratetype. Whole pageblocks change their type with it, so that
- * what can't move doesn't spread over movable memory frame by frame.
- */
-static berth_idx_t steal(struct berth_zone *zone, unsigned want, unsigned victim, unsigned order,
-			 unsigned *from)
-{
-	uint32_t orders = zone->sets[victim].nonempty >> order << order;
-	unsigned largest;
-	berth_idx_t idx;
-
-	if (!orders)
-		return BERTH_IDX_NONE;
-	*from = victim;
-	largest = 31 - (unsigned)__builtin_clz(orders);
-	if (largest < zone->pageblock_order)
-		return berth__buddy_alloc_locked(zone, victim, order);
-	idx = berth__buddy_alloc_locked(
-		zone, victim, order > zone->pageblock_order ? order : zone->pageblock_order);
-	for (berth_idx_t i = 0; i < berth__pages(order) || i == 0;
-	     i += berth__pages(zone->pageblock_order)) {
-		berth__pageblock(zone, idx + i)->home_set = (uint16_t)want;
-		berth__pageblock_set_locked(zone, berth__pageblock(zone, idx + i), want);
-	}
-	*from = want;
-	if (order < zone->pageblock_order)
-		berth__buddy_expand_locked(zone, idx, zone->pageblock_order, order);
-	return idx;
-}
-
-berth_idx_t berth__rmqueue_locked(struct berth_zone *zone, unsigned order, unsigned gfp,
-				  unsigned *from)
-{
-	static const uint8_t fallbacks[][2] = {
-		[BERTH_UNMOVABLE] = { BERTH_RECLAIMABLE, BERTH_MOVABLE },
-		[BERTH_MOVABLE] = { BERTH_RECLAIMABLE, BERTH_UNMOVABLE },
-		[BERTH_RECLAIMABLE] = { BERTH_UNMOVABLE, BERTH_MOVABLE },
-	};
-	unsigned want = wanted_type(gfp);
-	berth_idx_t idx = BERTH_IDX_NONE;
-
-	*from = berth__choose_set_locked(zone, order, gfp);
-	if (*from != BERTH_SET_NONE)
-		return berth__buddy_alloc_locked(zone, *from, order);
-	for (unsigned i = 0; i < 2 && idx == BERTH_IDX_NONE; i++)
-		idx = steal(zone, want, fallbacks[want][i], order, from);
-	return idx;
 }
 
 /* ---- Statistics ----------------------------------------------------------------------------------- */

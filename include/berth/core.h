@@ -158,7 +158,20 @@ enum berth_gfp {
 	BERTH_GFP_NO_CMA = 1u << 2,      /* not from CMA areas (a long-term pin will follow); a move
 					  * of the unpinned block may still bring it there */
 	BERTH_GFP_CMA_LAST = 1u << 3,    /* from CMA areas only when no other movable memory is */
-	BERTH_GFP_COMPACT = 1u << 15,    /* order > 0: when there is no such block, owners are asked
+	BERTH_GFP_ZERO = 1u << 4,        /* cleared by the port's zero(), which must be there */
+	/* The others are for allocations from nodes (nodes.h); a zone alone refuses them. */
+	BERTH_GFP_HIGH = 1u << 5,       /* urgent: may use half of what min reserves */
+	BERTH_GFP_NO_RECLAIM = 1u << 6, /* the caller can't wait: nothing is reclaimed for it */
+	BERTH_GFP_ATOMIC = BERTH_GFP_HIGH | BERTH_GFP_NO_RECLAIM,
+	BERTH_GFP_MEMALLOC = 1u << 7,   /* frees more than it takes: no watermarks, no reclaim */
+	BERTH_GFP_OOM_VICTIM = 1u << 8, /* about to end: may use half of min */
+	BERTH_GFP_NORETRY = 1u << 9,    /* fails after one try to reclaim, and no OOM */
+	BERTH_GFP_MAYFAIL = 1u << 10,   /* tries hard, whatever the order, but no OOM */
+	BERTH_GFP_NOFAIL = 1u << 11,    /* waits for memory, some seconds at most */
+	BERTH_GFP_THISNODE = 1u << 12,  /* no other node's memory */
+	BERTH_GFP_DMA = 1u << 13,       /* from DMA zones only */
+	BERTH_GFP_DMA32 = 1u << 14,     /* from DMA32 zones and below */
+	BERTH_GFP_COMPACT = 1u << 15,   /* order > 0: when there is no such block, owners are asked
 					  * to move others for one: may sleep, and the caller holds
 					  * no lock that an owner's migrate takes */
 };
@@ -193,6 +206,29 @@ int berth_free_pages(struct berth_zone *zone, berth_pfn_t pfn) BERTH_MUST_CHECK;
  */
 int berth_free_range(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages,
 		     unsigned owner) BERTH_MUST_CHECK;
+
+/*
+ * Allocates exactly nr_pages contiguous frames: a block of the next order, aligned to its size, of
+ * which the rest is free again. They are several blocks, with the owner's cookies: free them with
+ * berth_free_range(), in whole or in parts. Flags: as berth_alloc_pages(), but for COMPACT.
+ */
+int berth_alloc_pages_exact(struct berth_zone *zone, uint64_t nr_pages, unsigned gfp,
+			    unsigned owner, uint64_t cookie, berth_pfn_t *pfn) BERTH_MUST_CHECK;
+static inline int berth_free_pages_exact(struct berth_zone *zone, berth_pfn_t pfn,
+					 uint64_t nr_pages, unsigned owner)
+{
+	return berth_free_range(zone, pfn, nr_pages, owner);
+}
+
+/*
+ * Splits the allocated block that starts at pfn into blocks of 2^order, each to be freed by itself.
+ * 0; -EBUSY: somebody holds or moves it; -EINVAL: no such block, or it is smaller. Cost: O(pieces).
+ */
+int berth_split_pages(struct berth_zone *zone, berth_pfn_t pfn, unsigned order) BERTH_MUST_CHECK;
+
+/* The first frame of the allocated block that pfn is in, and the block's order (may be NULL);
+ * BERTH_PFN_NONE: not allocated. A claim may split movable blocks at any time. O(max_order). */
+berth_pfn_t berth_compound_head(struct berth_zone *zone, berth_pfn_t pfn, unsigned *order);
 
 /* ---- References, pins, freezing --------------------------------------------------------------- */
 
@@ -407,6 +443,86 @@ int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *par
  * only part of one, or released already; unchanged.
  */
 int berth_cma_release(struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_pages) BERTH_MUST_CHECK;
+
+/* ---- Watermarks ------------------------------------------------------------------------------- */
+
+/* What a zone is for: lower kinds are scarcer. A request for one kind may be served by lower ones. */
+enum berth_zone_kind {
+	BERTH_ZONE_DMA,
+	BERTH_ZONE_DMA32,
+	BERTH_ZONE_NORMAL,
+	BERTH_ZONE_HIGHMEM,
+	BERTH_ZONE_MOVABLE, /* movable allocations only */
+	BERTH_NR_ZONE_KINDS
+};
+
+enum berth_mark {
+	BERTH_MARK_MIN,
+	BERTH_MARK_LOW,
+	BERTH_MARK_HIGH,
+	BERTH_MARK_PROMO,
+	BERTH_NR_MARKS
+};
+
+/* What the user can set at any time: berth_nodes_tune(). */
+struct berth_tunables {
+	uint64_t min_free_kbytes;        /* 0: by the size of memory */
+	uint64_t extra_free_kbytes;      /* kept free between min and low */
+	uint32_t watermark_scale_factor; /* 1 .. 3000: distance of the marks, in 1/10000 of a zone */
+	uint32_t watermark_boost_factor; /* in 1/10000 of high: most that one boost adds; 0: none */
+	/* Each kind of zone keeps 1/ratio of the memory above it from requests that could be served
+	 * there; 0: nothing. */
+	uint32_t lowmem_reserve_ratio[BERTH_NR_ZONE_KINDS];
+};
+#define BERTH_TUNABLES_DEFAULT                                                 \
+	{                                                                      \
+		.watermark_scale_factor = 10, .watermark_boost_factor = 15000, \
+		.lowmem_reserve_ratio = { 256, 256, 32, 0, 0 },                \
+	}
+#define BERTH_MAX_SCALE_FACTOR 3000u
+
+/* Frames that should stay free in a zone. */
+struct berth_watermarks {
+	uint64_t mark[BERTH_NR_MARKS]; /* without the boost */
+	uint64_t boost;                /* on top of each mark, until berth_zone_unboost() */
+};
+
+/* The default of min_free_kbytes: the square root of 16 times the memory, in KiB, within 128 KiB and
+ * 64 MiB. lowmem_kbytes: in zones that any kernel allocation can use. */
+uint64_t berth_min_free_kbytes(uint64_t lowmem_kbytes);
+
+/*
+ * The marks of a zone with managed_pages, of lowmem_pages altogether in zones below HIGHMEM, of
+ * all_pages in all. tunables->min_free_kbytes is taken as it is.
+ */
+void berth_watermarks_compute(const struct berth_tunables *tunables, enum berth_zone_kind kind,
+			      uint64_t managed_pages, uint64_t lowmem_pages, uint64_t all_pages,
+			      struct berth_watermarks *marks);
+
+void berth_zone_watermarks(struct berth_zone *zone, struct berth_watermarks *marks);
+/* Sets a zone's marks by hand (a zone that is part of nodes gets them by berth_nodes_tune()). The
+ * boost is left alone. */
+void berth_zone_set_watermarks(struct berth_zone *zone, const struct berth_watermarks *marks);
+/* Takes up to nr_pages off the boost, as kswapd does when it has balanced the zone. */
+void berth_zone_unboost(struct berth_zone *zone, uint64_t nr_pages);
+
+/* Who may take what. */
+enum berth_alloc_flags {
+	BERTH_ALLOC_CMA = 1u << 0,         /* free frames of areas that lend count */
+	BERTH_ALLOC_MIN_RESERVE = 1u << 1, /* down to a half of the mark: high priority */
+	BERTH_ALLOC_NON_BLOCK = 1u << 2,   /* with MIN_RESERVE to 3/8: can't wait for reclaim */
+	BERTH_ALLOC_OOM = 1u << 3,         /* half of what is left then: about to free its memory */
+	BERTH_ALLOC_HIGHATOMIC = 1u << 4,  /* free blocks of the HIGHATOMIC reserve count */
+	BERTH_ALLOC_NO_WATERMARKS = 1u << 5, /* reclaim itself: all of it */
+};
+
+/*
+ * True when the zone can give 2^order frames and still has more than `mark` free, not counting what
+ * the request may not use, and the lowmem reserve against requests for `highest`; for order > 0 also
+ * a free block must be large enough. Order 0: no lock; inexact while others allocate.
+ */
+bool berth_watermark_ok(struct berth_zone *zone, unsigned order, uint64_t mark,
+			enum berth_zone_kind highest, unsigned alloc_flags) BERTH_MUST_CHECK;
 
 /* ---- Statistics and checks -------------------------------------------------------------------- */
 

@@ -47,6 +47,8 @@ struct berth_port_ops {
 	 * aid). NULL: off.
 	 */
 	void (*poison)(void *ctx, berth_pfn_t pfn, uint64_t nr_pages);
+	/* Clears frames, for BERTH_GFP_ZERO. NULL: that flag is refused. */
+	void (*zero)(void *ctx, berth_pfn_t pfn, uint64_t nr_pages);
 };
 
 #endif

@@ -594,18 +594,22 @@ static void an_unmovable_pageblock_becomes_movable_again(void **state)
 	struct test_zone *tz = zone_open(.nr_pages = 3 * BLOCK);
 	struct test_owner *o = owner_open(tz, "owner");
 	struct berth_compact_result r;
-	berth_pfn_t pfn;
+	berth_pfn_t pfn, more;
 
 	(void)state;
-	assert_int_equal(berth_alloc_pages(tz->zone, 5, 0, BERTH_OWNER_NONE, 0, &pfn), 0);
-	assert_int_equal(owner_exhaust(o, 0, BERTH_GFP_MOVABLE), 3 * BLOCK - 32);
+	/* More than half of it is unmovable, or movable requests would take it over. */
+	assert_int_equal(berth_alloc_pages(tz->zone, 8, 0, BERTH_OWNER_NONE, 0, &pfn), 0);
+	assert_int_equal(berth_alloc_pages(tz->zone, 5, 0, BERTH_OWNER_NONE, 0, &more), 0);
+	assert_int_equal(more, pfn + 256);
+	assert_int_equal(owner_exhaust(o, 0, BERTH_GFP_MOVABLE), 3 * BLOCK - 256 - 32);
 	assert_int_equal(berth_free_pages(tz->zone, pfn), 0);
+	assert_int_equal(berth_free_pages(tz->zone, more), 0);
 	assert_int_equal(berth_pageblock_migratetype(tz->zone, pfn), BERTH_UNMOVABLE);
 	for (unsigned i = 0; i < 3; i++)
 		for (unsigned k = 0; k < BLOCK; k += 3)
 			if (frame_state(tz, i * BLOCK + k) == 'u' && i != pfn / BLOCK)
 				free_at(o, i * BLOCK + k);
-	for (unsigned k = 100; k < BLOCK; k++)
+	for (unsigned k = 388; k < BLOCK; k++)
 		free_at(o, pfn / BLOCK * BLOCK + k);
 	assert_int_equal(compact_with(tz, &r, .mode = BERTH_COMPACT_ASYNC,
 				      .flags = BERTH_COMPACT_WHOLE_ZONE),
@@ -614,7 +618,7 @@ static void an_unmovable_pageblock_becomes_movable_again(void **state)
 	assert_int_equal(compact_with(tz, &r, .mode = BERTH_COMPACT_SYNC_LIGHT,
 				      .flags = BERTH_COMPACT_WHOLE_ZONE),
 			 0);
-	assert_int_equal(r.moved_pages, 100 - 32);
+	assert_int_equal(r.moved_pages, 388 - 256 - 32);
 	assert_int_equal(berth_pageblock_migratetype(tz->zone, pfn), BERTH_MOVABLE);
 	assert_int_equal(free_pageblocks(tz), 1);
 	owner_close(o);

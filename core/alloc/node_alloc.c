@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Allocating from nodes: the walk along the zonelist, and what is done when memory runs low.
+ *
+ * I1  Order 0 comes from the preferred zone's per-CPU list while that lasts, without any look at a
+ *     mark: such a frame left the buddy lists, and passed the check, when the list was filled.
+ * I2  From any other zone, and whenever frames leave the buddy lists, a mark is checked first; only
+ *     MEMALLOC skips it.
+ * I3  Every loop is bounded: MAX_ROUNDS without OOM, MAX_OOMS of those, MAX_WAITS for NOFAIL.
+ *
+ * Complexity: O(1) while the list lasts, else O(zones of the list) and what the callbacks cost.
+ */
+#include <berth/views.h>
+
+#include "core/frames/node.h"
+#include "core/frames/pcp_fast.h"
+
+#define COSTLY_ORDER 3u /* above, a failure is likely, and not worth a victim */
+#define MAX_ROUNDS 16u
+#define MAX_OOMS 8u
+#define MAX_WAITS 64u
+#define FIRST_WAIT_NS 1000000ull /* doubles to the longest: 6 s in all */
+#define LONGEST_WAIT_NS 100000000ull
+
+#define GFP_ZONE (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE | BERTH_GFP_NO_CMA | BERTH_GFP_CMA_LAST)
+#define GFP_ALL ((BERTH_GFP_COMPACT << 1) - 1u)
+/* The fast path goes to the preferred zone, wherever it is, and doesn't clear. */
+#define GFP_SLOW (BERTH_GFP_ZERO | BERTH_GFP_THISNODE | ~GFP_ALL)
+
+/* One allocation on its way. */
+struct walk {
+	struct berth_nodes *nodes;
+	const struct berth_node *from;
+	unsigned node, order, gfp;
+	enum berth_zone_kind highest;
+	uint32_t tag;
+	uint64_t cookie;
+	struct berth_zone *zone; /* where the block was found */
+	berth_idx_t idx;
+	/* For the report. */
+	unsigned reclaims, ooms, waits, last_flags;
+	uint64_t reclaimed_pages;
+};
+
+static void add(_Atomic uint64_t *counter, uint64_t nr)
+{
+	atomic_fetch_add_explicit(counter, nr, memory_order_relaxed);
+}
+
+/* The i-th zone of the walk, or NULL; *at goes on from there. */
+static struct berth_zone *next_zone(const struct walk *walk, unsigned *at)
+{
+	while (*at < walk->from->nr_list) {
+		const struct berth_zone_ref *ref = &walk->from->list[(*at)++];
+
+		if (ref->kind <= walk->highest &&
+		    (ref->node == walk->node || !(walk->gfp & BERTH_GFP_THISNODE)))
+			return ref->zone;
+	}
+	return NULL;
+}
+
+/* An urgent single frame isn't kept waiting by a boost, which is for the sake of large blocks. */
+static uint64_t mark_of(const struct berth_zone *zone, enum berth_mark mark, unsigned order,
+			unsigned flags)
+{
+	uint64_t pages = atomic_load_explicit(&zone->marks.mark[mark], memory_order_relaxed);
+
+	if (mark == BERTH_MARK_MIN && order == 0 && (flags & BERTH_ALLOC_MIN_RESERVE))
+		return pages;
+	return pages + atomic_load_explicit(&zone->marks.boost, memory_order_relaxed);
+}
+
+static unsigned alloc_flags(unsigned gfp, unsigned order)
+{
+	unsigned flags = 0;
+
+	if ((gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_NO_CMA)) == BERTH_GFP_MOVABLE)
+		flags |= BERTH_ALLOC_CMA;
+	if (gfp & BERTH_GFP_HIGH)
+		flags |= BERTH_ALLOC_MIN_RESERVE;
+	if (gfp & BERTH_GFP_NO_RECLAIM)
+		flags |= BERTH_ALLOC_NON_BLOCK;
+	if ((gfp & BERTH_GFP_ATOMIC) == BERTH_GFP_ATOMIC && order > 0)
+		flags |= BERTH_ALLOC_HIGHATOMIC;
+	if (gfp & BERTH_GFP_OOM_VICTIM)
+		flags |= BERTH_ALLOC_OOM;
+	return flags;
+}
+
+/* One walk: the first zone that stays above the mark. */
+static bool try_zones(struct walk *walk, enum berth_mark mark, unsigned flags)
+{
+	unsigned gfp = walk->gfp & GFP_ZONE, at = 0;
+	struct berth_zone *zone;
+
+	walk->last_flags = flags;
+	if (flags & BERTH_ALLOC_HIGHATOMIC)
+		gfp |= BERTH_GFP_RESERVE_FIRST;
+	if (flags & (BERTH_ALLOC_OOM | BERTH_ALLOC_NON_BLOCK | BERTH_ALLOC_NO_WATERMARKS))
+		gfp |= BERTH_GFP_RESERVE_LAST;
+	while ((zone = next_zone(walk, &at))) {
+		if (!berth_watermark_ok(zone, walk->order, mark_of(zone, mark, walk->order, flags),
+					walk->highest, flags))
+			continue;
+		walk->idx = berth__alloc_once(zone, walk->order, gfp, walk->tag, walk->cookie);
+		if (walk->idx == BERTH_IDX_NONE)
+			continue;
+		walk->zone = zone;
+		if (flags & BERTH_ALLOC_HIGHATOMIC)
+			berth__reserve_highatomic(zone, walk->idx, walk->order);
+		return true;
+	}
+	return false;
+}
+
+/* ---- Running low ----------------------------------------------------------------------------------- */
+
+static void wake_kswapds(const struct walk *walk)
+{
+	const struct berth_nodes *nodes = walk->nodes;
+	struct berth_zone *zone;
+
+	for (unsigned at = 0; nodes->ops->wake_kswapd && (zone = next_zone(walk, &at));) {
+		add(&walk->nodes->kswapd_wakes, 1);
+		nodes->ops->wake_kswapd(nodes->ctx, zone, walk->order, walk->highest);
+	}
+}
+
+/* Moving needs some free memory to move to, but takes none from anybody: so it is tried first. */
+static bool compact(struct walk *walk, unsigned flags)
+{
+	struct berth_zone *zone;
+
+	for (unsigned at = 0; walk->order && (zone = next_zone(walk, &at));) {
+		uint64_t mark = mark_of(zone, BERTH_MARK_MIN, walk->order, flags);
+
+		if (walk->order > zone->max_order ||
+		    !berth_watermark_ok(zone, 0, mark + berth__pages(walk->order), walk->highest,
+					flags))
+			continue;
+		add(&walk->nodes->compactions, 1);
+		walk->idx = berth__compact_capture(zone, walk->order, walk->gfp & GFP_ZONE,
+						   walk->tag, walk->cookie);
+		walk->zone = zone;
+		if (walk->idx != BERTH_IDX_NONE)
+			return true;
+	}
+	return false;
+}
+
+static bool reclaim(struct walk *walk, unsigned flags, uint64_t *freed)
+{
+	const struct berth_nodes *nodes = walk->nodes;
+
+	*freed = 0;
+	if (nodes->ops->reclaim) {
+		add(&walk->nodes->direct_reclaims, 1);
+		walk->reclaims++;
+		*freed = nodes->ops->reclaim(nodes->ctx, walk->node, walk->highest, walk->order,
+					     walk->gfp);
+		add(&walk->nodes->reclaimed_pages, *freed);
+		walk->reclaimed_pages += *freed;
+	}
+	return *freed && try_zones(walk, BERTH_MARK_MIN, flags);
+}
+
+/* What is free, but kept: cached by CPUs, and reserved for HIGHATOMIC. */
+static bool collect(struct walk *walk, unsigned flags, bool last_resort)
+{
+	struct berth_zone *zone;
+	bool any = false;
+
+	for (unsigned at = 0; (zone = next_zone(walk, &at));) {
+		if (berth__pcp_any(zone)) {
+			berth_pcp_drain_all(zone);
+			any = true;
+		}
+		any |= berth__unreserve_highatomic(zone, walk->gfp, last_resort);
+	}
+	return any && try_zones(walk, BERTH_MARK_MIN, flags);
+}
+
+static bool sacrifice(struct walk *walk)
+{
+	const struct berth_nodes *nodes = walk->nodes;
+	unsigned at = 0;
+	struct berth_zone *zone = next_zone(walk, &at);
+
+	if (!nodes->ops->oom || !zone)
+		return false;
+	add(&walk->nodes->ooms, 1);
+	walk->ooms++;
+	return nodes->ops->oom(nodes->ctx, zone, walk->order, walk->gfp);
+}
+
+/* Some seconds, in which others may free: then even NOFAIL fails rather than hang. */
+static bool wait_for_others(struct walk *walk)
+{
+	unsigned at = 0;
+	const struct berth_zone *zone = next_zone(walk, &at);
+	uint64_t ns = walk->waits < 7 ? FIRST_WAIT_NS << walk->waits : LONGEST_WAIT_NS;
+
+	if (walk->waits == MAX_WAITS || !zone)
+		return false;
+	walk->waits++;
+	zone->port->wait(zone->port_ctx, ns);
+	return true;
+}
+
+/* The caller may wait: everything that frees memory, from the cheapest on. */
+static bool try_hard(struct walk *walk, unsigned flags)
+{
+	bool nofail = walk->gfp & BERTH_GFP_NOFAIL;
+	bool oom_allowed = (walk->order <= COSTLY_ORDER &&
+			    !(walk->gfp & (BERTH_GFP_MAYFAIL | BERTH_GFP_THISNODE))) ||
+			   nofail;
+	bool rounds_allowed = walk->order <= COSTLY_ORDER ||
+			      (walk->gfp & (BERTH_GFP_MAYFAIL | BERTH_GFP_NOFAIL));
+	unsigned rounds = 0, helped = 0; /* by OOM, as it says */
+
+	for (;;) {
+		uint64_t freed;
+
+		if (compact(walk, flags) || reclaim(walk, flags, &freed) ||
+		    collect(walk, flags, false))
+			return true;
+		if ((walk->gfp & BERTH_GFP_NORETRY) && !nofail)
+			return false;
+		if (freed && rounds_allowed && ++rounds < MAX_ROUNDS)
+			continue;
+		if (collect(walk, flags, true))
+			return true;
+		if (!oom_allowed)
+			return false;
+		rounds = 0;
+		if (helped < MAX_OOMS && sacrifice(walk)) {
+			helped++;
+			if (try_zones(walk, BERTH_MARK_MIN, flags))
+				return true;
+			continue;
+		}
+		if (!nofail || !wait_for_others(walk))
+			return false;
+		flags |= BERTH_ALLOC_MIN_RESERVE; /* it will wait as long as it takes: help it */
+		if (try_zones(walk, BERTH_MARK_MIN, flags))
+			return true;
+	}
+}
+
+static bool walk_slow(struct walk *walk)
+{
+	unsigned flags = alloc_flags(walk->gfp, walk->order);
+
+	if (try_zones(walk, BERTH_MARK_LOW, flags & BERTH_ALLOC_CMA))
+		return true;
+	add(&walk->nodes->slow_allocs, 1);
+	wake_kswapds(walk);
+	if (try_zones(walk, BERTH_MARK_MIN, flags))
+		return true;
+	if (walk->gfp & BERTH_GFP_MEMALLOC)
+		return try_zones(walk, BERTH_MARK_MIN, flags | BERTH_ALLOC_NO_WATERMARKS);
+	return !(walk->gfp & BERTH_GFP_NO_RECLAIM) && try_hard(walk, flags);
+}
+
+/* ---- The ways in ----------------------------------------------------------------------------------- */
+
+static bool arguments_ok(const struct berth_nodes *nodes, unsigned node, unsigned order,
+			 unsigned gfp, unsigned owner, const berth_pfn_t *pfn)
+{
+	const unsigned needs_waiting = BERTH_GFP_NOFAIL | BERTH_GFP_MAYFAIL | BERTH_GFP_COMPACT;
+	const struct berth_zone *zone;
+
+	if (node >= nodes->nr_nodes || !pfn || (gfp & ~GFP_ALL) || order > BERTH_MAX_ORDER_LIMIT ||
+	    ((gfp & BERTH_GFP_NO_RECLAIM) && (gfp & needs_waiting)) ||
+	    (gfp & (BERTH_GFP_DMA | BERTH_GFP_DMA32)) == (BERTH_GFP_DMA | BERTH_GFP_DMA32))
+		return false;
+	zone = nodes->nodes[node].preferred[berth__highest_kind(gfp)];
+	for (unsigned i = 0; (gfp & BERTH_GFP_ZERO) && i < nodes->nr_zones; i++)
+		if (!nodes->by_pfn[i]->port->zero)
+			return false;
+	/* All zones have the same owners. Without a zone there is nothing to ask. */
+	return !zone || berth__owner_fits(zone, gfp, owner);
+}
+
+/* What each zone has at the end; who holds it is another, longer question. */
+static void report(const struct walk *walk, unsigned owner, struct berth_alloc_failure *failure)
+{
+	const unsigned flags = walk->last_flags;
+	struct berth_zone *zone;
+
+	__builtin_memset(failure, 0, sizeof(*failure));
+	failure->node = walk->node;
+	failure->order = walk->order;
+	failure->gfp = walk->gfp;
+	failure->owner = owner;
+	failure->highest = walk->highest;
+	failure->reclaims = walk->reclaims;
+	failure->reclaimed_pages = walk->reclaimed_pages;
+	failure->ooms = walk->ooms;
+	failure->waits = walk->waits;
+	for (unsigned at = 0; (zone = next_zone(walk, &at));) {
+		unsigned i = failure->nr_zones++;
+		uint64_t mark = mark_of(zone, BERTH_MARK_MIN, walk->order, flags);
+
+		if (i >= BERTH_FAILURE_ZONES)
+			continue;
+		failure->nr_shown = i + 1;
+		berth_zone_view(zone, &failure->zones[i]);
+		if (walk->order > zone->max_order)
+			failure->verdict[i] = BERTH_ZONE_TOO_SMALL;
+		else if (berth_watermark_ok(zone, walk->order, mark, walk->highest, flags))
+			failure->verdict[i] = BERTH_ZONE_CHANGED;
+		else if (berth__watermark_pages_ok(zone, walk->order, mark, walk->highest, flags))
+			failure->verdict[i] = BERTH_ZONE_NO_BLOCK;
+		else
+			failure->verdict[i] = BERTH_ZONE_BELOW_MARK;
+	}
+}
+
+int berth_alloc(struct berth_nodes *nodes, const struct berth_alloc_request *request,
+		berth_pfn_t *pfn, struct berth_alloc_failure *failure)
+{
+	const unsigned node = request->node, order = request->order, gfp = request->gfp;
+	struct walk walk = {
+		.nodes = nodes,
+		.node = node,
+		.order = order,
+		.gfp = gfp,
+		.tag = berth__used_tag(order, gfp, request->owner),
+		.cookie = request->cookie,
+	};
+
+	if (!arguments_ok(nodes, node, order, gfp, request->owner, pfn))
+		return -BERTH_EINVAL;
+	walk.from = &nodes->nodes[node];
+	walk.highest = berth__highest_kind(gfp);
+	if (!walk_slow(&walk)) {
+		add(&nodes->failures, 1);
+		if (failure)
+			report(&walk, request->owner, failure);
+		return -BERTH_ENOMEM;
+	}
+	*pfn = berth__pfn(walk.zone, walk.idx);
+	if (gfp & BERTH_GFP_ZERO)
+		walk.zone->port->zero(walk.zone->port_ctx, *pfn, berth__pages(order));
+	return 0;
+}
+
+static BERTH_COLD int alloc_slow(struct berth_nodes *nodes, unsigned node, unsigned order,
+				 unsigned gfp, unsigned owner, uint64_t cookie, berth_pfn_t *pfn)
+{
+	return berth_alloc(nodes,
+			   &(struct berth_alloc_request){
+				   .node = node,
+				   .order = order,
+				   .gfp = gfp,
+				   .owner = owner,
+				   .cookie = cookie,
+			   },
+			   pfn, NULL);
+}
+
+int berth_node_alloc(struct berth_nodes *nodes, unsigned node, unsigned order, unsigned gfp,
+		     unsigned owner, uint64_t cookie, berth_pfn_t *pfn)
+{
+	struct berth_zone *zone;
+
+	if (BERTH_UNLIKELY(order != 0 || (gfp & GFP_SLOW) || node >= nodes->nr_nodes || !pfn))
+		return alloc_slow(nodes, node, order, gfp, owner, cookie, pfn);
+	zone = nodes->nodes[node].preferred[berth__highest_kind(gfp)];
+	if (BERTH_UNLIKELY(!zone || !berth__owner_fits(zone, gfp, owner)))
+		return alloc_slow(nodes, node, order, gfp, owner, cookie, pfn);
+	if (BERTH_UNLIKELY(!berth__alloc_cached(zone, gfp, owner, cookie, pfn)))
+		return alloc_slow(nodes, node, order, gfp, owner, cookie, pfn);
+	return 0;
+}
+
+void berth_nodes_stats(struct berth_nodes *nodes, struct berth_nodes_stats *stats)
+{
+	*stats = (struct berth_nodes_stats){
+		.slow_allocs = atomic_load_explicit(&nodes->slow_allocs, memory_order_relaxed),
+		.kswapd_wakes = atomic_load_explicit(&nodes->kswapd_wakes, memory_order_relaxed),
+		.compactions = atomic_load_explicit(&nodes->compactions, memory_order_relaxed),
+		.direct_reclaims = atomic_load_explicit(&nodes->direct_reclaims,
+							memory_order_relaxed),
+		.reclaimed_pages = atomic_load_explicit(&nodes->reclaimed_pages,
+							memory_order_relaxed),
+		.ooms = atomic_load_explicit(&nodes->ooms, memory_order_relaxed),
+		.failures = atomic_load_explicit(&nodes->failures, memory_order_relaxed),
+	};
+}

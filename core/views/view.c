@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Zones as structures: their state at one moment, and who holds their memory.
+ *
+ * Complexity: a view O((areas + types) * orders) under the zone lock; the rest walks pageblocks or
+ * blocks, and lets the lock go after each pageblock.
+ */
+#include <berth/views.h>
+
+#include "core/frames/node.h"
+
+#define OWNERS_AT_ONCE 64u /* counters on the stack */
+
+static uint64_t load(const _Atomic uint64_t *value)
+{
+	return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+static unsigned type_of_set(unsigned set)
+{
+	return set < BERTH_CMA ? set : BERTH_CMA;
+}
+
+/* What the lists say. Z. */
+static void view_lists_locked(const struct berth_zone *zone, struct berth_zone_view *view)
+{
+	for (unsigned set = 0; set < BERTH_CMA + zone->nr_areas; set++)
+		for (unsigned order = 0; order <= zone->max_order; order++)
+			view->free_blocks[type_of_set(set)][order] +=
+				zone->lists[set * (zone->max_order + 1) + order].nr_blocks;
+	for (unsigned i = 0; i < zone->nr_areas; i++)
+		view->cma_pages += zone->areas[i].end - zone->areas[i].start;
+}
+
+void berth_zone_view(struct berth_zone *zone, struct berth_zone_view *view)
+{
+	static const char *const names[] = { "DMA", "DMA32", "Normal", "HighMem", "Movable" };
+	struct berth_zone_stats stats;
+
+	berth_zone_stats(zone, &stats);
+	__builtin_memset(view, 0, sizeof(*view));
+	view->name = zone->in_node ? names[zone->kind] : zone->name;
+	view->node = zone->node;
+	view->kind = zone->in_node ? (enum berth_zone_kind)zone->kind : BERTH_ZONE_NORMAL;
+	view->start_pfn = zone->start_pfn;
+	view->max_order = zone->max_order;
+	view->pageblock_order = zone->pageblock_order;
+	view->spanned_pages = stats.spanned_pages;
+	view->pcp_pages = stats.pcp_pages;
+	berth_zone_watermarks(zone, &view->marks);
+	for (unsigned kind = 0; kind < BERTH_NR_ZONE_KINDS; kind++)
+		view->lowmem_reserve[kind] = load(&zone->marks.lowmem_reserve[kind]);
+	berth_lock(&zone->lock);
+	view->managed_pages = zone->nr_managed;
+	view->present_pages = zone->nr_managed + zone->nr_reserved;
+	view->claimed_pages = zone->nr_claimed;
+	view->free_pages = load(&zone->nr_free);
+	view->free_cma_pages = load(&zone->nr_free_cma);
+	view->free_highatomic_pages = load(&zone->nr_free_highatomic);
+	view->highatomic_pages = load(&zone->nr_highatomic);
+	view_lists_locked(zone, view);
+	berth_unlock(&zone->lock);
+}
+
+void berth_zone_count_pageblocks(struct berth_zone *zone, uint64_t counts[BERTH_NR_MIGRATETYPES])
+{
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+
+	for (unsigned type = 0; type < BERTH_NR_MIGRATETYPES; type++)
+		counts[type] = 0;
+	/* The type is one atomic word: no lock needed. */
+	for (uint64_t idx = zone->first & ~(size - 1); idx < zone->end; idx += size)
+		counts[type_of_set(
+			berth__pageblock_set(berth__pageblock(zone, (berth_idx_t)idx)))]++;
+}
+
+/* ---- Who holds memory ------------------------------------------------------------------------------- */
+
+/* Adds to pages[owner - first] what owners of [first, first + OWNERS_AT_ONCE) hold. */
+static void count_owned(struct berth_zone *zone, unsigned first, uint64_t *pages)
+{
+	berth_idx_t size = berth__pages(zone->pageblock_order), idx = zone->first;
+
+	while (idx < zone->end) {
+		berth_idx_t stop = (idx & ~(size - 1)) + size;
+		const struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+
+		berth_lock(&zone->lock);
+		if (berth__nr_free(pageblock) + berth__nr_claimed(pageblock) ==
+		    pageblock->nr_managed)
+			idx = stop;
+		while (idx < stop && idx < zone->end) {
+			berth_idx_t head = berth__head(zone, idx), end;
+			uint32_t tag;
+			unsigned owner;
+
+			if (head == BERTH_IDX_NONE) {
+				idx++;
+				continue;
+			}
+			tag = berth__tag(&zone->frames[head]);
+			end = head + berth__pages(berth__tag_order(tag));
+			owner = berth__tag_owner(tag);
+			if (end > stop)
+				end = stop; /* the lock goes meanwhile: the rest may change */
+			if (berth__tag_kind(tag) == BERTH_FRAME_USED && owner >= first &&
+			    owner - first < OWNERS_AT_ONCE)
+				pages[owner - first] += end - idx;
+			idx = end;
+		}
+		berth_unlock(&zone->lock);
+	}
+}
+
+/* Puts an owner where it belongs among the largest. Returns how many there are now. */
+static unsigned insert(struct berth_owner_pages *top, unsigned filled, unsigned nr,
+		       const struct berth_owner_pages *owner)
+{
+	unsigned at = filled < nr ? filled : nr;
+
+	if (!owner->pages)
+		return filled;
+	for (; at > 0 && top[at - 1].pages < owner->pages; at--)
+		if (at < nr)
+			top[at] = top[at - 1];
+	if (at < nr)
+		top[at] = *owner;
+	return filled < nr ? filled + 1 : nr;
+}
+
+static unsigned owners_of(struct berth_zone *const *zones, unsigned nr_zones,
+			  struct berth_owner_pages *top, unsigned nr)
+{
+	unsigned filled = 0, nr_owners = nr_zones ? zones[0]->nr_owners : 0;
+
+	for (unsigned first = 0; first < nr_owners; first += OWNERS_AT_ONCE) {
+		uint64_t pages[OWNERS_AT_ONCE] = { 0 };
+
+		for (unsigned i = 0; i < nr_zones; i++)
+			count_owned(zones[i], first, pages);
+		for (unsigned i = 0; i < OWNERS_AT_ONCE && first + i < nr_owners; i++) {
+			const struct berth_owner *owner = &zones[0]->owners[first + i];
+
+			filled = insert(top, filled, nr,
+					&(struct berth_owner_pages){
+						.owner = first + i,
+						.name = owner->ops ? owner->ops->name : "nobody",
+						.pages = pages[i],
+					});
+		}
+	}
+	return filled;
+}
+
+unsigned berth_zone_owners(struct berth_zone *zone, struct berth_owner_pages *top, unsigned nr)
+{
+	return owners_of(&zone, 1, top, nr);
+}
+
+unsigned berth_nodes_owners(struct berth_nodes *nodes, struct berth_owner_pages *top, unsigned nr)
+{
+	return owners_of(nodes->by_pfn, nodes->nr_zones, top, nr);
+}
+
+void berth_alloc_failure_owners(struct berth_nodes *nodes, struct berth_alloc_failure *failure)
+{
+	failure->nr_owners = berth_nodes_owners(nodes, failure->owners, BERTH_FAILURE_OWNERS);
+}
