@@ -20,6 +20,7 @@
 #include "tools/launch.h"
 #include "tools/measure.h"
 #include "tools/options.h"
+#include "tools/program.h"
 #include "tools/tenants.h"
 #include "tools/units.h"
 
@@ -480,6 +481,9 @@ static int run_command(const struct config *config, struct holding *holding)
 	char why[256];
 	int status, code;
 
+	code = berth__program_find(config->argv[0], why, sizeof(why));
+	if (code)
+		return berth__complain(code, COMMAND, "%s %s", config->argv[0], why);
 	print_claimed(config, holding);
 	code = berth__launch(&launch, &status, why, sizeof(why));
 	if (code)

@@ -222,20 +222,33 @@ static int check_file(char path[PATH_MAX], bool *again, const struct why *why)
 	return code;
 }
 
+static int find(const char *name, char path[PATH_MAX], const struct why *why)
+{
+	int error = look_up(name, path);
+
+	if (error == ENOENT || error == ENOTDIR)
+		return because(why, BERTH__EXIT_NOT_FOUND, "isn't there%s",
+			       strchr(name, '/') ? "; check the path" :
+						   " in any folder of PATH; check its name");
+	return error ? because(why, BERTH__EXIT_NOT_EXECUTABLE, "can't be executed: %s",
+			       strerror(error)) :
+		       0;
+}
+
+int berth__program_find(const char *name, char *text, size_t text_bytes)
+{
+	char path[PATH_MAX];
+
+	return find(name, path, &(const struct why){ text, text_bytes });
+}
+
 int berth__program_check(const char *name, char *text, size_t text_bytes)
 {
 	const struct why why = { text, text_bytes };
 	char path[PATH_MAX];
 	bool again = true;
-	int code = 0, error = look_up(name, path);
+	int code = find(name, path, &why);
 
-	if (error == ENOENT || error == ENOTDIR)
-		return because(&why, BERTH__EXIT_NOT_FOUND, "isn't there%s",
-			       strchr(name, '/') ? "; check the path" :
-						   " in any folder of PATH; check its name");
-	if (error)
-		return because(&why, BERTH__EXIT_NOT_EXECUTABLE, "can't be executed: %s",
-			       strerror(error));
 	for (int i = 0; i < MOST_SCRIPTS && again && !code; i++)
 		code = check_file(path, &again, &why);
 	if (code && strcmp(path, name) != 0 && strchr(name, '/')) {

@@ -15,6 +15,9 @@
  */
 int berth__program_check(const char *name, char *why, size_t why_bytes);
 
+/* The same, but for whether it is there and can be executed. */
+int berth__program_find(const char *name, char *why, size_t why_bytes);
+
 /*
  * The absolute path of the preload library: $BERTH_PRELOAD if that is set, else beside this
  * executable, in the folder it was installed to, or in ../lib/berth. False: there is none, and

@@ -169,9 +169,11 @@ static void uffd_unprotect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pag
 {
 	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
 
+	/* Refused half-way where a part has been mapped anew (a push's huge pages), so not all are awake. */
 	(void)uffd_write_protect(mmu, page, nr_pages, false);
-	/* Takes the protection away too, and wakes whoever waits. */
+	/* Takes the protection away too, but wakes nobody who waits to write. */
 	(void)ioctl(mmu->uffd, UFFDIO_UNREGISTER, &range);
+	(void)ioctl(mmu->uffd, UFFDIO_WAKE, &range);
 }
 
 static void open_part(void *ctx, uint64_t page, uint64_t nr_pages)

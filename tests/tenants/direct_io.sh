@@ -4,6 +4,7 @@
 # them, and much when it doesn't; and a claim's report names the descriptor.
 . "$(dirname "$0")/lib.sh"
 tenant_begin 256M 64M
+[ -z "$tenant_unmoved" ] || skip "memory isn't moved here, so nothing shows that it waits"
 compile direct_io
 
 dir=
