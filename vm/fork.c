@@ -65,7 +65,7 @@ static uint64_t next_open(const struct berth_space *space, uint64_t page, uint64
 	return first;
 }
 
-int berth__for_each_closed(struct berth_space *space, uint64_t page, uint64_t end,
+static int for_each_closed(struct berth_space *space, uint64_t page, uint64_t end,
 			   int (*fn)(struct berth_space *, uint64_t page, uint64_t nr_pages))
 {
 	while (page < end) {
@@ -93,14 +93,14 @@ static int unprotect_part(struct berth_space *space, uint64_t page, uint64_t nr_
 static int protect_run(struct berth_space *space, uint64_t page, uint64_t nr_pages, berth_pfn_t pfn)
 {
 	(void)pfn;
-	return berth__for_each_closed(space, page, page + nr_pages, protect_part);
+	return for_each_closed(space, page, page + nr_pages, protect_part);
 }
 
 static int unprotect_run(struct berth_space *space, uint64_t page, uint64_t nr_pages,
 			 berth_pfn_t pfn)
 {
 	(void)pfn;
-	return berth__for_each_closed(space, page, page + nr_pages, unprotect_part);
+	return for_each_closed(space, page, page + nr_pages, unprotect_part);
 }
 
 static int copy_run(struct berth_space *space, uint64_t page, uint64_t nr_pages, berth_pfn_t pfn)

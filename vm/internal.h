@@ -121,16 +121,7 @@ extern const struct berth_owner_ops berth__space_owner_ops; /* but for the name 
 int berth__move_block_locked(struct berth_space *space, uint64_t page, berth_pfn_t src,
 			     berth_pfn_t dst, unsigned order, const char **holder);
 
-/*
- * Asks the gate: NULL, and the caller may move memory until berth__gate_leave(), which must follow in
- * both cases; else who forbids it. S.
- */
-const char *berth__gate_enter(struct berth_space *space);
-void berth__gate_leave(struct berth_space *space);
-/* vm/fork.c: calls fn for the parts of [page, end) that a fork protects. S. */
-int berth__for_each_closed(struct berth_space *space, uint64_t page, uint64_t end,
-			   int (*fn)(struct berth_space *, uint64_t page, uint64_t nr_pages));
-/* Calls fn for every run of frames. S. */
+/* vm/fork.c: calls fn for every run of frames. S. */
 int berth__for_each_run(struct berth_space *space, int (*fn)(struct berth_space *, uint64_t page,
 							     uint64_t nr_pages, berth_pfn_t pfn));
 /* The child's side is complete: forgets the zone. S. */

@@ -212,16 +212,18 @@ void berth_space_set_gate(struct berth_space *space, const char *(*may_move)(voi
 }
 
 /*
+ * NULL, and the caller may move memory until gate_leave(), which must follow in both cases; else who
+ * forbids it. S.
  * The mover marks itself before it asks, and who shuts the gate looks for the mark afterwards: so
  * one of them sees the other (both are sequentially consistent).
  */
-const char *berth__gate_enter(struct berth_space *space)
+static const char *gate_enter(struct berth_space *space)
 {
 	atomic_fetch_add(&space->moves, 1);
 	return space->may_move ? space->may_move(space->may_move_ctx) : NULL;
 }
 
-void berth__gate_leave(struct berth_space *space)
+static void gate_leave(struct berth_space *space)
 {
 	atomic_fetch_add(&space->moves, 1);
 }
@@ -294,14 +296,14 @@ static bool move_open_group_locked(struct berth_space *space, struct berth_move 
 static bool move_group_locked(struct berth_space *space, struct berth_move *moves, unsigned nr,
 			      bool in_batch)
 {
-	const char *holder = berth__gate_enter(space);
+	const char *holder = gate_enter(space);
 	bool done = true;
 
 	if (holder)
 		answer(moves, nr, BERTH_MOVE_BUSY, holder);
 	else
 		done = move_open_group_locked(space, moves, nr, in_batch);
-	berth__gate_leave(space);
+	gate_leave(space);
 	return done;
 }
 
