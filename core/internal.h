@@ -216,12 +216,15 @@ struct berth_zone {
 	struct berth_frame *frames;                           /* c */
 	struct berth_pageblock *pageblocks;                   /* c */
 	struct berth_list_set *sets;                          /* c */
-	struct berth_free_list *lists; /* c: [set * (max_order + 1) + order] */
-	uint32_t *heads;               /* c: see berth__heads() */
-	uint32_t *buckets;             /* c: first pageblock, see berth__bucket() */
-	char *pcps;                    /* c: see berth__pcp() */
-	struct berth_cma *areas;       /* c */
-	struct berth_owner *owners;    /* c */
+	struct berth_free_list *lists;   /* c: [set * (max_order + 1) + order] */
+	uint32_t *heads;                 /* c: see berth__heads() */
+	uint32_t *buckets;               /* c: first pageblock, see berth__bucket() */
+	char *pcps;                      /* c: see berth__pcp() */
+	struct berth_cma *areas;         /* c */
+	struct berth_owner *owners;      /* c */
+	struct berth_counters *counters; /* c: see core/stats.h; counter_mask + 2 of them */
+	unsigned counter_mask;           /* c */
+	struct berth_timings *timings;   /* c: NULL unless asked for */
 
 	_Alignas(64) berth_lock_t lock;
 	unsigned nr_areas, nr_owners; /* Z; owners[0] is nobody */
