@@ -12,7 +12,7 @@
  * that costs nothing. Otherwise the first range that works at the request's own alignment,
  * O(blocks). Requests below a pageblock prefer pageblocks that are shredded already.
  */
-#include "core/internal.h"
+#include "core/stats.h"
 
 #define MAX_TRIES 16u /* ranges tried before a claim gives up, or waits for its deadline */
 #define FIRST_PAUSE_NS 50000ull /* between such rounds; doubles */
@@ -533,9 +533,9 @@ static int claim_until_deadline(struct berth_cma *area, const struct berth_claim
 	int error;
 
 	for (;;) {
-		berth_lock(&area->lock);
+		berth_mutex_lock(&area->lock);
 		error = claim_locked(area, params, start, report);
-		berth_unlock(&area->lock);
+		berth_mutex_unlock(&area->lock);
 		if (error != -BERTH_EBUSY || !params->deadline_ns ||
 		    params->flags & BERTH_CLAIM_NORETRY)
 			return error;
@@ -547,12 +547,27 @@ static int claim_until_deadline(struct berth_cma *area, const struct berth_claim
 	}
 }
 
+/* What a claim cost, and how it ended. */
+static void record(struct berth_zone *zone, const struct berth_claim_report *report,
+		   uint64_t began_ns)
+{
+	berth__count(zone, report->error ? BERTH_EVENT_CMA_FAIL : BERTH_EVENT_CMA_SUCCESS, 1);
+	if (!report->error)
+		berth__timing_end(zone, BERTH_TIMING_CLAIM, began_ns);
+	for (unsigned phase = 0; phase < BERTH_NR_PHASES; phase++)
+		if (report->phase_ns[phase])
+			berth__timing_add(zone,
+					  (enum berth_timing)(BERTH_TIMING_CLAIM_SEARCH + phase),
+					  report->phase_ns[phase]);
+}
+
 int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *params,
 		    berth_pfn_t *pfn, struct berth_claim_report *report)
 {
 	const unsigned all_flags = BERTH_CLAIM_FIRST_FIT | BERTH_CLAIM_FREE_ONLY |
 				   BERTH_CLAIM_NORETRY;
 	struct berth_zone *zone = area->zone;
+	uint64_t began_ns = berth__timing_begin(zone);
 	struct berth_claim_report own;
 	berth_idx_t start = 0;
 	int error;
@@ -571,6 +586,8 @@ int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *par
 	atomic_fetch_add_explicit(error ? &area->claims_failed : &area->claims_ok, 1,
 				  memory_order_relaxed);
 	report->error = error;
+	if (error != -BERTH_E2BIG)
+		record(zone, report, began_ns);
 	if (error)
 		largest_runs(area, &report->largest_free_pages, &report->largest_claimable_pages);
 	else
@@ -587,14 +604,15 @@ int berth_cma_release(struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_pages
 	if (!nr_pages || !berth__idx(zone, pfn, nr_pages, &start) || start < area->start ||
 	    start >= area->end || nr_pages > area->end - start)
 		return -BERTH_EINVAL;
-	berth_lock(&area->lock);
+	berth_mutex_lock(&area->lock);
 	error = berth__release_range(zone, start, nr_pages, BERTH_TAG_AREA);
 	if (!error) {
 		bitmap_set(area, start, start + (berth_idx_t)nr_pages, false);
 		atomic_fetch_sub_explicit(&area->claimed_pages, nr_pages, memory_order_relaxed);
 		atomic_fetch_add_explicit(&area->releases, 1, memory_order_relaxed);
+		berth__count(zone, BERTH_EVENT_CMA_RELEASE, 1);
 	}
-	berth_unlock(&area->lock);
+	berth_mutex_unlock(&area->lock);
 	return error;
 }
 

@@ -8,11 +8,13 @@
  *
  * Complexity: init O(pageblocks) with zeroed metadata; choosing a set O(areas).
  */
-#include "core/internal.h"
+#include "core/stats.h"
 
 /* The places of the parts in the metadata. */
 struct layout {
 	size_t frames, pageblocks, sets, lists, heads, buckets, areas, owners, pcps, total;
+	size_t counters, timings;
+	unsigned nr_counters;
 	size_t pcp_stride;
 	berth_pfn_t base_pfn;
 	uint64_t nr_frames;
@@ -48,6 +50,16 @@ static unsigned default_pcp_high(uint64_t nr_pages, unsigned nr_cpus)
 	if (high > 512)
 		high = 512;
 	return high < 2 ? 2 : 1u << log2_floor(high);
+}
+
+/* A power of two, as many as CPUs unless that would be more than half a byte a frame. */
+static unsigned counter_slots(uint64_t nr_pages, unsigned nr_cpus)
+{
+	uint64_t most = nr_pages / (2 * sizeof(struct berth_counters));
+
+	if (most > nr_cpus)
+		most = nr_cpus;
+	return most < 2 ? 1 : 1u << log2_floor(2 * most - 1);
 }
 
 static bool lay_out(const struct berth_zone_params *params, struct layout *l)
@@ -105,6 +117,9 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->areas = place(&at, 64, params->max_areas, sizeof(struct berth_cma));
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
 	l->pcps = place(&at, 64, params->nr_cpus, l->pcp_stride);
+	l->nr_counters = counter_slots(params->nr_pages, params->nr_cpus);
+	l->counters = place(&at, 64, l->nr_counters + 1, sizeof(struct berth_counters));
+	l->timings = place(&at, 64, params->histograms, sizeof(struct berth_timings));
 	l->total = place(&at, 64, 0, 0);
 	return true;
 }
@@ -167,6 +182,9 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->areas = (void *)(base + l.areas);
 	zone->owners = (void *)(base + l.owners);
 	zone->pcps = base + l.pcps;
+	zone->counters = (void *)(base + l.counters);
+	zone->counter_mask = l.nr_counters - 1;
+	zone->timings = params->histograms ? (void *)(base + l.timings) : NULL;
 	zone->nr_owners = 1; /* BERTH_OWNER_NONE */
 	zone->compact.epoch = 1;
 	for (unsigned i = 0; i < l.nr_sets * (l.max_order + 1); i++)

@@ -96,6 +96,7 @@ struct berth_zone_params {
 	unsigned pcp_high;   /* frames a CPU's list may hold per type; 0 picks by zone size */
 	unsigned max_areas;  /* CMA areas that can be declared, <= BERTH_MAX_AREAS */
 	unsigned max_owners; /* owners that can be registered; 0 means 8 */
+	bool histograms;     /* keep the histograms of <berth/stats.h>: 41 KiB of metadata */
 	bool metadata_is_zeroed; /* the metadata memory is all zero already (fresh from mmap) */
 	const struct berth_port_ops *port;
 	void *port_ctx;
@@ -103,8 +104,8 @@ struct berth_zone_params {
 
 /*
  * Bytes of metadata a zone with these parameters needs: at most 32 a frame, everything included,
- * for zones of 4096 frames and more that start at a multiple of 2^max_order, with default lists. 0 for parameters that berth_zone_init()
- * would refuse.
+ * for zones of 4096 frames and more that start at a multiple of 2^max_order, with default lists and without
+ * histograms. 0 for parameters that berth_zone_init() would refuse.
  */
 size_t berth_zone_metadata_size(const struct berth_zone_params *params);
 
