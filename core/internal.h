@@ -532,6 +532,33 @@ berth_idx_t berth__compact_capture(struct berth_zone *zone, unsigned order, unsi
 berth_idx_t berth__alloc_once(struct berth_zone *zone, unsigned order, unsigned gfp, uint32_t tag,
 			      uint64_t cookie);
 
+/* ---- alloc/range.c ------------------------------------------------------------------------------- */
+
+#define BERTH_CLAIM_TRIES 16u /* ranges tried before a claim gives up, or waits for its deadline */
+
+/* What a search looks for, and what it learnt. */
+struct berth_search {
+	struct berth_cma *area;
+	berth_idx_t nr, align; /* frames; alignment in frames, of the pfn */
+	bool ignore_pins;      /* only asking whether claims leave room */
+	bool free_only;        /* what isn't free is in the way */
+	bool first_fit;
+	unsigned nr_avoid;
+	berth_idx_t avoid[BERTH_CLAIM_TRIES]; /* heads that were busy in this claim */
+};
+
+/* 0; -E2BIG: no such range can ever be had in the area. */
+int berth__search_init(struct berth_search *search, struct berth_cma *area,
+		       const struct berth_claim_params *params);
+/* The range to claim; false: none. A. */
+bool berth__choose_range(const struct berth_search *search, berth_idx_t *best);
+/* Nothing can be chosen: because of claims, or because of pins, and whose? Returns the error. A. */
+int berth__explain_range(const struct berth_search *search, struct berth_claim_report *report);
+/* The longest runs of free, and of claimable frames of an area. */
+void berth__largest_runs(struct berth_cma *area, uint64_t *free, uint64_t *claimable);
+/* Marks [start, end), inside the area, in its bitmap: the range isn't chosen any more. A. */
+void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t end, bool value);
+
 /* ---- alloc/contig.c ------------------------------------------------------------------------------- */
 
 /* How a range is emptied. */
