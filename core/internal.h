@@ -146,7 +146,7 @@ struct berth_pcp {
 	_Alignas(64) _Atomic uint32_t in_section;   /* a: by the slot's owner */
 	_Atomic uint32_t gate;                      /* a: see below */
 	_Atomic uint32_t count[BERTH_NR_PCP_LISTS]; /* P: frames in each list */
-	berth_lock_t drain_lock;                    /* one drainer at a time */
+	berth_mutex_t drain_lock;                   /* one drainer at a time */
 	uint32_t front[BERTH_PCP_RETURN]; /* P: 1 + the pageblock that filled the list last */
 	/* followed by the lists' stacks (P): BERTH_PCP_RETURN of 2^zone->pcp_shift indices, and one
 	 * of zone->pcp_limit[BERTH_PCP_RETURN] */
@@ -169,7 +169,7 @@ struct berth_cma {
 	unsigned set;                /* c */
 	enum berth_lend_policy lend; /* c */
 	uint64_t *bitmap;            /* A */
-	berth_lock_t lock;           /* a claim holds it from search to finish */
+	berth_mutex_t lock;          /* a claim holds it from search to finish */
 	_Atomic uint64_t claimed_pages, claims_ok, claims_failed, releases; /* a: under A */
 };
 
