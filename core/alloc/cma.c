@@ -257,6 +257,7 @@ void berth_cma_stats_brief(struct berth_cma *area, struct berth_cma_stats *stats
 		.claims_failed = atomic_load_explicit(&area->claims_failed, memory_order_relaxed),
 		.releases = atomic_load_explicit(&area->releases, memory_order_relaxed),
 		.lend = berth__lend(area),
+		.order_per_bit = area->order_per_bit,
 		.lend_min_pages = atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed),
 	};
 	berth_lock(&zone->lock);

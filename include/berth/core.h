@@ -568,6 +568,7 @@ struct berth_cma_stats {
 	uint64_t largest_claimable_pages;
 	uint64_t claims_ok, claims_failed, releases; /* since declaration */
 	enum berth_lend_policy lend;
+	unsigned order_per_bit;
 	uint64_t lend_min_pages;
 };
 /* Costs O(pageblocks), and O(blocks) in pageblocks that are partly free. */
