@@ -146,7 +146,7 @@ struct berth_pcp {
 	_Alignas(64) _Atomic uint32_t in_section;   /* a: by the slot's owner */
 	_Atomic uint32_t gate;                      /* a: see below */
 	_Atomic uint32_t count[BERTH_NR_PCP_LISTS]; /* P: frames in each list */
-	berth_lock_t drain_lock;                    /* one drainer at a time */
+	berth_mutex_t drain_lock;                   /* one drainer at a time */
 	uint32_t front[BERTH_PCP_RETURN]; /* P: 1 + the pageblock that filled the list last */
 	/* followed by the lists' stacks (P): BERTH_PCP_RETURN of 2^zone->pcp_shift indices, and one
 	 * of zone->pcp_limit[BERTH_PCP_RETURN] */
@@ -162,16 +162,17 @@ struct berth_pcp {
 /* ---- Areas, owners, the zone ------------------------------------------------------------------- */
 
 struct berth_cma {
-	struct berth_zone *zone;         /* c */
-	const char *name;                /* c */
-	berth_idx_t start, end;          /* c */
-	unsigned order_per_bit;          /* c */
-	unsigned set;                    /* c */
-	_Atomic uint32_t lend;           /* a: enum berth_lend_policy; written under Z */
-	_Atomic uint64_t lend_min_pages; /* a: likewise */
-	uint64_t *bitmap;                /* A */
-	berth_lock_t lock;               /* a claim holds it from search to finish */
+	struct berth_zone *zone; /* c */
+	const char *name;        /* c */
+	berth_idx_t start, end;  /* c */
+	unsigned order_per_bit;  /* c */
+	unsigned set;            /* c */
+	uint64_t *bitmap;        /* A */
+	berth_mutex_t lock;      /* a claim holds it from search to finish */
 	_Atomic uint64_t claimed_pages, claims_ok, claims_failed, releases; /* a: under A */
+	/* a: written under Z; enum berth_lend_policy */
+	_Atomic uint32_t lend;
+	_Atomic uint64_t lend_min_pages;
 };
 
 struct berth_owner {

@@ -335,13 +335,13 @@ static void space_migrate(void *ctx, struct berth_move *moves, unsigned nr_moves
 
 		/* Between groups others get at the space: a move must not stall an allocation. */
 		let_others_in(space);
-		berth_lock(&space->lock);
+		berth_mutex_lock(&space->lock);
 		if (space->detached)
 			answer(&moves[i], nr, BERTH_MOVE_GONE, NULL);
 		else if (!move_group_locked(space, &moves[i], nr, true))
 			for (unsigned j = i; j < i + nr; j++)
 				(void)move_group_locked(space, &moves[j], 1, true);
-		berth_unlock(&space->lock);
+		berth_mutex_unlock(&space->lock);
 		i += nr;
 	}
 }
@@ -355,7 +355,7 @@ static const char *space_holder(void *ctx, berth_pfn_t pfn, uint64_t cookie)
 	(void)berth_frame_state(space->zone, pfn, NULL, &order);
 	berth__space_lock(space);
 	name = berth__pin_holder_locked(space, cookie, 1ull << order);
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	return name;
 }
 

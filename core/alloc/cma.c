@@ -179,9 +179,9 @@ static int claim_until_deadline(struct berth_cma *area, const struct berth_claim
 	int error;
 
 	for (;;) {
-		berth_lock(&area->lock);
+		berth_mutex_lock(&area->lock);
 		error = claim_locked(area, params, start, report);
-		berth_unlock(&area->lock);
+		berth_mutex_unlock(&area->lock);
 		if (error != -BERTH_EBUSY || !params->deadline_ns ||
 		    params->flags & BERTH_CLAIM_NORETRY)
 			return error;
@@ -231,14 +231,14 @@ int berth_cma_release(struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_pages
 	if (!nr_pages || !berth__idx(zone, pfn, nr_pages, &start) || start < area->start ||
 	    start >= area->end || nr_pages > area->end - start)
 		return -BERTH_EINVAL;
-	berth_lock(&area->lock);
+	berth_mutex_lock(&area->lock);
 	error = berth__release_range(zone, start, nr_pages, BERTH_TAG_AREA);
 	if (!error) {
 		berth__bitmap_set(area, start, start + (berth_idx_t)nr_pages, false);
 		atomic_fetch_sub_explicit(&area->claimed_pages, nr_pages, memory_order_relaxed);
 		atomic_fetch_add_explicit(&area->releases, 1, memory_order_relaxed);
 	}
-	berth_unlock(&area->lock);
+	berth_mutex_unlock(&area->lock);
 	return error;
 }
 

@@ -329,7 +329,7 @@ void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_id
 		for (uint32_t cpu = from; cpu < used; cpu++) {
 			struct berth_pcp *pcp = berth__pcp(zone, cpu);
 
-			berth_lock(&pcp->drain_lock);
+			berth_mutex_lock(&pcp->drain_lock);
 			atomic_fetch_or_explicit(&pcp->gate, BERTH_PCP_DRAIN, memory_order_relaxed);
 		}
 		if (zone->port->barrier_all)
@@ -343,7 +343,7 @@ void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_id
 			drain_one(zone, pcp, start, end);
 			atomic_fetch_and_explicit(&pcp->gate, ~BERTH_PCP_DRAIN,
 						  memory_order_release);
-			berth_unlock(&pcp->drain_lock);
+			berth_mutex_unlock(&pcp->drain_lock);
 		}
 		from = used;
 		used = atomic_load(&zone->nr_pcps_used);
