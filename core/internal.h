@@ -162,15 +162,17 @@ struct berth_pcp {
 /* ---- Areas, owners, the zone ------------------------------------------------------------------- */
 
 struct berth_cma {
-	struct berth_zone *zone;     /* c */
-	const char *name;            /* c */
-	berth_idx_t start, end;      /* c */
-	unsigned order_per_bit;      /* c */
-	unsigned set;                /* c */
-	enum berth_lend_policy lend; /* c */
-	uint64_t *bitmap;            /* A */
-	berth_mutex_t lock;          /* a claim holds it from search to finish */
+	struct berth_zone *zone; /* c */
+	const char *name;        /* c */
+	berth_idx_t start, end;  /* c */
+	unsigned order_per_bit;  /* c */
+	unsigned set;            /* c */
+	uint64_t *bitmap;        /* A */
+	berth_mutex_t lock;      /* a claim holds it from search to finish */
 	_Atomic uint64_t claimed_pages, claims_ok, claims_failed, releases; /* a: under A */
+	/* a: written under Z; enum berth_lend_policy */
+	_Atomic uint32_t lend;
+	_Atomic uint64_t lend_min_pages;
 };
 
 struct berth_owner {
@@ -212,7 +214,7 @@ struct berth_zone {
 	berth_pfn_t start_pfn;                  /* c: pfn of index `first` */
 	bool in_node;                           /* c: part of nodes, as this: */
 	uint8_t node, kind;                     /* c */
-	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* c: list that caches it, or NONE */
+	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* Z: list that caches it, or NONE */
 	struct berth_frame *frames;                           /* c */
 	struct berth_pageblock *pageblocks;                   /* c */
 	struct berth_list_set *sets;                          /* c */
@@ -232,7 +234,7 @@ struct berth_zone {
 	uint64_t nr_reserved;         /* Z: present - managed */
 	uint64_t nr_claimed;          /* Z */
 	/* a, written under Z: frames in buddy lists, but for what is isolated; of those the frames of
-	 * areas, of areas that never lend, and of HIGHATOMIC pageblocks. */
+	 * areas, those that areas don't lend, and those of HIGHATOMIC pageblocks. */
 	_Atomic uint64_t nr_free, nr_free_cma, nr_free_unlent, nr_free_highatomic;
 	_Atomic uint64_t nr_highatomic; /* a, written under Z: frames of HIGHATOMIC pageblocks */
 	struct berth_zone_marks marks;
@@ -364,6 +366,10 @@ void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_
 void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr,
 				   int sign);
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
+/* Declares how an area lends: what it lends of its free frames, and where those are cached. Z.
+ * O(pageblocks of the area). */
+void berth__lend_locked(struct berth_zone *zone, struct berth_cma *area,
+			enum berth_lend_policy lend, uint64_t lend_min_pages);
 /* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists (and it in
  * no bucket). Z. */
 void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
@@ -414,6 +420,14 @@ berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head,
 /* The set that the migratetype policy picks first for a block of 2^order, without stealing from a
  * foreign type; BERTH_SET_NONE: none has one. Z. */
 unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp);
+
+/* The largest order, at most `limit`, of which the set may give a block now, after it was chosen for a
+ * smaller one: an area lends no more than its watermark allows. Z. */
+unsigned berth__lendable_order_locked(const struct berth_zone *zone, unsigned set, unsigned limit);
+static inline enum berth_lend_policy berth__lend(const struct berth_cma *area)
+{
+	return (enum berth_lend_policy)atomic_load_explicit(&area->lend, memory_order_relaxed);
+}
 
 /* ---- frames/fallback.c --------------------------------------------------------------------------- */
 
@@ -579,6 +593,11 @@ int berth__claim_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t e
 		       const struct berth_claim_params *params, struct berth_claim_report *report);
 int berth__release_range(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
 			 uint32_t flags);
+/* Exactly this is a claim that was made with these flags. Z. */
+bool berth__is_claim_locked(const struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
+			    uint32_t flags);
+/* The claim [start, end) becomes free memory of its pageblocks' sets. Z. */
+void berth__release_claimed_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
 /* Names who holds the block at `head`, in the report. Returns -EBUSY. Z or a stable block. */
 int berth__blocked_by(struct berth_zone *zone, berth_idx_t head, struct berth_claim_report *report);
 /* Completes the blocker's holder by asking its owner. Without locks. */

@@ -48,11 +48,12 @@ struct berth_cma *berth_cma_find(struct berth_zone *zone, const char *name)
 	return NULL;
 }
 
-/* Z. Every pageblock of the range is managed, free and of no area. */
+/* Z. Every pageblock of the range is managed, of no area, and free or together one claim. */
 static int check_declarable_locked(const struct berth_zone *zone, berth_idx_t start,
 				   berth_idx_t end)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
+	bool claimed = berth__is_claim_locked(zone, start, end - start, 0);
 	int error = 0;
 
 	for (berth_idx_t idx = start; idx < end; idx += size) {
@@ -62,26 +63,30 @@ static int check_declarable_locked(const struct berth_zone *zone, berth_idx_t st
 			return -BERTH_EEXIST;
 		if (pageblock->nr_managed != size)
 			return -BERTH_EINVAL;
-		if (berth__nr_free(pageblock) != size ||
+		if ((berth__nr_free(pageblock) != size && !claimed) ||
 		    berth__pageblock_set(pageblock) == BERTH_ISOLATE)
 			error = -BERTH_EBUSY;
 	}
 	return error;
 }
 
-/* Z. Moves the free pageblocks of [start, end) to another set. */
+/* Z. Moves the pageblocks of [start, end) to another set: they are free, or all a claim, which ends. */
 static void retag_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, unsigned set)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
+	bool claimed = berth__is_claim_locked(zone, start, end - start, 0);
 
-	for (berth_idx_t idx = start; idx < end;) {
+	for (berth_idx_t idx = start; idx < end && !claimed;) {
 		berth_idx_t head = berth__head(zone, idx);
 
 		idx += berth__buddy_carve_locked(zone, head, idx, end);
 	}
 	for (berth_idx_t idx = start; idx < end; idx += size)
 		berth__pageblock_home_locked(zone, berth__pageblock(zone, idx), set);
-	berth__buddy_free_range_locked(zone, start, end);
+	if (claimed)
+		berth__release_claimed_locked(zone, start, end);
+	else
+		berth__buddy_free_range_locked(zone, start, end);
 }
 
 int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *params,
@@ -112,11 +117,8 @@ int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *pa
 		area->end = end;
 		area->order_per_bit = params->order_per_bit;
 		area->set = BERTH_CMA + zone->nr_areas;
-		area->lend = params->lend;
 		area->bitmap = params->bitmap;
-		/* Only what is lent first is cached: a cached frame is used before other memory. */
-		if (area->lend == BERTH_LEND_FIRST)
-			zone->pcp_list_of_set[area->set] = BERTH_PCP_CMA;
+		berth__lend_locked(zone, area, params->lend, params->lend_min_pages);
 		retag_locked(zone, start, end, area->set);
 		zone->nr_areas++;
 		*out = area;
@@ -272,6 +274,9 @@ void berth_cma_stats_brief(struct berth_cma *area, struct berth_cma_stats *stats
 		.claims_ok = atomic_load_explicit(&area->claims_ok, memory_order_relaxed),
 		.claims_failed = atomic_load_explicit(&area->claims_failed, memory_order_relaxed),
 		.releases = atomic_load_explicit(&area->releases, memory_order_relaxed),
+		.lend = berth__lend(area),
+		.order_per_bit = area->order_per_bit,
+		.lend_min_pages = atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed),
 	};
 	berth_lock(&zone->lock);
 	stats->free_pages = zone->sets[area->set].nr_free;

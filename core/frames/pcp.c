@@ -83,7 +83,8 @@ static berth_idx_t take_block_locked(struct berth_zone *zone, unsigned gfp, unsi
 	*order = 0;
 	if (*set == BERTH_SET_NONE)
 		return berth__rmqueue_locked(zone, 0, gfp, set);
-	return berth__buddy_take_locked(zone, *set, limit, order);
+	return berth__buddy_take_locked(zone, *set, berth__lendable_order_locked(zone, *set, limit),
+					order);
 }
 
 /* The frames of a block, so that pops ascend. Locals only: nothing is loaded again in the loop. */

@@ -256,14 +256,49 @@ static bool has(const struct berth_zone *zone, unsigned set, unsigned order)
 	return zone->sets[set].nonempty >> order != 0;
 }
 
-/* A CMA area whose policy is at most `last` and that has a block; its set, or BERTH_SET_NONE. */
-static unsigned choose_lent(const struct berth_zone *zone, unsigned order,
-			    enum berth_lend_policy last)
+/* Frames that an area could lend without getting below its watermark. Z. */
+static uint64_t spare(const struct berth_zone *zone, const struct berth_cma *area)
 {
-	for (unsigned i = 0; i < zone->nr_areas; i++)
-		if (zone->areas[i].lend <= last && has(zone, zone->areas[i].set, order))
-			return zone->areas[i].set;
+	uint64_t keep = atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed);
+	uint64_t nr_free = zone->sets[area->set].nr_free;
+
+	return nr_free > keep ? nr_free - keep : 0;
+}
+
+unsigned berth__lendable_order_locked(const struct berth_zone *zone, unsigned set, unsigned limit)
+{
+	uint64_t most;
+
+	if (set < BERTH_CMA)
+		return limit;
+	most = spare(zone, &zone->areas[set - BERTH_CMA]);
+	while (limit && berth__pages(limit) > most)
+		limit--;
+	return limit;
+}
+
+/* A CMA area that lends by a policy from `first` to `last` and has a block; its set, or BERTH_SET_NONE. */
+static unsigned choose_lent(const struct berth_zone *zone, unsigned order,
+			    enum berth_lend_policy first, enum berth_lend_policy last)
+{
+	for (unsigned i = 0; i < zone->nr_areas; i++) {
+		const struct berth_cma *area = &zone->areas[i];
+
+		if (has(zone, area->set, order) && berth__lend(area) >= first &&
+		    berth__lend(area) <= last && spare(zone, area) >= berth__pages(order))
+			return area->set;
+	}
 	return BERTH_SET_NONE;
+}
+
+/* More than half of what is free, and not kept from borrowers, is in areas: as __rmqueue() of Linux
+ * asks. */
+static bool areas_have_most(const struct berth_zone *zone)
+{
+	uint64_t unlent = atomic_load_explicit(&zone->nr_free_unlent, memory_order_relaxed);
+	uint64_t lendable = atomic_load_explicit(&zone->nr_free_cma, memory_order_relaxed) - unlent;
+
+	return lendable > (atomic_load_explicit(&zone->nr_free, memory_order_relaxed) - unlent) / 2;
 }
 
 unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp)
@@ -272,11 +307,14 @@ unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order,
 	bool lent = want == BERTH_MOVABLE && !(gfp & BERTH_GFP_NO_CMA);
 
 	if (lent && !(gfp & BERTH_GFP_CMA_LAST))
-		set = choose_lent(zone, order, BERTH_LEND_FIRST);
+		set = choose_lent(zone, order, BERTH_LEND_FIRST, BERTH_LEND_FIRST);
+	if (set == BERTH_SET_NONE && lent && !(gfp & BERTH_GFP_CMA_LAST) && zone->nr_areas &&
+	    areas_have_most(zone))
+		set = choose_lent(zone, order, BERTH_LEND_BALANCED, BERTH_LEND_BALANCED);
 	if (set == BERTH_SET_NONE && has(zone, want, order))
 		set = want;
 	if (set == BERTH_SET_NONE && lent)
-		set = choose_lent(zone, order, BERTH_LEND_LAST);
+		set = choose_lent(zone, order, BERTH_LEND_FIRST, BERTH_LEND_LAST);
 	return set;
 }
 

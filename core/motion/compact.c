@@ -294,6 +294,15 @@ static bool out_of_time(const struct compaction *run)
 
 /* ---- For one order --------------------------------------------------------------------------------- */
 
+/* A block of this set, an area's, may be lent whatever else is free in it. */
+static bool lends_freely(const struct berth_zone *zone, unsigned set)
+{
+	const struct berth_cma *area = &zone->areas[set - BERTH_CMA];
+
+	return berth__lend(area) != BERTH_LEND_OFF &&
+	       !atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed);
+}
+
 /*
  * The unit with the fewest frames in use that the others of its set have room for. `areas`: also in
  * CMA areas. Below a pageblock's order only a part of it is emptied: then a pageblock is good if the
@@ -311,8 +320,8 @@ static bool choose(const struct compaction *run, bool areas, struct unit *best)
 
 	for (berth_idx_t idx = least; idx < zone->end && zone->end - idx >= size; idx += size) {
 		if (!look_at_unit(run, idx, idx + size, &unit) ||
-		    (unit.set >= BERTH_CMA && !areas) || (found && unit.used >= best->used) ||
-		    unit.used == size)
+		    (unit.set >= BERTH_CMA && (!areas || !lends_freely(zone, unit.set))) ||
+		    (found && unit.used >= best->used) || unit.used == size)
 			continue;
 		if (!has_room_for(run, &unit, takes_part(run, unit.set) ? 1 : unit.used))
 			continue;

@@ -447,15 +447,16 @@ static void long_names_are_cut(void **state)
 	rig_close(rig);
 }
 
-static void long_term_pins_leave_the_area(void **state)
+/* Borrowed by one policy, pinned under another. */
+static void pin_for_long(enum berth_lend_policy lend, uint64_t keep)
 {
 	struct rig *rig = rig_open();
 	struct berth_claim_params all = { .nr_pages = AREA_PAGES };
 	berth_pfn_t pfn;
 	uint64_t pin;
 
-	(void)state;
 	rig_map_and_write(rig, 0, 1024, 9, 0); /* the whole area */
+	assert_int_equal(berth_cma_set_lend(rig->area, lend, keep), 0);
 	rig_write(rig, 100);
 	assert_int_equal(berth_space_pin(rig->space, 100, 600, "an RDMA card", true, &pin), 0);
 	rig_ok(rig);
@@ -470,6 +471,15 @@ static void long_term_pins_leave_the_area(void **state)
 	assert_int_equal(berth_space_unpin(rig->space, pin), 0);
 	rig_ok(rig);
 	rig_abandon(rig); /* with a pin */
+}
+
+static void long_term_pins_leave_the_area(void **state)
+{
+	(void)state;
+	for (unsigned lend = BERTH_LEND_FIRST; lend <= BERTH_LEND_OFF; lend++) {
+		pin_for_long((enum berth_lend_policy)lend, 0);
+		pin_for_long((enum berth_lend_policy)lend, 700);
+	}
 }
 
 static void long_term_pins_need_a_place_to_go(void **state)
