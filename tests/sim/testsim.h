@@ -455,7 +455,8 @@ static inline void claim_prepared(struct worker *k, struct berth_cma *area, unsi
 	if (below(&k->random, 3) == 0) {
 		require_ret(w, "a cancel", berth_cma_prepare_cancel(prepared), 0);
 		require_ret(w, "taking what was cancelled",
-			    berth_cma_prepare_take(prepared, &pfn, NULL), -BERTH_EINVAL);
+			    berth_cma_prepare_take(prepared, &pfn, NULL),
+			    ret < 0 ? ret : -BERTH_EINVAL);
 		return;
 	}
 	ret = berth_cma_prepare_wait(prepared, 0);
