@@ -163,14 +163,16 @@ struct berth_pcp {
 /* ---- Areas, owners, the zone ------------------------------------------------------------------- */
 
 struct berth_cma {
-	struct berth_zone *zone;     /* c */
-	const char *name;            /* c */
-	berth_idx_t start, end;      /* c */
-	unsigned order_per_bit;      /* c */
-	unsigned set;                /* c */
-	enum berth_lend_policy lend; /* c */
-	uint64_t *bitmap;            /* a: each bit by whose claim it is */
+	struct berth_zone *zone; /* c */
+	const char *name;        /* c */
+	berth_idx_t start, end;  /* c */
+	unsigned order_per_bit;  /* c */
+	unsigned set;            /* c */
+	uint64_t *bitmap;        /* a: each bit by whose claim it is */
 	_Atomic uint64_t claimed_pages, claims_ok, claims_failed, releases; /* a */
+	/* a: written under Z; enum berth_lend_policy */
+	_Atomic uint32_t lend;
+	_Atomic uint64_t lend_min_pages;
 };
 
 struct berth_owner {
@@ -212,16 +214,19 @@ struct berth_zone {
 	berth_pfn_t start_pfn;                  /* c: pfn of index `first` */
 	bool in_node;                           /* c: part of nodes, as this: */
 	uint8_t node, kind;                     /* c */
-	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* c: list that caches it, or NONE */
+	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* Z: list that caches it, or NONE */
 	struct berth_frame *frames;                           /* c */
 	struct berth_pageblock *pageblocks;                   /* c */
 	struct berth_list_set *sets;                          /* c */
-	struct berth_free_list *lists; /* c: [set * (max_order + 1) + order] */
-	uint32_t *heads;               /* c: see berth__heads() */
-	uint32_t *buckets;             /* c: first pageblock, see berth__bucket() */
-	char *pcps;                    /* c: see berth__pcp() */
-	struct berth_cma *areas;       /* c */
-	struct berth_owner *owners;    /* c */
+	struct berth_free_list *lists;   /* c: [set * (max_order + 1) + order] */
+	uint32_t *heads;                 /* c: see berth__heads() */
+	uint32_t *buckets;               /* c: first pageblock, see berth__bucket() */
+	char *pcps;                      /* c: see berth__pcp() */
+	struct berth_cma *areas;         /* c */
+	struct berth_owner *owners;      /* c */
+	struct berth_counters *counters; /* c: see core/stats.h; counter_mask + 2 of them */
+	unsigned counter_mask;           /* c */
+	struct berth_timings *timings;   /* c: NULL unless asked for */
 
 	_Alignas(64) berth_lock_t lock;
 	unsigned nr_areas, nr_owners; /* Z; owners[0] is nobody */
@@ -229,7 +234,7 @@ struct berth_zone {
 	uint64_t nr_reserved;         /* Z: present - managed */
 	uint64_t nr_claimed;          /* Z */
 	/* a, written under Z: frames in buddy lists, but for what is isolated; of those the frames of
-	 * areas, of areas that never lend, and of HIGHATOMIC pageblocks. */
+	 * areas, those that areas don't lend, and those of HIGHATOMIC pageblocks. */
 	_Atomic uint64_t nr_free, nr_free_cma, nr_free_unlent, nr_free_highatomic;
 	_Atomic uint64_t nr_highatomic; /* a, written under Z: frames of HIGHATOMIC pageblocks */
 	struct berth_isolation *isolations; /* Z: ranges that are being emptied */
@@ -362,6 +367,10 @@ void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_
 void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr,
 				   int sign);
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
+/* Declares how an area lends: what it lends of its free frames, and where those are cached. Z.
+ * O(pageblocks of the area). */
+void berth__lend_locked(struct berth_zone *zone, struct berth_cma *area,
+			enum berth_lend_policy lend, uint64_t lend_min_pages);
 /* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists (and it in
  * no bucket). Z. */
 void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
@@ -412,6 +421,14 @@ berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head,
 /* The set that the migratetype policy picks first for a block of 2^order, without stealing from a
  * foreign type; BERTH_SET_NONE: none has one. Z. */
 unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp);
+
+/* The largest order, at most `limit`, of which the set may give a block now, after it was chosen for a
+ * smaller one: an area lends no more than its watermark allows. Z. */
+unsigned berth__lendable_order_locked(const struct berth_zone *zone, unsigned set, unsigned limit);
+static inline enum berth_lend_policy berth__lend(const struct berth_cma *area)
+{
+	return (enum berth_lend_policy)atomic_load_explicit(&area->lend, memory_order_relaxed);
+}
 
 /* ---- frames/fallback.c --------------------------------------------------------------------------- */
 
@@ -643,6 +660,11 @@ static inline bool berth__is_busy(const struct berth_pageblock *pageblock, uint3
 	return until && (int32_t)(until - clock) > 0;
 }
 
+/* Exactly this is a claim that was made with these flags. Z. */
+bool berth__is_claim_locked(const struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
+			    uint32_t flags);
+/* The claim [start, end) becomes free memory of its pageblocks' sets. Z. */
+void berth__release_claimed_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
 /* Names who holds the block at `head`, in the report. Returns -EBUSY. Z or a stable block. */
 int berth__blocked_by(struct berth_zone *zone, berth_idx_t head, struct berth_claim_report *report);
 /* Completes the blocker's holder by asking its owner. Without locks. */
@@ -677,7 +699,9 @@ void berth__attempt_abandon(struct berth_attempt *attempt);
 int berth__attempt_run(struct berth_attempt *attempt);
 bool berth__claim_params_valid(const struct berth_cma *area,
 			       const struct berth_claim_params *params);
-/* Completes the report of a claim that failed, and counts it. */
-void berth__claim_failed(struct berth_cma *area, struct berth_claim_report *report, int error);
+/* Completes the report, and counts: so many claims, and a failure if there weren't all. began_ns: of the
+ * call, or 0. */
+void berth__claim_ended(struct berth_cma *area, struct berth_claim_report *report, int error,
+			uint64_t claims, uint64_t began_ns);
 
 #endif

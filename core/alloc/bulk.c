@@ -13,7 +13,7 @@
  *
  * Complexity: as a claim for each range, plus O(1) for each claim in it.
  */
-#include "core/internal.h"
+#include "core/stats.h"
 
 struct bulk {
 	struct berth_cma *area;
@@ -85,6 +85,7 @@ int berth_cma_alloc_bulk(struct berth_cma *area, const struct berth_claim_params
 			 unsigned nr, berth_pfn_t *pfns, unsigned flags,
 			 struct berth_claim_report *report)
 {
+	uint64_t began_ns = berth__timing_begin(area->zone);
 	struct bulk bulk = { .area = area, .nr = nr, .pfns = pfns };
 	struct berth_claim_report own;
 	berth_idx_t grain, per_pageblock;
@@ -109,10 +110,8 @@ int berth_cma_alloc_bulk(struct berth_cma *area, const struct berth_claim_params
 		if (bulk.have < nr)
 			error = claim_windows(&bulk, 1, false);
 	}
-	if (bulk.have < nr) {
-		berth__claim_failed(area, bulk.report, error);
-		if (!(flags & BERTH_BULK_AS_MANY_AS_POSSIBLE))
-			undo(&bulk);
-	}
+	berth__claim_ended(area, bulk.report, bulk.have < nr ? error : 0, bulk.have, began_ns);
+	if (bulk.have < nr && !(flags & BERTH_BULK_AS_MANY_AS_POSSIBLE))
+		undo(&bulk);
 	return bulk.have ? (int)bulk.have : error;
 }

@@ -10,7 +10,7 @@
  * again. So claims of different areas, and of disjoint ranges of one, only meet in zone->lock, for
  * O(blocks) at the beginning and at the end and for O(blocks of a pageblock) in between.
  */
-#include "core/internal.h"
+#include "core/stats.h"
 
 #define FIRST_PAUSE_NS 50000ull /* between rounds of tries; doubles */
 #define LONGEST_PAUSE_NS 1600000ull
@@ -54,11 +54,12 @@ struct berth_cma *berth_cma_find(struct berth_zone *zone, const char *name)
 	return NULL;
 }
 
-/* Z. Every pageblock of the range is managed, free and of no area. */
+/* Z. Every pageblock of the range is managed, of no area, and free or together one claim. */
 static int check_declarable_locked(const struct berth_zone *zone, berth_idx_t start,
 				   berth_idx_t end)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
+	bool claimed = berth__is_claim_locked(zone, start, end - start, 0);
 	int error = 0;
 
 	for (berth_idx_t idx = start; idx < end; idx += size) {
@@ -68,26 +69,30 @@ static int check_declarable_locked(const struct berth_zone *zone, berth_idx_t st
 			return -BERTH_EEXIST;
 		if (pageblock->nr_managed != size)
 			return -BERTH_EINVAL;
-		if (berth__nr_free(pageblock) != size ||
+		if ((berth__nr_free(pageblock) != size && !claimed) ||
 		    berth__pageblock_set(pageblock) == BERTH_ISOLATE)
 			error = -BERTH_EBUSY;
 	}
 	return error;
 }
 
-/* Z. Moves the free pageblocks of [start, end) to another set. */
+/* Z. Moves the pageblocks of [start, end) to another set: they are free, or all a claim, which ends. */
 static void retag_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, unsigned set)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
+	bool claimed = berth__is_claim_locked(zone, start, end - start, 0);
 
-	for (berth_idx_t idx = start; idx < end;) {
+	for (berth_idx_t idx = start; idx < end && !claimed;) {
 		berth_idx_t head = berth__head(zone, idx);
 
 		idx += berth__buddy_carve_locked(zone, head, idx, end);
 	}
 	for (berth_idx_t idx = start; idx < end; idx += size)
 		berth__pageblock_home_locked(zone, berth__pageblock(zone, idx), set);
-	berth__buddy_free_range_locked(zone, start, end);
+	if (claimed)
+		berth__release_claimed_locked(zone, start, end);
+	else
+		berth__buddy_free_range_locked(zone, start, end);
 }
 
 int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *params,
@@ -118,11 +123,8 @@ int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *pa
 		area->end = end;
 		area->order_per_bit = params->order_per_bit;
 		area->set = BERTH_CMA + zone->nr_areas;
-		area->lend = params->lend;
 		area->bitmap = params->bitmap;
-		/* Only what is lent first is cached: a cached frame is used before other memory. */
-		if (area->lend == BERTH_LEND_FIRST)
-			zone->pcp_list_of_set[area->set] = BERTH_PCP_CMA;
+		berth__lend_locked(zone, area, params->lend, params->lend_min_pages);
 		retag_locked(zone, start, end, area->set);
 		zone->nr_areas++;
 		*out = area;
@@ -270,16 +272,33 @@ bool berth__claim_params_valid(const struct berth_cma *area,
 	       !(params->flags & ~(unsigned)BERTH_CLAIM_ALL_FLAGS);
 }
 
-void berth__claim_failed(struct berth_cma *area, struct berth_claim_report *report, int error)
+void berth__claim_ended(struct berth_cma *area, struct berth_claim_report *report, int error,
+			uint64_t claims, uint64_t began_ns)
 {
-	atomic_fetch_add_explicit(&area->claims_failed, 1, memory_order_relaxed);
+	struct berth_zone *zone = area->zone;
+
 	report->error = error;
+	if (claims)
+		berth__count(zone, BERTH_EVENT_CMA_SUCCESS, claims);
+	if (!error && began_ns)
+		berth__timing_end(zone, BERTH_TIMING_CLAIM, began_ns);
+	for (unsigned phase = 0; phase < BERTH_NR_PHASES; phase++)
+		if (report->phase_ns[phase])
+			berth__timing_add(zone,
+					  (enum berth_timing)(BERTH_TIMING_CLAIM_SEARCH + phase),
+					  report->phase_ns[phase]);
+	if (!error)
+		return;
+	if (error != -BERTH_E2BIG)
+		berth__count(zone, BERTH_EVENT_CMA_FAIL, 1);
+	atomic_fetch_add_explicit(&area->claims_failed, 1, memory_order_relaxed);
 	berth__largest_runs(area, &report->largest_free_pages, &report->largest_claimable_pages);
 }
 
 int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *params,
 		    berth_pfn_t *pfn, struct berth_claim_report *report)
 {
+	uint64_t began_ns = berth__timing_begin(area->zone);
 	struct berth_claim_report own;
 	struct berth_attempt attempt;
 	int error;
@@ -293,9 +312,8 @@ int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *par
 	error = berth__attempt_init(&attempt, area, params, report);
 	if (!error)
 		error = berth__attempt_run(&attempt);
-	if (error)
-		berth__claim_failed(area, report, error);
-	else
+	berth__claim_ended(area, report, error, !error, began_ns);
+	if (!error)
 		*pfn = berth__pfn(area->zone, attempt.start);
 	return error;
 }
@@ -317,6 +335,7 @@ static void finish_release(struct berth_cma *area, berth_idx_t start, uint64_t n
 	berth__bitmap_set(area, start, start + (berth_idx_t)nr_pages, false);
 	atomic_fetch_sub_explicit(&area->claimed_pages, nr_pages, memory_order_relaxed);
 	atomic_fetch_add_explicit(&area->releases, 1, memory_order_relaxed);
+	berth__count(area->zone, BERTH_EVENT_CMA_RELEASE, 1);
 	berth__release_end(area->zone, start, nr_pages);
 }
 
@@ -365,6 +384,9 @@ void berth_cma_stats_brief(struct berth_cma *area, struct berth_cma_stats *stats
 		.claims_ok = atomic_load_explicit(&area->claims_ok, memory_order_relaxed),
 		.claims_failed = atomic_load_explicit(&area->claims_failed, memory_order_relaxed),
 		.releases = atomic_load_explicit(&area->releases, memory_order_relaxed),
+		.lend = berth__lend(area),
+		.order_per_bit = area->order_per_bit,
+		.lend_min_pages = atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed),
 	};
 	berth_lock(&zone->lock);
 	stats->free_pages = zone->sets[area->set].nr_free;

@@ -432,19 +432,7 @@ int berth_alloc_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uin
 
 /* ---- Giving back ---------------------------------------------------------------------------------- */
 
-/* True when [start, start + nr_pages) is exactly a claim with these flags. Z. */
-static bool is_claim_locked(const struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
-			    uint32_t flags)
-{
-	const uint32_t mask = BERTH_TAG(7, 0) | BERTH_TAG_START | BERTH_TAG_AREA;
-	const struct berth_frame *frame = &zone->frames[start];
-
-	return (berth__tag(frame) & mask) ==
-		       (BERTH_TAG(BERTH_FRAME_CLAIMED, 0) | BERTH_TAG_START | flags) &&
-	       frame->cookie == nr_pages;
-}
-
-static void free_claim_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
+void berth__release_claimed_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
 {
 	berth__account_claimed_locked(zone, start, end - start, -1);
 	for (berth_idx_t idx = start; idx < end;) {
@@ -457,6 +445,17 @@ static void free_claim_locked(struct berth_zone *zone, berth_idx_t start, berth_
 	berth__buddy_free_range_locked(zone, start, end);
 }
 
+bool berth__is_claim_locked(const struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
+			    uint32_t flags)
+{
+	const uint32_t mask = BERTH_TAG(7, 0) | BERTH_TAG_START | BERTH_TAG_AREA;
+	const struct berth_frame *frame = &zone->frames[start];
+
+	return (berth__tag(frame) & mask) ==
+		       (BERTH_TAG(BERTH_FRAME_CLAIMED, 0) | BERTH_TAG_START | flags) &&
+	       frame->cookie == nr_pages;
+}
+
 bool berth__release_begin(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
 			  uint32_t flags)
 {
@@ -464,7 +463,7 @@ bool berth__release_begin(struct berth_zone *zone, berth_idx_t start, uint64_t n
 	bool is_claim;
 
 	berth_lock(&zone->lock);
-	is_claim = is_claim_locked(zone, start, nr_pages, flags);
+	is_claim = berth__is_claim_locked(zone, start, nr_pages, flags);
 	if (is_claim)
 		berth__set_tag(frame, berth__tag(frame) & ~(uint32_t)(BERTH_TAG_START | flags));
 	berth_unlock(&zone->lock);
@@ -483,7 +482,7 @@ void berth__release_undo(struct berth_zone *zone, berth_idx_t start, uint32_t fl
 void berth__release_end(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages)
 {
 	berth_lock(&zone->lock);
-	free_claim_locked(zone, start, start + (berth_idx_t)nr_pages);
+	berth__release_claimed_locked(zone, start, start + (berth_idx_t)nr_pages);
 	berth_unlock(&zone->lock);
 }
 
@@ -495,9 +494,9 @@ int berth_free_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uint
 	if (!nr_pages || !berth__idx(zone, start_pfn, nr_pages, &start))
 		return -BERTH_EINVAL;
 	berth_lock(&zone->lock);
-	is_claim = is_claim_locked(zone, start, nr_pages, 0);
+	is_claim = berth__is_claim_locked(zone, start, nr_pages, 0);
 	if (is_claim)
-		free_claim_locked(zone, start, start + (berth_idx_t)nr_pages);
+		berth__release_claimed_locked(zone, start, start + (berth_idx_t)nr_pages);
 	berth_unlock(&zone->lock);
 	return is_claim ? 0 : -BERTH_EINVAL;
 }

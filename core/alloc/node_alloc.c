@@ -14,6 +14,7 @@
 
 #include "core/frames/node.h"
 #include "core/frames/pcp_fast.h"
+#include "core/stats.h"
 
 #define COSTLY_ORDER 3u /* above, a failure is likely, and not worth a victim */
 #define MAX_ROUNDS 16u
@@ -58,6 +59,14 @@ static struct berth_zone *next_zone(const struct walk *walk, unsigned *at)
 			return ref->zone;
 	}
 	return NULL;
+}
+
+/* Where the walk begins; NULL: no zone may serve it. What isn't any zone's is counted there. */
+static struct berth_zone *first_zone(const struct walk *walk)
+{
+	unsigned at = 0;
+
+	return next_zone(walk, &at);
 }
 
 /* An urgent single frame isn't kept waiting by a boost, which is for the sake of large blocks. */
@@ -155,10 +164,17 @@ static bool reclaim(struct walk *walk, unsigned flags, uint64_t *freed)
 
 	*freed = 0;
 	if (nodes->ops->reclaim) {
+		struct berth_zone *first = first_zone(walk);
+		uint64_t began_ns = first ? berth__timing_begin(first) : 0;
+
 		add(&walk->nodes->direct_reclaims, 1);
 		walk->reclaims++;
 		*freed = nodes->ops->reclaim(nodes->ctx, walk->node, walk->highest, walk->order,
 					     walk->gfp);
+		if (first) {
+			berth__timing_end(first, BERTH_TIMING_RECLAIM, began_ns);
+			berth__count(first, BERTH_EVENT_ALLOCSTALL, 1);
+		}
 		add(&walk->nodes->reclaimed_pages, *freed);
 		walk->reclaimed_pages += *freed;
 	}
@@ -184,12 +200,12 @@ static bool collect(struct walk *walk, unsigned flags, bool last_resort)
 static bool sacrifice(struct walk *walk)
 {
 	const struct berth_nodes *nodes = walk->nodes;
-	unsigned at = 0;
-	struct berth_zone *zone = next_zone(walk, &at);
+	struct berth_zone *zone = first_zone(walk);
 
 	if (!nodes->ops->oom || !zone)
 		return false;
 	add(&walk->nodes->ooms, 1);
+	berth__count(zone, BERTH_EVENT_OOM, 1);
 	walk->ooms++;
 	return nodes->ops->oom(nodes->ctx, zone, walk->order, walk->gfp);
 }
@@ -197,8 +213,7 @@ static bool sacrifice(struct walk *walk)
 /* Some seconds, in which others may free: then even NOFAIL fails rather than hang. */
 static bool wait_for_others(struct walk *walk)
 {
-	unsigned at = 0;
-	const struct berth_zone *zone = next_zone(walk, &at);
+	const struct berth_zone *zone = first_zone(walk);
 	uint64_t ns = walk->waits < 7 ? FIRST_WAIT_NS << walk->waits : LONGEST_WAIT_NS;
 
 	if (walk->waits == MAX_WAITS || !zone)
@@ -336,7 +351,11 @@ int berth_alloc(struct berth_nodes *nodes, const struct berth_alloc_request *req
 	walk.from = &nodes->nodes[node];
 	walk.highest = berth__highest_kind(gfp);
 	if (!walk_slow(&walk)) {
+		struct berth_zone *first = first_zone(&walk);
+
 		add(&nodes->failures, 1);
+		if (first)
+			berth__count(first, BERTH_EVENT_ALLOC_FAIL, 1);
 		if (failure)
 			report(&walk, request->owner, failure);
 		return -BERTH_ENOMEM;

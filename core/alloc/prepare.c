@@ -78,12 +78,11 @@ static int advance(struct berth_cma_prepared *prepared, uint64_t budget_pages, u
 		if (going > 0)
 			prepared->not_before = berth__now(zone) + *wait_ns;
 	}
-	if (going < 0) {
+	if (going <= 0) {
 		prepared->error = going;
-		berth__claim_failed(attempt->area, &prepared->report, going);
-	}
-	if (going <= 0)
+		berth__claim_ended(attempt->area, &prepared->report, going, !going, 0);
 		set_state(prepared, going ? BERTH_PREPARE_FAILED : BERTH_PREPARE_READY);
+	}
 	return going;
 }
 
