@@ -550,8 +550,8 @@ static int claim_until_deadline(struct berth_cma *area, const struct berth_claim
 int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *params,
 		    berth_pfn_t *pfn, struct berth_claim_report *report)
 {
-	const unsigned all_flags = BERTH_CLAIM_FIRST_FIT | BERTH_CLAIM_FREE_ONLY |
-				   BERTH_CLAIM_NORETRY;
+	const unsigned all_flags = BERTH_CLAIM_DROP | BERTH_CLAIM_FIRST_FIT |
+				   BERTH_CLAIM_FREE_ONLY | BERTH_CLAIM_NORETRY;
 	struct berth_zone *zone = area->zone;
 	struct berth_claim_report own;
 	berth_idx_t start = 0;

@@ -69,6 +69,12 @@ struct scan {
 	struct berth_move moves[BERTH_MOVE_BATCH];
 };
 
+static bool unevictable(const struct berth_zone *zone, berth_idx_t head)
+{
+	return zone->owners[berth__tag_owner(berth__tag(&zone->frames[head]))].ops->unevictable ||
+	       (zone->lru_state && (berth__lru_state(zone, head) & BERTH_LRU_LOCKED));
+}
+
 /*
  * Looks at one used block: a candidate for the batch, a blocker, or in flight. `whole`: it lies in
  * the range; one that sticks out is never collected. Z.
@@ -84,8 +90,7 @@ static void scan_used_locked(const struct claim *claim, struct scan *scan, berth
 	if (tag & BERTH_TAG_ARRIVING) {
 		scan->in_flight = true;
 	} else if (!(tag & BERTH_TAG_MOVABLE) || refs > 1 || (tag & BERTH_TAG_ORPHAN) ||
-		   (claim->how->evictable_only &&
-		    zone->owners[berth__tag_owner(tag)].ops->unevictable) ||
+		   (claim->how->evictable_only && unevictable(zone, head)) ||
 		   (!whole && !claim->how->may_split)) {
 		scan->blocker = head;
 	} else if (refs == 0 || !whole) {
@@ -205,6 +210,18 @@ static int give_up(struct claim *claim)
 	return -BERTH_EBUSY;
 }
 
+/* What its owners can do without needn't move. It is free then, and the next scan takes it. */
+static bool drop(struct claim *claim, struct scan *scan)
+{
+	uint64_t pages = 0;
+
+	if (claim->how->may_drop)
+		pages = berth__drop_for_claim(claim->zone, scan->moves, &scan->nr_moves,
+					      claim->params->flags & BERTH_CLAIM_DROP);
+	claim->report->dropped_pages += pages;
+	return pages > 0;
+}
+
 /* Moves everything out, until all is taken. */
 static int empty_range(struct claim *claim, struct scan *scan)
 {
@@ -235,6 +252,10 @@ static int empty_range(struct claim *claim, struct scan *scan)
 		if (!scan->nr_moves)
 			continue;
 		first = scan->moves[0].src; /* the batch will be sorted otherwise */
+		if (drop(claim, scan) && !scan->nr_moves) {
+			scan->next = (berth_idx_t)(first - zone->base_pfn);
+			continue;
+		}
 		before = claim->report->moved_pages;
 		error = berth__migrate_batch(zone, scan->moves, scan->nr_moves, claim->how->dst_set,
 					     claim->how->may_split, claim->report, &busy);
@@ -288,6 +309,8 @@ static int take_range(struct claim *claim)
 	}
 	claim->report->free_pages_taken += claim->taken;
 	if (claim->taken < claim->end - claim->start) {
+		/* Until the end the batches stay empty, and the lists say what can be dropped. */
+		atomic_fetch_add(&zone->lru.disabled, 1);
 		berth__pcp_drain_range(zone, claim->start, claim->end);
 		end_phase(claim, BERTH_PHASE_DRAIN);
 		error = look_for_blockers(claim, &scan);
@@ -300,6 +323,7 @@ static int take_range(struct claim *claim)
 			error = empty_range(claim, &scan);
 		if (error)
 			berth__ask_holder(zone, claim->report);
+		berth_lru_cache_enable(zone);
 		end_phase(claim, BERTH_PHASE_MIGRATE);
 	}
 	berth__unisolate_range(zone, claim->start, claim->end, !error && claim->how->keep,
@@ -341,6 +365,7 @@ int berth__claim_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t e
 		.dst_set = BERTH_SET_NONE,
 		.passes = params->flags & BERTH_CLAIM_NORETRY ? FEW_PASSES : MAX_PASSES,
 		.may_split = true,
+		.may_drop = true,
 		.keep = true,
 	};
 

@@ -56,6 +56,25 @@ struct berth_move {
 	bool arrived; /* set by berth_move_arrived() */
 };
 
+enum berth_reclaim_result {
+	BERTH_RECLAIM_PENDING,    /* not tried; the core treats it as busy */
+	BERTH_RECLAIM_DROPPED,    /* frozen, and the owner has let go of it: the core frees it */
+	BERTH_RECLAIM_BUSY,       /* in use, or not started: looked at again another time */
+	BERTH_RECLAIM_DIRTY,      /* must be written first: it's dirty from now on */
+	BERTH_RECLAIM_REFERENCED, /* was used lately: goes to the active list */
+	BERTH_RECLAIM_GONE,       /* it isn't the owner's any more */
+};
+
+/* One block that the core would like to have: 2^order frames from pfn, see <berth/lru.h>. */
+struct berth_reclaim_item {
+	berth_pfn_t pfn;
+	uint64_t cookie;
+	uint8_t order;
+	uint8_t result;     /* out of reclaim and writeback: enum berth_reclaim_result */
+	uint8_t referenced; /* out of referenced: how often it was used since it was asked last */
+	uint16_t owner;
+};
+
 /*
  * An owner's answers to the core. `migrate` gets a batch of blocks that all belong to this owner,
  * in ascending order of cookie, and fills in a result for each. It is called without core locks, may
@@ -72,6 +91,21 @@ struct berth_owner_ops {
 	/* Its blocks are locked in memory (as mlock does): a claim moves them all the same, compaction
 	 * unless it has BERTH_COMPACT_EVICTABLE_ONLY. */
 	bool unevictable;
+	/*
+	 * The following are for blocks on LRU lists (<berth/lru.h>), in batches of at most 32 that all
+	 * belong to this owner. They are called without core locks, may sleep, and may be told of blocks
+	 * that the owner has just freed or moved. What they allocate must say BERTH_GFP_MEMALLOC.
+	 *
+	 * reclaim: drops clean blocks. Under the lock that keeps its users out the owner makes sure that
+	 * the block is still its own, freezes it by berth_reclaim_freeze(), removes it from its tables
+	 * and answers DROPPED. Without this operation nothing of the owner's can be on an LRU list.
+	 */
+	void (*reclaim)(void *ctx, struct berth_reclaim_item *items, unsigned nr_items);
+	/* How often was each used through mappings that the core can't see? NULL: there are none. */
+	void (*referenced)(void *ctx, struct berth_reclaim_item *items, unsigned nr_items);
+	/* Begins to write dirty blocks, which are pinned until berth_lru_end_writeback(); what it
+	 * answers BUSY for wasn't begun. NULL: dirty blocks wait until the owner says that they're clean. */
+	void (*writeback)(void *ctx, struct berth_reclaim_item *items, unsigned nr_items);
 };
 
 /* For an owner's migrate: the block is at move->dst now, and dst is an ordinary block of its owner. */
@@ -96,6 +130,7 @@ struct berth_zone_params {
 	unsigned pcp_high;   /* frames a CPU's list may hold per type; 0 picks by zone size */
 	unsigned max_areas;  /* CMA areas that can be declared, <= BERTH_MAX_AREAS */
 	unsigned max_owners; /* owners that can be registered; 0 means 8 */
+	bool lru; /* blocks can be on LRU lists (lru.h): one more byte a frame, 256 a CPU */
 	bool metadata_is_zeroed; /* the metadata memory is all zero already (fresh from mmap) */
 	const struct berth_port_ops *port;
 	void *port_ctx;
@@ -174,6 +209,8 @@ enum berth_gfp {
 	BERTH_GFP_COMPACT = 1u << 15,   /* order > 0: when there is no such block, owners are asked
 					  * to move others for one: may sleep, and the caller holds
 					  * no lock that an owner's migrate takes */
+	BERTH_GFP_LRU = 1u << 16, /* the block may be put on an LRU list (lru.h): in a zone that has
+				   * them, for an owner that has `reclaim` */
 };
 
 /*
@@ -274,6 +311,7 @@ struct berth_claim_report {
 	unsigned tries;            /* ranges tried */
 	uint64_t moved_pages;      /* moved, also by tries that failed */
 	uint64_t free_pages_taken; /* taken while free */
+	uint64_t dropped_pages;    /* clean ones that their owners dropped instead of moving them */
 	uint64_t busy_blocks;      /* answered busy */
 	uint64_t phase_ns[BERTH_NR_PHASES];
 	/* Failure: the first blocker of the last range tried; BERTH_PFN_NONE when there is none. */
@@ -300,6 +338,8 @@ enum berth_claim_flags {
 	BERTH_CLAIM_FREE_ONLY = 1u << 1, /* only what is free now: move nothing (non-blocking) */
 	BERTH_CLAIM_NORETRY = 1u << 2,   /* the deadline is for moving: holders aren't waited for,
 					  * the answer is -EBUSY (a block in flight is, up to 5 ms) */
+	BERTH_CLAIM_DROP = 1u << 3, /* clean blocks on LRU lists are dropped even if they're in use;
+				     * without it only inactive ones that weren't used since */
 };
 
 /*
