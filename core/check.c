@@ -273,7 +273,11 @@ static bool check_free_counters(struct checker *checker)
 		uint64_t free = zone->sets[zone->areas[i].set].nr_free;
 
 		cma += free;
-		unlent += zone->areas[i].lend == BERTH_LEND_OFF ? free : 0;
+		unlent += berth__lend(&zone->areas[i]) == BERTH_LEND_OFF ?
+				  free :
+			  free < atomic_load(&zone->areas[i].lend_min_pages) ?
+				  free :
+				  atomic_load(&zone->areas[i].lend_min_pages);
 	}
 	EXPECT("pageblock.I3 nr_free of the zone", 0, atomic_load(&zone->nr_free), checker->free);
 	EXPECT("pageblock.I3 nr_free_cma", 0, atomic_load(&zone->nr_free_cma), cma);

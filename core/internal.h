@@ -150,7 +150,7 @@ struct berth_pcp {
 	_Alignas(64) _Atomic uint32_t in_section;   /* a: by the slot's owner */
 	_Atomic uint32_t gate;                      /* a: see below */
 	_Atomic uint32_t count[BERTH_NR_PCP_LISTS]; /* P: frames in each list */
-	berth_lock_t drain_lock;                    /* one drainer at a time */
+	berth_mutex_t drain_lock;                   /* one drainer at a time */
 	uint32_t front[BERTH_PCP_RETURN]; /* P: 1 + the pageblock that filled the list last */
 	/* followed by the lists' stacks (P): BERTH_PCP_RETURN of 2^zone->pcp_shift indices, and one
 	 * of zone->pcp_limit[BERTH_PCP_RETURN] */
@@ -166,15 +166,17 @@ struct berth_pcp {
 /* ---- Areas, owners, the zone ------------------------------------------------------------------- */
 
 struct berth_cma {
-	struct berth_zone *zone;     /* c */
-	const char *name;            /* c */
-	berth_idx_t start, end;      /* c */
-	unsigned order_per_bit;      /* c */
-	unsigned set;                /* c */
-	enum berth_lend_policy lend; /* c */
-	uint64_t *bitmap;            /* A */
-	berth_lock_t lock;           /* a claim holds it from search to finish */
+	struct berth_zone *zone; /* c */
+	const char *name;        /* c */
+	berth_idx_t start, end;  /* c */
+	unsigned order_per_bit;  /* c */
+	unsigned set;            /* c */
+	uint64_t *bitmap;        /* A */
+	berth_mutex_t lock;      /* a claim holds it from search to finish */
 	_Atomic uint64_t claimed_pages, claims_ok, claims_failed, releases; /* a: under A */
+	/* a: written under Z; enum berth_lend_policy */
+	_Atomic uint32_t lend;
+	_Atomic uint64_t lend_min_pages;
 };
 
 struct berth_owner {
@@ -273,19 +275,22 @@ struct berth_zone {
 	size_t pcp_stride, metadata_bytes;      /* c */
 	size_t lru_offset;                      /* c: of a CPU's LRU batch behind its berth_pcp */
 	_Atomic uint8_t *lru_state; /* c; NULL: no LRU lists. Of each frame: a, see above */
-	berth_pfn_t start_pfn;      /* c: pfn of index `first` */
-	bool in_node;               /* c: part of nodes, as this: */
-	uint8_t node, kind;         /* c */
-	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* c: list that caches it, or NONE */
+	berth_pfn_t start_pfn;                  /* c: pfn of index `first` */
+	bool in_node;                           /* c: part of nodes, as this: */
+	uint8_t node, kind;                     /* c */
+	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* Z: list that caches it, or NONE */
 	struct berth_frame *frames;                           /* c */
 	struct berth_pageblock *pageblocks;                   /* c */
 	struct berth_list_set *sets;                          /* c */
-	struct berth_free_list *lists; /* c: [set * (max_order + 1) + order] */
-	uint32_t *heads;               /* c: see berth__heads() */
-	uint32_t *buckets;             /* c: first pageblock, see berth__bucket() */
-	char *pcps;                    /* c: see berth__pcp() */
-	struct berth_cma *areas;       /* c */
-	struct berth_owner *owners;    /* c */
+	struct berth_free_list *lists;   /* c: [set * (max_order + 1) + order] */
+	uint32_t *heads;                 /* c: see berth__heads() */
+	uint32_t *buckets;               /* c: first pageblock, see berth__bucket() */
+	char *pcps;                      /* c: see berth__pcp() */
+	struct berth_cma *areas;         /* c */
+	struct berth_owner *owners;      /* c */
+	struct berth_counters *counters; /* c: see core/stats.h; counter_mask + 2 of them */
+	unsigned counter_mask;           /* c */
+	struct berth_timings *timings;   /* c: NULL unless asked for */
 
 	_Alignas(64) berth_lock_t lock;
 	unsigned nr_areas, nr_owners; /* Z; owners[0] is nobody */
@@ -293,7 +298,7 @@ struct berth_zone {
 	uint64_t nr_reserved;         /* Z: present - managed */
 	uint64_t nr_claimed;          /* Z */
 	/* a, written under Z: frames in buddy lists, but for what is isolated; of those the frames of
-	 * areas, of areas that never lend, and of HIGHATOMIC pageblocks. */
+	 * areas, those that areas don't lend, and those of HIGHATOMIC pageblocks. */
 	_Atomic uint64_t nr_free, nr_free_cma, nr_free_unlent, nr_free_highatomic;
 	_Atomic uint64_t nr_highatomic; /* a, written under Z: frames of HIGHATOMIC pageblocks */
 	struct berth_zone_marks marks;
@@ -426,6 +431,10 @@ void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_
 void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr,
 				   int sign);
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
+/* Declares how an area lends: what it lends of its free frames, and where those are cached. Z.
+ * O(pageblocks of the area). */
+void berth__lend_locked(struct berth_zone *zone, struct berth_cma *area,
+			enum berth_lend_policy lend, uint64_t lend_min_pages);
 /* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists (and it in
  * no bucket). Z. */
 void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
@@ -476,6 +485,14 @@ berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head,
 /* The set that the migratetype policy picks first for a block of 2^order, without stealing from a
  * foreign type; BERTH_SET_NONE: none has one. Z. */
 unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp);
+
+/* The largest order, at most `limit`, of which the set may give a block now, after it was chosen for a
+ * smaller one: an area lends no more than its watermark allows. Z. */
+unsigned berth__lendable_order_locked(const struct berth_zone *zone, unsigned set, unsigned limit);
+static inline enum berth_lend_policy berth__lend(const struct berth_cma *area)
+{
+	return (enum berth_lend_policy)atomic_load_explicit(&area->lend, memory_order_relaxed);
+}
 
 /* ---- frames/fallback.c --------------------------------------------------------------------------- */
 
@@ -655,6 +672,33 @@ berth_idx_t berth__compact_capture(struct berth_zone *zone, unsigned order, unsi
 berth_idx_t berth__alloc_once(struct berth_zone *zone, unsigned order, unsigned gfp, uint32_t tag,
 			      uint64_t cookie);
 
+/* ---- alloc/range.c ------------------------------------------------------------------------------- */
+
+#define BERTH_CLAIM_TRIES 16u /* ranges tried before a claim gives up, or waits for its deadline */
+
+/* What a search looks for, and what it learnt. */
+struct berth_search {
+	struct berth_cma *area;
+	berth_idx_t nr, align; /* frames; alignment in frames, of the pfn */
+	bool ignore_pins;      /* only asking whether claims leave room */
+	bool free_only;        /* what isn't free is in the way */
+	bool first_fit;
+	unsigned nr_avoid;
+	berth_idx_t avoid[BERTH_CLAIM_TRIES]; /* heads that were busy in this claim */
+};
+
+/* 0; -E2BIG: no such range can ever be had in the area. */
+int berth__search_init(struct berth_search *search, struct berth_cma *area,
+		       const struct berth_claim_params *params);
+/* The range to claim; false: none. A. */
+bool berth__choose_range(const struct berth_search *search, berth_idx_t *best);
+/* Nothing can be chosen: because of claims, or because of pins, and whose? Returns the error. A. */
+int berth__explain_range(const struct berth_search *search, struct berth_claim_report *report);
+/* The longest runs of free, and of claimable frames of an area. */
+void berth__largest_runs(struct berth_cma *area, uint64_t *free, uint64_t *claimable);
+/* Marks [start, end), inside the area, in its bitmap: the range isn't chosen any more. A. */
+void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t end, bool value);
+
 /* ---- alloc/contig.c ------------------------------------------------------------------------------- */
 
 /* How a range is emptied. */
@@ -676,6 +720,11 @@ int berth__claim_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t e
 		       const struct berth_claim_params *params, struct berth_claim_report *report);
 int berth__release_range(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
 			 uint32_t flags);
+/* Exactly this is a claim that was made with these flags. Z. */
+bool berth__is_claim_locked(const struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
+			    uint32_t flags);
+/* The claim [start, end) becomes free memory of its pageblocks' sets. Z. */
+void berth__release_claimed_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
 /* Names who holds the block at `head`, in the report. Returns -EBUSY. Z or a stable block. */
 int berth__blocked_by(struct berth_zone *zone, berth_idx_t head, struct berth_claim_report *report);
 /* Completes the blocker's holder by asking its owner. Without locks. */

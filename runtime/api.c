@@ -136,10 +136,10 @@ static bool is_idle(struct berth_pool_impl *pool)
 	bool idle;
 
 	berth_space_stats(pool->space, &stats);
-	berth_lock(&pool->regions.lock);
+	berth_mutex_lock(&pool->regions.lock);
 	idle = pool->regions.nr == 0 && !stats.pins && !stats.mapped_pages &&
 	       !atomic_load(&pool->claims_held);
-	berth_unlock(&pool->regions.lock);
+	berth_mutex_unlock(&pool->regions.lock);
 	return idle;
 }
 
@@ -252,7 +252,7 @@ static int map_region(struct berth_pool_impl *pool, uint64_t nr_pages, unsigned 
 	uint64_t huge = BERTH_HUGE_BYTES >> BERTH_PAGE_SHIFT;
 	int error;
 
-	berth_lock(&pool->regions.lock);
+	berth_mutex_lock(&pool->regions.lock);
 	error = berth__region_add_locked(&pool->regions, nr_pages >= huge ? huge : 1, &region);
 	if (!error) {
 		error = berth_space_map(pool->space, region.page, nr_pages, order,
@@ -261,7 +261,7 @@ static int map_region(struct berth_pool_impl *pool, uint64_t nr_pages, unsigned 
 		    berth__region_remove_locked(&pool->regions, region.page, nr_pages) != 0)
 			abort(); /* it was added a line above */
 	}
-	berth_unlock(&pool->regions.lock);
+	berth_mutex_unlock(&pool->regions.lock);
 	if (!error)
 		*address = pool->mmu.base + (region.page << BERTH_PAGE_SHIFT);
 	return error;
@@ -331,12 +331,12 @@ int berth_grow(struct berth_pool *handle, void *address, size_t old_bytes, size_
 		return refusal(handle);
 	if (page_of(pool, address, &page) && old_pages && new_bytes > old_bytes &&
 	    (uintptr_t)address % BERTH_PAGE_SIZE == 0) {
-		berth_lock(&pool->regions.lock);
+		berth_mutex_lock(&pool->regions.lock);
 		if (new_pages > old_pages)
 			error = grow_locked(pool, page, old_pages, new_pages);
 		else if (berth__region_find_locked(&pool->regions, page, old_pages))
 			error = 0; /* its last page has room */
-		berth_unlock(&pool->regions.lock);
+		berth_mutex_unlock(&pool->regions.lock);
 	}
 	leave(handle);
 	return error;
@@ -352,14 +352,14 @@ int berth_unmap(struct berth_pool *handle, void *address, size_t bytes)
 		return refusal(handle);
 	if (page_of(pool, address, &page) && nr_pages &&
 	    (uintptr_t)address % BERTH_PAGE_SIZE == 0) {
-		berth_lock(&pool->regions.lock);
+		berth_mutex_lock(&pool->regions.lock);
 		if (berth__region_find_locked(&pool->regions, page, nr_pages)) {
 			error = berth_space_unmap(pool->space, page, nr_pages);
 			if (!error &&
 			    berth__region_remove_locked(&pool->regions, page, nr_pages) != 0)
 				abort(); /* it was there a line above */
 		}
-		berth_unlock(&pool->regions.lock);
+		berth_mutex_unlock(&pool->regions.lock);
 	}
 	leave(handle);
 	return error;

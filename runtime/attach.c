@@ -39,7 +39,7 @@ struct berth_attached {
 	unsigned nr_areas;
 	char areas[BERTH_CONTROL_AREAS][BERTH_CONTROL_NAME];
 	char mover[BERTH_CONTROL_NAME];
-	berth_lock_t lock; /* guards what follows */
+	berth_mutex_t lock; /* guards what follows */
 	struct held *held;
 	unsigned nr_texts; /* of reports: they live as long as the handle */
 	char texts[MAX_TEXTS][BERTH_CONTROL_TEXT];
@@ -146,9 +146,9 @@ bool berth__attached_is_idle(struct berth_attached *attached)
 {
 	bool idle;
 
-	berth_lock(&attached->lock);
+	berth_mutex_lock(&attached->lock);
 	idle = !attached->held;
-	berth_unlock(&attached->lock);
+	berth_mutex_unlock(&attached->lock);
 	return idle;
 }
 
@@ -170,7 +170,7 @@ static const char *keep_text(struct berth_attached *attached, const char *text)
 
 	if (!text)
 		return NULL;
-	berth_lock(&attached->lock);
+	berth_mutex_lock(&attached->lock);
 	for (unsigned i = 0; i < attached->nr_texts && !kept; i++)
 		if (strcmp(attached->texts[i], text) == 0)
 			kept = attached->texts[i];
@@ -180,7 +180,7 @@ static const char *keep_text(struct berth_attached *attached, const char *text)
 		strncpy(place, text, BERTH_CONTROL_TEXT - 1);
 		kept = place;
 	}
-	berth_unlock(&attached->lock);
+	berth_mutex_unlock(&attached->lock);
 	return kept ? kept : "somebody whose name isn't kept any more";
 }
 
@@ -284,10 +284,10 @@ int berth__attached_claim(struct berth_attached *attached, const char *area, siz
 		.area = area_name(attached, claimed.reply.area),
 	};
 	*held = (struct held){ .buffer = *buffer, .token_fd = claimed.token_fd };
-	berth_lock(&attached->lock);
+	berth_mutex_lock(&attached->lock);
 	held->next = attached->held;
 	attached->held = held;
-	berth_unlock(&attached->lock);
+	berth_mutex_unlock(&attached->lock);
 	return 0;
 }
 
@@ -309,12 +309,12 @@ int berth__attached_release(struct berth_attached *attached, const struct berth_
 
 	if (!buffer)
 		return -BERTH_EINVAL;
-	berth_lock(&attached->lock);
+	berth_mutex_lock(&attached->lock);
 	at = find_locked(attached, buffer);
 	held = *at;
 	if (held)
 		*at = held->next;
-	berth_unlock(&attached->lock);
+	berth_mutex_unlock(&attached->lock);
 	if (!held)
 		return -BERTH_EINVAL;
 	close(held->token_fd);
@@ -329,10 +329,10 @@ int berth__attached_claim_fd(struct berth_attached *attached, const struct berth
 
 	if (!buffer)
 		return -BERTH_EINVAL;
-	berth_lock(&attached->lock);
+	berth_mutex_lock(&attached->lock);
 	held = *find_locked(attached, buffer);
 	fd = held ? held->token_fd : -BERTH_EINVAL;
-	berth_unlock(&attached->lock);
+	berth_mutex_unlock(&attached->lock);
 	return fd;
 }
 

@@ -37,7 +37,7 @@ const char *malloc_conf = "narenas:8,oversize_threshold:0,retain:true,background
 			  "muzzy_decay_ms:0,metadata_thp:disabled,thp:default";
 
 static struct {
-	berth_lock_t lock;
+	berth_mutex_t lock;
 	struct berth_pool_impl *pool;
 	bool private_only;  /* the heap has left the pool */
 	uint64_t next_page; /* addresses are handed out from here */
@@ -159,7 +159,7 @@ bool berth__heap_zero(void *address, size_t bytes)
 	uint64_t page = page_of(address), nr_pages = bytes >> BERTH_PAGE_SHIFT;
 	bool all = nr_pages <= heap.nr_pages - page;
 
-	berth_lock(&heap.lock); /* nothing is decommitted meanwhile */
+	berth_mutex_lock(&heap.lock); /* nothing is decommitted meanwhile */
 	for (uint64_t end = all ? page + nr_pages : heap.nr_pages; page < end;) {
 		char *at = heap.pool->mmu.base + (page << BERTH_PAGE_SHIFT);
 		uint64_t next = private_run_end(page, end);
@@ -175,7 +175,7 @@ bool berth__heap_zero(void *address, size_t bytes)
 			memset(at, 0, BERTH_PAGE_SIZE);
 		page++;
 	}
-	berth_unlock(&heap.lock);
+	berth_mutex_unlock(&heap.lock);
 	return all;
 }
 
@@ -184,7 +184,7 @@ bool berth__heap_zero(void *address, size_t bytes)
  * write there would wait for itself. So it steps onto a stack of ours.
  */
 static struct {
-	berth_lock_t lock; /* the rest */
+	berth_mutex_t lock; /* the rest */
 	ucontext_t caller, here;
 	uint64_t page, nr_pages;
 	int error;
@@ -205,7 +205,7 @@ static int make_own_stack_private(uint64_t page, uint64_t nr_pages)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* no handler may run, or leave, on that stack */
-	berth_lock(&aside.lock);
+	berth_mutex_lock(&aside.lock);
 	aside.page = page;
 	aside.nr_pages = nr_pages;
 	aside.error = -BERTH_ENOMEM;
@@ -217,7 +217,7 @@ static int make_own_stack_private(uint64_t page, uint64_t nr_pages)
 		(void)swapcontext(&aside.caller, &aside.here);
 	}
 	error = aside.error;
-	berth_unlock(&aside.lock);
+	berth_mutex_unlock(&aside.lock);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return error;
 }
@@ -263,14 +263,14 @@ bool berth__heap_leave(void)
 	uint64_t bytes;
 	bool left;
 
-	berth_lock(&heap.lock); /* nothing is mapped meanwhile */
+	berth_mutex_lock(&heap.lock); /* nothing is mapped meanwhile */
 	bytes = heap.next_page << BERTH_PAGE_SHIFT;
 	for (uint64_t at = 0; at < bytes; at += piece)
 		(void)!berth__heap_make_private(heap.pool->mmu.base + at,
 						bytes - at < piece ? bytes - at : piece);
 	left = berth_space_leave(heap.pool->space);
 	heap.private_only = true;
-	berth_unlock(&heap.lock);
+	berth_mutex_unlock(&heap.lock);
 	return left;
 }
 
@@ -482,12 +482,12 @@ static void *hook_alloc(extent_hooks_t *hooks, void *wanted, size_t size, size_t
 			return block;
 	}
 	stop_strangers();
-	berth_lock(&heap.lock);
+	berth_mutex_lock(&heap.lock);
 	taken = take_addresses_locked(size >> BERTH_PAGE_SHIFT, align_pages ? align_pages : 1,
 				      &page);
 	if (taken && *commit)
 		committed = commit_locked(page, page + (size >> BERTH_PAGE_SHIFT));
-	berth_unlock(&heap.lock);
+	berth_mutex_unlock(&heap.lock);
 	if (!committed)
 		return NULL;
 	*zero = true;
@@ -520,9 +520,9 @@ static void hook_destroy(extent_hooks_t *hooks, void *address, size_t size, bool
 		atomic_fetch_sub(&heap.foreign_bytes, size);
 		return;
 	}
-	berth_lock(&heap.lock);
+	berth_mutex_lock(&heap.lock);
 	decommit_locked(page_of(address), page_of(address) + (size >> BERTH_PAGE_SHIFT));
-	berth_unlock(&heap.lock);
+	berth_mutex_unlock(&heap.lock);
 }
 
 static bool hook_commit(extent_hooks_t *hooks, void *address, size_t size, size_t offset,
@@ -538,9 +538,9 @@ static bool hook_commit(extent_hooks_t *hooks, void *address, size_t size, size_
 		return true;
 	page = page_of((char *)address + offset);
 	stop_strangers();
-	berth_lock(&heap.lock);
+	berth_mutex_lock(&heap.lock);
 	done = commit_locked(page, page + (length >> BERTH_PAGE_SHIFT));
-	berth_unlock(&heap.lock);
+	berth_mutex_unlock(&heap.lock);
 	return !done;
 }
 
@@ -556,9 +556,9 @@ static bool hook_decommit(extent_hooks_t *hooks, void *address, size_t size, siz
 		return true;
 	page = page_of((char *)address + offset);
 	stop_strangers();
-	berth_lock(&heap.lock);
+	berth_mutex_lock(&heap.lock);
 	decommit_locked(page, page + (length >> BERTH_PAGE_SHIFT));
-	berth_unlock(&heap.lock);
+	berth_mutex_unlock(&heap.lock);
 	return false;
 }
 
@@ -641,14 +641,14 @@ static void free_own_stack(void)
 static void fork_prepare(void)
 {
 	free_own_stack();
-	berth_lock(&aside.lock);
-	berth_lock(&heap.lock);
+	berth_mutex_lock(&aside.lock);
+	berth_mutex_lock(&heap.lock);
 }
 
 static void fork_parent(void)
 {
-	berth_unlock(&heap.lock);
-	berth_unlock(&aside.lock);
+	berth_mutex_unlock(&heap.lock);
+	berth_mutex_unlock(&aside.lock);
 }
 
 static void fork_child(void)

@@ -32,7 +32,7 @@ struct berth_region {
 
 /* Sorted by page, without overlaps. */
 struct berth_regions {
-	berth_lock_t lock;
+	berth_mutex_t lock;
 	uint32_t nr;
 	uint64_t nr_pages; /* of the space */
 	struct berth_region sorted[BERTH_MAX_REGIONS];

@@ -55,11 +55,11 @@ bool berth__server_is_ours(const struct own *one)
 
 void berth__server_close(struct own *one)
 {
-	berth_lock(&berth__server.lock);
+	berth_mutex_lock(&berth__server.lock);
 	if (berth__server_is_ours(one))
 		berth_fd_close(one->fd);
 	one->fd = -1;
-	berth_unlock(&berth__server.lock);
+	berth_mutex_unlock(&berth__server.lock);
 }
 
 /* ---- Listening ------------------------------------------------------------------------------------------- */
@@ -88,7 +88,7 @@ static int listen_in(int directory)
 		return -BERTH_EEXIST;
 	berth__control_name(berth__server.hello.pid, name, sizeof(name));
 	(void)unlinkat(directory, name, 0); /* an earlier process's, or our own before an exec */
-	berth_lock(&berth__server.lock);
+	berth_mutex_lock(&berth__server.lock);
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd >= 0)
 		fd = berth_fd_move_up(fd);
@@ -101,7 +101,7 @@ static int listen_in(int directory)
 		berth_fd_close(fd);
 	else
 		berth__server.listener = berth__server_own(fd);
-	berth_unlock(&berth__server.lock);
+	berth_mutex_unlock(&berth__server.lock);
 	return error;
 }
 
@@ -274,7 +274,7 @@ static void accept_one(uint64_t now)
 
 	if (full)
 		place = &berth__server.connections[SERVER_CONNECTIONS];
-	berth_lock(&berth__server.lock);
+	berth_mutex_lock(&berth__server.lock);
 	fd = accept4(berth__server.listener.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd >= 0) {
 		*place = (struct connection){ .state = IDLE, .used_ns = now };
@@ -282,7 +282,7 @@ static void accept_one(uint64_t now)
 	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
 		berth__server.accept_ns = now + RELISTEN_NS; /* no descriptors, for instance */
 	}
-	berth_unlock(&berth__server.lock);
+	berth_mutex_unlock(&berth__server.lock);
 	if (fd < 0)
 		return;
 	if (!is_allowed(place->socket.fd, &place->pid))
@@ -534,12 +534,12 @@ void berth__server_round(uint64_t until_ns)
 
 void berth__server_fork_prepare(void)
 {
-	berth_lock(&berth__server.lock);
+	berth_mutex_lock(&berth__server.lock);
 }
 
 void berth__server_fork_parent(void)
 {
-	berth_unlock(&berth__server.lock);
+	berth_mutex_unlock(&berth__server.lock);
 }
 
 static void forget(struct own *one)
@@ -566,5 +566,5 @@ void berth__server_forget(void)
 	berth__server.started = false;
 	berth__server.listener.fd = berth__server.pool.fd = -1;
 	berth__server.claims_ok = berth__server.claims_failed = 0;
-	berth__server.lock = (berth_lock_t){ 0 };
+	berth__server.lock = (berth_mutex_t){ 0 };
 }

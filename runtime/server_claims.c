@@ -100,8 +100,9 @@ static int send_token(struct connection *connection)
 	int pair[2], fds[2], error = 0;
 
 	if (!berth__server_is_ours(&berth__server.pool))
-		return -BERTH_ENOSYS;    /* the program has closed the pool's file */
-	berth_lock(&berth__server.lock); /* for both ends: a child's copy would keep the claim */
+		return -BERTH_ENOSYS; /* the program has closed the pool's file */
+	berth_mutex_lock(
+		&berth__server.lock); /* for both ends: a child's copy would keep the claim */
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
 		error = -BERTH_ENOMEM;
 	} else {
@@ -113,7 +114,7 @@ static int send_token(struct connection *connection)
 			error = -BERTH_ESRCH;
 		(void)berth_raw1(SYS_close, pair[1]);
 	}
-	berth_unlock(&berth__server.lock);
+	berth_mutex_unlock(&berth__server.lock);
 	if (error == -BERTH_ESRCH)
 		berth__server_close(&token->socket);
 	return error;

@@ -54,7 +54,7 @@ struct connection {
 
 struct berth_server {
 	bool started;
-	berth_lock_t lock; /* guards which descriptors are open: I2 */
+	berth_mutex_t lock; /* guards which descriptors are open: I2 */
 	struct berth_server_params params;
 	struct berth_control_hello hello;
 	uid_t uid;

@@ -56,7 +56,7 @@ mutant no-wait $pcp '/drain_one\(zone, pcp, start/,$! s/^\t\t\twait_until_outsid
 mutant no-drain-flag $pcp 's/atomic_fetch_or_explicit\(&pcp->gate, BERTH_PCP_DRAIN, .*$/;/'
 mutant relaxed-wait $pcp '/wait_until_outside\(struct/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
 mutant relaxed-reopen $pcp '/~BERTH_PCP_DRAIN/,/;/ s/memory_order_release/memory_order_relaxed/'
-mutant no-drain-lock $pcp 's/^\t\t\tberth_(un)?lock\(&pcp->drain_lock\);//'
+mutant no-drain-lock $pcp 's/^\t\t\tberth_mutex_(un)?lock\(&pcp->drain_lock\);//'
 # (Without its second round a drain still holds: a slot's first use is fenced on both sides.)
 mutant drain-unlocked $pcp '/^static void drain_one/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 # The owner's side

@@ -132,7 +132,7 @@ void berth_space_fork_parent(struct berth_space *space)
 			(void)!berth__for_each_run(space, unprotect_run);
 		space->mmu->end(space->mmu_ctx);
 	}
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 }
 
 static int forget_run(struct berth_space *space, uint64_t page, uint64_t nr_pages, berth_pfn_t pfn)
@@ -165,7 +165,7 @@ bool berth_space_leave(struct berth_space *space)
 		berth__detach_locked(space);
 		left = true;
 	}
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	return left;
 }
 
@@ -178,7 +178,7 @@ int berth_space_fork_child(struct berth_space *space)
 		if (!error)
 			berth__detach_locked(space);
 	}
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	return error;
 }
 
@@ -194,6 +194,6 @@ int berth_space_attach(struct berth_space *space, struct berth_zone *zone)
 		space->start_pfn = berth_zone_start_pfn(zone);
 		space->detached = false;
 	}
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	return error;
 }

@@ -49,7 +49,7 @@ struct berth_space {
 	uint64_t *pending;                 /* S: bit a page, its contents aren't pushed yet */
 	_Atomic uint32_t *table;           /* a: written under S */
 
-	_Alignas(64) berth_lock_t lock;
+	_Alignas(64) berth_mutex_t lock;
 	_Atomic uint32_t waiters;       /* a: threads that want the lock */
 	_Atomic uint32_t moves;         /* a: written under S; odd while something is moved */
 	uint64_t used_end;              /* S: pages from here on were never mapped */
@@ -96,7 +96,7 @@ void berth__set_entries_locked(struct berth_space *space, uint64_t page, uint64_
 static inline void berth__space_lock(struct berth_space *space)
 {
 	atomic_fetch_add_explicit(&space->waiters, 1, memory_order_relaxed);
-	berth_lock(&space->lock);
+	berth_mutex_lock(&space->lock);
 	atomic_fetch_sub_explicit(&space->waiters, 1, memory_order_relaxed);
 }
 

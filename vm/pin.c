@@ -149,7 +149,7 @@ int berth_space_pin(struct berth_space *space, uint64_t page, uint64_t nr_pages,
 		space->nr_pins++;
 		taken = (uint64_t)pin->generation << 32 | (uint64_t)(pin - space->pins);
 	}
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	if (!error)
 		*handle =
 			taken; /* the caller's memory may be stalled by a fork: not under the lock */
@@ -173,6 +173,6 @@ int berth_space_unpin(struct berth_space *space, uint64_t handle)
 		pin->nr_pages = 0;
 		space->nr_pins--;
 	}
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	return error;
 }

@@ -112,7 +112,7 @@ int berth_space_fork_child_receives(struct berth_space *space)
 	if (error)
 		return error;
 	berth__detach_locked(space);
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	return 0;
 }
 
@@ -131,7 +131,7 @@ void berth_space_push_begin(struct berth_space *space)
 	space->push_page = 0;
 	space->push_end = space->used_end;
 	space->mmu->end(space->mmu_ctx);
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 }
 
 /* ---- Afterwards ----------------------------------------------------------------------------------- */
@@ -145,7 +145,7 @@ int berth_space_push(struct berth_space *space, uint64_t page, uint64_t nr_pages
 	berth__space_lock(space);
 	if (space->pushing)
 		error = push_locked(space, page, page + nr_pages);
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	return error;
 }
 
@@ -189,7 +189,7 @@ int berth_space_push_next(struct berth_space *space)
 	berth__space_lock(space);
 	if (space->pushing)
 		result = sweep_locked(space);
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	return result;
 }
 
@@ -208,5 +208,5 @@ void berth_space_push_end(struct berth_space *space)
 		(void)!berth__for_each_run(space, open_run);
 		space->pushing = false;
 	}
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 }

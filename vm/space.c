@@ -139,7 +139,7 @@ bool berth_space_is_mapped(struct berth_space *space, uint64_t page, uint64_t nr
 		return false;
 	berth__space_lock(space);
 	all = all_are(space, page, nr_pages, true);
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	return all;
 }
 
@@ -151,7 +151,7 @@ bool berth_space_is_unmapped(struct berth_space *space, uint64_t page, uint64_t 
 		return false;
 	berth__space_lock(space);
 	all = all_are(space, page, nr_pages, false);
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	return all;
 }
 
@@ -221,7 +221,7 @@ int berth_space_unmap(struct berth_space *space, uint64_t page, uint64_t nr_page
 		error = space->mmu->unmap(space->mmu_ctx, page, nr_pages);
 	if (!error)
 		forget_locked(space, page, page + nr_pages);
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	return error;
 }
 
@@ -262,7 +262,7 @@ int berth_space_make_private(struct berth_space *space, uint64_t page, uint64_t 
 			error = make_run_private_locked(space, page, run_end - page);
 		page = run_end;
 	}
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	return error;
 }
 
@@ -367,7 +367,7 @@ int berth_space_map(struct berth_space *space, uint64_t page, uint64_t nr_pages,
 		max_order = BERTH_HUGE_ORDER;
 	berth__space_lock(space);
 	if (!all_are(space, page, nr_pages, false)) {
-		berth_unlock(&space->lock);
+		berth_mutex_unlock(&space->lock);
 		return -BERTH_EEXIST;
 	}
 	if (!space->detached && !(flags & BERTH_MAP_PRIVATE_ONLY))
@@ -383,7 +383,7 @@ int berth_space_map(struct berth_space *space, uint64_t page, uint64_t nr_pages,
 	}
 	if (error && at > page && space->mmu->unmap(space->mmu_ctx, page, at - page) == 0)
 		forget_locked(space, page, at);
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 	return error;
 }
 
@@ -403,5 +403,5 @@ void berth_space_stats(struct berth_space *space, struct berth_space_stats *stat
 		.longest_stall_ns = space->longest_stall_ns,
 		.pins = space->nr_pins,
 	};
-	berth_unlock(&space->lock);
+	berth_mutex_unlock(&space->lock);
 }

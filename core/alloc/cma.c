@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * CMA areas: choosing the range that is cheapest to empty, and claiming it.
+ * CMA areas: declaring them, and claiming the range that alloc/range.c chooses.
  *
  * I1  A set bit of the bitmap: some claim of the area covers a frame of the bit's 2^order_per_bit.
  * I2  claimed_pages of an area = frames of its claims.
- *
- * Cost of a range = frames that would have to move: managed - free, by the pageblocks' counters for
- * whole pageblocks, frame block by frame block at the edges and for requests below a pageblock. A
- * range with a claim or a pin in it can't be chosen. Requests of a pageblock and more are placed on
- * pageblock boundaries if possible: one sliding sum, O(pageblocks), which ends at the first range
- * that costs nothing. Otherwise the first range that works at the request's own alignment,
- * O(blocks). Requests below a pageblock prefer pageblocks that are shredded already.
  */
-#include "core/internal.h"
+#include "core/stats.h"
 
-#define MAX_TRIES 16u /* ranges tried before a claim gives up, or waits for its deadline */
-#define FIRST_PAUSE_NS 50000ull /* between such rounds; doubles */
+#define FIRST_PAUSE_NS 50000ull /* between rounds of tries; doubles */
 #define LONGEST_PAUSE_NS 1600000ull
 
 /* ---- The bitmap ---------------------------------------------------------------------------------- */
@@ -28,46 +20,6 @@ size_t berth_cma_bitmap_bytes(uint64_t nr_pages, unsigned order_per_bit)
 		return 0;
 	bits = ((nr_pages - 1) >> order_per_bit) + 1;
 	return (size_t)((bits + 63) / 64 * sizeof(uint64_t));
-}
-
-static uint64_t bits_in_word(uint64_t first, uint64_t last)
-{
-	uint64_t from = first & 63, to = last & 63;
-
-	return (~0ull << from) & (~0ull >> (63 - to));
-}
-
-/* Bits of the frames [start, end), both inside the area. */
-static void bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t end, bool value)
-{
-	uint64_t first = (uint64_t)(start - area->start) >> area->order_per_bit;
-	uint64_t last = (uint64_t)(end - 1 - area->start) >> area->order_per_bit;
-
-	for (uint64_t word = first / 64; word <= last / 64; word++) {
-		uint64_t from = word == first / 64 ? first : word * 64;
-		uint64_t to = word == last / 64 ? last : word * 64 + 63;
-		uint64_t bits = bits_in_word(from, to);
-
-		if (value)
-			area->bitmap[word] |= bits;
-		else
-			area->bitmap[word] &= ~bits;
-	}
-}
-
-static bool bitmap_any(const struct berth_cma *area, berth_idx_t start, berth_idx_t end)
-{
-	uint64_t first = (uint64_t)(start - area->start) >> area->order_per_bit;
-	uint64_t last = (uint64_t)(end - 1 - area->start) >> area->order_per_bit;
-
-	for (uint64_t word = first / 64; word <= last / 64; word++) {
-		uint64_t from = word == first / 64 ? first : word * 64;
-		uint64_t to = word == last / 64 ? last : word * 64 + 63;
-
-		if (area->bitmap[word] & bits_in_word(from, to))
-			return true;
-	}
-	return false;
 }
 
 /* ---- Declaring ------------------------------------------------------------------------------------ */
@@ -96,11 +48,12 @@ struct berth_cma *berth_cma_find(struct berth_zone *zone, const char *name)
 	return NULL;
 }
 
-/* Z. Every pageblock of the range is managed, free and of no area. */
+/* Z. Every pageblock of the range is managed, of no area, and free or together one claim. */
 static int check_declarable_locked(const struct berth_zone *zone, berth_idx_t start,
 				   berth_idx_t end)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
+	bool claimed = berth__is_claim_locked(zone, start, end - start, 0);
 	int error = 0;
 
 	for (berth_idx_t idx = start; idx < end; idx += size) {
@@ -110,26 +63,30 @@ static int check_declarable_locked(const struct berth_zone *zone, berth_idx_t st
 			return -BERTH_EEXIST;
 		if (pageblock->nr_managed != size)
 			return -BERTH_EINVAL;
-		if (berth__nr_free(pageblock) != size ||
+		if ((berth__nr_free(pageblock) != size && !claimed) ||
 		    berth__pageblock_set(pageblock) == BERTH_ISOLATE)
 			error = -BERTH_EBUSY;
 	}
 	return error;
 }
 
-/* Z. Moves the free pageblocks of [start, end) to another set. */
+/* Z. Moves the pageblocks of [start, end) to another set: they are free, or all a claim, which ends. */
 static void retag_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, unsigned set)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
+	bool claimed = berth__is_claim_locked(zone, start, end - start, 0);
 
-	for (berth_idx_t idx = start; idx < end;) {
+	for (berth_idx_t idx = start; idx < end && !claimed;) {
 		berth_idx_t head = berth__head(zone, idx);
 
 		idx += berth__buddy_carve_locked(zone, head, idx, end);
 	}
 	for (berth_idx_t idx = start; idx < end; idx += size)
 		berth__pageblock_home_locked(zone, berth__pageblock(zone, idx), set);
-	berth__buddy_free_range_locked(zone, start, end);
+	if (claimed)
+		berth__release_claimed_locked(zone, start, end);
+	else
+		berth__buddy_free_range_locked(zone, start, end);
 }
 
 int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *params,
@@ -160,11 +117,8 @@ int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *pa
 		area->end = end;
 		area->order_per_bit = params->order_per_bit;
 		area->set = BERTH_CMA + zone->nr_areas;
-		area->lend = params->lend;
 		area->bitmap = params->bitmap;
-		/* Only what is lent first is cached: a cached frame is used before other memory. */
-		if (area->lend == BERTH_LEND_FIRST)
-			zone->pcp_list_of_set[area->set] = BERTH_PCP_CMA;
+		berth__lend_locked(zone, area, params->lend, params->lend_min_pages);
 		retag_locked(zone, start, end, area->set);
 		zone->nr_areas++;
 		*out = area;
@@ -173,309 +127,10 @@ int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *pa
 	return error;
 }
 
-/* ---- The search ------------------------------------------------------------------------------------ */
-
-/* What the search looks for, and what it learnt. */
-struct search {
-	struct berth_cma *area;
-	berth_idx_t nr, align; /* frames; alignment in frames, of the pfn */
-	bool ignore_pins;      /* only asking whether claims leave room */
-	bool free_only;        /* what isn't free is in the way */
-	bool first_fit;
-	unsigned nr_avoid;
-	berth_idx_t avoid[MAX_TRIES]; /* heads that were busy in this claim */
-};
-
-#define COST_BLOCKED UINT64_MAX
-
-static berth_idx_t align_up(const struct search *search, berth_idx_t idx)
-{
-	/* base_pfn is a multiple of the largest block, so of any alignment. */
-	return (idx + search->align - 1) & ~(search->align - 1);
-}
-
-static bool avoided(const struct search *search, berth_idx_t start, berth_idx_t end)
-{
-	for (unsigned i = 0; i < search->nr_avoid; i++)
-		if (search->avoid[i] >= start && search->avoid[i] < end)
-			return true;
-	return false;
-}
-
-/* Frames to move out of one whole pageblock. */
-static uint64_t pageblock_cost(const struct search *search, berth_idx_t idx)
-{
-	const struct berth_zone *zone = search->area->zone;
-	const struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
-
-	if (berth__nr_claimed(pageblock) ||
-	    (search->free_only && berth__nr_free(pageblock) != pageblock->nr_managed) ||
-	    (!search->ignore_pins &&
-	     (berth__pageblock_set(pageblock) == BERTH_ISOLATE ||
-	      atomic_load_explicit(&pageblock->nr_pinned, memory_order_relaxed) ||
-	      avoided(search, idx, idx + berth__pages(zone->pageblock_order)))))
-		return COST_BLOCKED;
-	return pageblock->nr_managed - berth__nr_free(pageblock);
-}
-
-/*
- * Frames to move out of [start, end), block by block. COST_BLOCKED: *next is the first index from
- * which a range can avoid the blocker. Z.
- */
-static uint64_t exact_cost_locked(const struct search *search, berth_idx_t start, berth_idx_t end,
-				  berth_idx_t *next)
-{
-	const struct berth_zone *zone = search->area->zone;
-	berth_idx_t size = berth__pages(zone->pageblock_order);
-	uint64_t cost = 0;
-
-	for (berth_idx_t idx = start; idx < end;) {
-		berth_idx_t head, block_end, from = idx;
-		uint32_t tag;
-
-		if (!(idx & (size - 1)) && end - idx >= size) {
-			uint64_t whole = pageblock_cost(search, idx); /* once: it may change */
-
-			if (whole != COST_BLOCKED) {
-				cost += whole;
-				idx += size;
-				continue;
-			}
-		}
-		head = berth__head(zone, idx);
-		if (head == BERTH_IDX_NONE) { /* on its way through a per-CPU list */
-			cost++;
-			idx++;
-			continue;
-		}
-		tag = berth__tag(&zone->frames[head]);
-		block_end = head + berth__pages(berth__tag_order(tag));
-		idx = block_end < end ? block_end : end;
-		if (berth__tag_kind(tag) == BERTH_FRAME_CLAIMED ||
-		    (search->free_only && berth__tag_kind(tag) != BERTH_FRAME_FREE) ||
-		    (berth__tag_kind(tag) == BERTH_FRAME_USED && !search->ignore_pins &&
-		     (atomic_load_explicit(&zone->frames[head].refcount, memory_order_relaxed) > 1 ||
-		      avoided(search, head, block_end)))) {
-			*next = block_end;
-			return COST_BLOCKED;
-		}
-		if (berth__tag_kind(tag) != BERTH_FRAME_FREE)
-			cost += idx - from;
-	}
-	return cost;
-}
-
-/* Distance of possible starts. */
-static berth_idx_t grain(const struct search *search)
-{
-	berth_idx_t bit = berth__pages(search->area->order_per_bit);
-
-	return bit > search->align ? bit : search->align;
-}
-
-/* The first range that isn't blocked, with a start in [*start, limit) at multiples of step. Z. */
-static uint64_t next_range_locked(const struct search *search, berth_idx_t *start,
-				  berth_idx_t limit, berth_idx_t step)
-{
-	const struct berth_cma *area = search->area;
-	berth_idx_t next = 0;
-
-	*start = (*start + step - 1) & ~(step - 1);
-	while (*start < limit && area->end - *start >= search->nr) {
-		uint64_t cost = exact_cost_locked(search, *start, *start + search->nr, &next);
-
-		if (cost != COST_BLOCKED && !bitmap_any(area, *start, *start + search->nr))
-			return cost;
-		*start = cost == COST_BLOCKED ? next : *start + 1;
-		*start = (*start + step - 1) & ~(step - 1);
-	}
-	return COST_BLOCKED;
-}
-
-/* Pageblock-aligned ranges by a sliding sum. */
-static uint64_t search_pageblocks(const struct search *search, berth_idx_t *best)
-{
-	const struct berth_cma *area = search->area;
-	const struct berth_zone *zone = area->zone;
-	berth_idx_t size = berth__pages(zone->pageblock_order);
-	berth_idx_t window = (search->nr + size - 1) & ~(size - 1);
-	berth_idx_t entered = area->start, start = align_up(search, area->start);
-	uint64_t cost = 0, best_cost = COST_BLOCKED;
-	unsigned blocked = 0;
-
-	while (start >= area->start && start < area->end && area->end - start >= window) {
-		if (entered < start) /* at first, or past what the alignment skips */
-			entered = start;
-		for (; entered < start + window; entered += size) {
-			uint64_t one = pageblock_cost(search, entered);
-
-			blocked += one == COST_BLOCKED;
-			cost += one == COST_BLOCKED ? 0 : one;
-		}
-		if (!blocked && cost < best_cost && !bitmap_any(area, start, start + search->nr)) {
-			best_cost = cost;
-			*best = start;
-			if (cost == 0 || search->first_fit)
-				break;
-		}
-		for (berth_idx_t left = 0; left < search->align || left == 0;
-		     left += size, start += size) {
-			uint64_t one = start < entered ? pageblock_cost(search, start) : 0;
-
-			/* The counters move under us: never let the sum run below zero. */
-			if (one == COST_BLOCKED)
-				blocked -= blocked > 0;
-			else
-				cost -= one < cost ? one : cost;
-		}
-	}
-	return best_cost;
-}
-
-/*
- * The cheapest range that starts in a pageblock, at four starts for each length of the request
- * (search_any() looks at all). Z.
- */
-static uint64_t search_pageblock_locked(const struct search *search, berth_idx_t first,
-					berth_idx_t *best)
-{
-	berth_idx_t limit = first + berth__pages(search->area->zone->pageblock_order);
-	berth_idx_t step = grain(search), start = first;
-	berth_idx_t quarter = berth__pages(31 - (unsigned)__builtin_clz(search->nr)) / 4;
-	uint64_t best_cost = COST_BLOCKED;
-
-	if (step < quarter)
-		step = quarter;
-	while (best_cost) {
-		uint64_t cost = next_range_locked(search, &start, limit, step);
-
-		if (cost == COST_BLOCKED)
-			break;
-		if (cost < best_cost) {
-			best_cost = cost;
-			*best = start;
-		}
-		start++;
-	}
-	return best_cost;
-}
-
-/*
- * Requests below a pageblock: the cheapest range, and among equals one in the pageblock with the
- * most claims, then with the fewest free frames.
- */
-static uint64_t search_small(const struct search *search, berth_idx_t *best)
-{
-	const struct berth_cma *area = search->area;
-	struct berth_zone *zone = area->zone;
-	berth_idx_t size = berth__pages(zone->pageblock_order);
-	uint64_t best_cost = COST_BLOCKED;
-	uint64_t best_rank = 0;
-
-	for (berth_idx_t idx = area->start; idx < area->end; idx += size) {
-		const struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
-		uint64_t rank = (uint64_t)berth__nr_claimed(pageblock) * size +
-				(size - berth__nr_free(pageblock));
-		uint64_t least = search->nr > berth__nr_free(pageblock) ?
-					 search->nr - berth__nr_free(pageblock) :
-					 0;
-		berth_idx_t start = idx;
-		uint64_t cost = COST_BLOCKED;
-
-		/* Can't be better: don't walk its frames. */
-		if ((!search->ignore_pins && berth__pageblock_set(pageblock) == BERTH_ISOLATE) ||
-		    pageblock->nr_managed - berth__nr_claimed(pageblock) < search->nr ||
-		    least > best_cost || (least == best_cost && rank <= best_rank))
-			continue;
-		berth_lock(&zone->lock);
-		cost = search_pageblock_locked(search, idx, &start);
-		berth_unlock(&zone->lock);
-		if (cost == COST_BLOCKED ||
-		    !(cost < best_cost || (cost == best_cost && rank > best_rank)))
-			continue;
-		best_cost = cost;
-		best_rank = rank;
-		*best = start;
-		if (search->first_fit)
-			break;
-	}
-	return best_cost;
-}
-
-/* Any range at all, for requests that find none on pageblock boundaries. */
-static uint64_t search_any(const struct search *search, berth_idx_t *best)
-{
-	struct berth_zone *zone = search->area->zone;
-	uint64_t cost;
-
-	*best = search->area->start;
-	berth_lock(&zone->lock);
-	cost = next_range_locked(search, best, search->area->end, grain(search));
-	berth_unlock(&zone->lock);
-	return cost;
-}
-
-static bool choose(const struct search *search, berth_idx_t *best)
-{
-	const struct berth_zone *zone = search->area->zone;
-	uint64_t cost = COST_BLOCKED;
-
-	if (search->nr < berth__pages(zone->pageblock_order))
-		cost = search_small(search, best);
-	else
-		cost = search_pageblocks(search, best);
-	if (cost == COST_BLOCKED)
-		cost = search_any(search, best);
-	return cost != COST_BLOCKED;
-}
-
 /* ---- Claiming --------------------------------------------------------------------------------------- */
 
-/* Nothing can be chosen: because of claims, or because of pins, and whose? */
-static int explain(const struct search *search, struct berth_claim_report *report)
-{
-	struct berth_zone *zone = search->area->zone;
-	struct search probe = *search;
-	berth_idx_t start;
-
-	probe.free_only = false;
-	if (search->free_only && choose(&probe, &start))
-		return -BERTH_EAGAIN; /* moving borrowers would make room */
-	probe.ignore_pins = true;
-	if (!choose(&probe, &start))
-		return -BERTH_ENOSPC;
-	if (report->blocker_pfn != BERTH_PFN_NONE)
-		return -BERTH_EBUSY; /* known from a try */
-	berth_lock(&zone->lock);
-	for (berth_idx_t idx = start; idx < start + search->nr;) {
-		berth_idx_t head = berth__head(zone, idx);
-		const struct berth_frame *frame;
-
-		if (head == BERTH_IDX_NONE) {
-			idx++;
-			continue;
-		}
-		frame = &zone->frames[head];
-		idx = head + berth__pages(berth__tag_order(berth__tag(frame)));
-		if (berth__tag_kind(berth__tag(frame)) == BERTH_FRAME_USED &&
-		    atomic_load_explicit(&frame->refcount, memory_order_relaxed) > 1) {
-			berth__blocked_by(zone, head, report);
-			report->busy_blocks++;
-			break;
-		}
-	}
-	if (report->blocker_pfn == BERTH_PFN_NONE) {
-		report->blocker_pfn = berth__pfn(zone, start);
-		report->blocker_pages = search->nr;
-		report->blocker_owner = "another claim in progress";
-	}
-	berth_unlock(&zone->lock);
-	berth__ask_holder(zone, report);
-	return -BERTH_EBUSY;
-}
-
 /* One round: the cheapest range, then the next, until one works or none is left. A. */
-static int try_ranges(struct search *search, const struct berth_claim_params *params,
+static int try_ranges(struct berth_search *search, const struct berth_claim_params *params,
 		      struct berth_claim_report *report, berth_idx_t *start)
 {
 	struct berth_zone *zone = search->area->zone;
@@ -483,15 +138,15 @@ static int try_ranges(struct search *search, const struct berth_claim_params *pa
 	search->nr_avoid = 0;
 	for (;;) {
 		uint64_t began = berth__now(zone);
-		bool found = choose(search, start);
+		bool found = berth__choose_range(search, start);
 		int error;
 
 		report->phase_ns[BERTH_PHASE_SEARCH] += berth__now(zone) - began;
 		if (!found)
-			return explain(search, report);
+			return berth__explain_range(search, report);
 		error = berth__claim_range(zone, *start, *start + search->nr, BERTH_TAG_AREA,
 					   params, report);
-		if (error != -BERTH_EBUSY || search->nr_avoid == MAX_TRIES ||
+		if (error != -BERTH_EBUSY || search->nr_avoid == BERTH_CLAIM_TRIES ||
 		    report->blocker_pfn == BERTH_PFN_NONE)
 			return error;
 		search->avoid[search->nr_avoid++] = (berth_idx_t)(report->blocker_pfn -
@@ -499,27 +154,18 @@ static int try_ranges(struct search *search, const struct berth_claim_params *pa
 	}
 }
 
-static void largest_runs(struct berth_cma *area, uint64_t *free, uint64_t *claimable);
-
 static int claim_locked(struct berth_cma *area, const struct berth_claim_params *params,
 			berth_idx_t *start, struct berth_claim_report *report)
 {
-	struct search search = {
-		.area = area,
-		.nr = (berth_idx_t)params->nr_pages,
-		.align = berth__pages(params->align_order),
-		.first_fit = params->flags & BERTH_CLAIM_FIRST_FIT,
-		.free_only = params->flags & BERTH_CLAIM_FREE_ONLY,
-	};
-	berth_idx_t first = align_up(&search, area->start);
-	int error;
+	struct berth_search search;
+	int error = berth__search_init(&search, area, params);
 
-	if (first >= area->end || area->end - first < params->nr_pages)
-		return -BERTH_E2BIG;
+	if (error)
+		return error;
 	error = try_ranges(&search, params, report, start);
 	if (error)
 		return error;
-	bitmap_set(area, *start, *start + search.nr, true);
+	berth__bitmap_set(area, *start, *start + search.nr, true);
 	atomic_fetch_add_explicit(&area->claimed_pages, search.nr, memory_order_relaxed);
 	return 0;
 }
@@ -533,9 +179,9 @@ static int claim_until_deadline(struct berth_cma *area, const struct berth_claim
 	int error;
 
 	for (;;) {
-		berth_lock(&area->lock);
+		berth_mutex_lock(&area->lock);
 		error = claim_locked(area, params, start, report);
-		berth_unlock(&area->lock);
+		berth_mutex_unlock(&area->lock);
 		if (error != -BERTH_EBUSY || !params->deadline_ns ||
 		    params->flags & BERTH_CLAIM_NORETRY)
 			return error;
@@ -547,12 +193,27 @@ static int claim_until_deadline(struct berth_cma *area, const struct berth_claim
 	}
 }
 
+/* What a claim cost, and how it ended. */
+static void record(struct berth_zone *zone, const struct berth_claim_report *report,
+		   uint64_t began_ns)
+{
+	berth__count(zone, report->error ? BERTH_EVENT_CMA_FAIL : BERTH_EVENT_CMA_SUCCESS, 1);
+	if (!report->error)
+		berth__timing_end(zone, BERTH_TIMING_CLAIM, began_ns);
+	for (unsigned phase = 0; phase < BERTH_NR_PHASES; phase++)
+		if (report->phase_ns[phase])
+			berth__timing_add(zone,
+					  (enum berth_timing)(BERTH_TIMING_CLAIM_SEARCH + phase),
+					  report->phase_ns[phase]);
+}
+
 int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *params,
 		    berth_pfn_t *pfn, struct berth_claim_report *report)
 {
 	const unsigned all_flags = BERTH_CLAIM_DROP | BERTH_CLAIM_FIRST_FIT |
 				   BERTH_CLAIM_FREE_ONLY | BERTH_CLAIM_NORETRY;
 	struct berth_zone *zone = area->zone;
+	uint64_t began_ns = berth__timing_begin(zone);
 	struct berth_claim_report own;
 	berth_idx_t start = 0;
 	int error;
@@ -564,15 +225,15 @@ int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *par
 	    (params->flags & ~all_flags))
 		return report->error = -BERTH_EINVAL;
 	report->nr_pages = params->nr_pages;
-	if (params->nr_pages > area->end - area->start)
-		error = -BERTH_E2BIG;
-	else
-		error = claim_until_deadline(area, params, &start, report);
+	error = claim_until_deadline(area, params, &start, report);
 	atomic_fetch_add_explicit(error ? &area->claims_failed : &area->claims_ok, 1,
 				  memory_order_relaxed);
 	report->error = error;
+	if (error != -BERTH_E2BIG)
+		record(zone, report, began_ns);
 	if (error)
-		largest_runs(area, &report->largest_free_pages, &report->largest_claimable_pages);
+		berth__largest_runs(area, &report->largest_free_pages,
+				    &report->largest_claimable_pages);
 	else
 		*pfn = berth__pfn(zone, start);
 	return error;
@@ -587,79 +248,19 @@ int berth_cma_release(struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_pages
 	if (!nr_pages || !berth__idx(zone, pfn, nr_pages, &start) || start < area->start ||
 	    start >= area->end || nr_pages > area->end - start)
 		return -BERTH_EINVAL;
-	berth_lock(&area->lock);
+	berth_mutex_lock(&area->lock);
 	error = berth__release_range(zone, start, nr_pages, BERTH_TAG_AREA);
 	if (!error) {
-		bitmap_set(area, start, start + (berth_idx_t)nr_pages, false);
+		berth__bitmap_set(area, start, start + (berth_idx_t)nr_pages, false);
 		atomic_fetch_sub_explicit(&area->claimed_pages, nr_pages, memory_order_relaxed);
 		atomic_fetch_add_explicit(&area->releases, 1, memory_order_relaxed);
+		berth__count(zone, BERTH_EVENT_CMA_RELEASE, 1);
 	}
-	berth_unlock(&area->lock);
+	berth_mutex_unlock(&area->lock);
 	return error;
 }
 
 /* ---- Statistics -------------------------------------------------------------------------------------- */
-
-/* Runs that grow while blocks of their kind follow each other. */
-struct runs {
-	uint64_t free, free_best, claimable, claimable_best;
-};
-
-static void extend(struct runs *runs, uint64_t nr, bool is_free, bool is_claimable)
-{
-	runs->free = is_free ? runs->free + nr : 0;
-	runs->claimable = is_claimable ? runs->claimable + nr : 0;
-	if (runs->free > runs->free_best)
-		runs->free_best = runs->free;
-	if (runs->claimable > runs->claimable_best)
-		runs->claimable_best = runs->claimable;
-}
-
-/* One pageblock's blocks; whole ones are judged by their counters. Z. */
-static void extend_by_pageblock_locked(const struct berth_cma *area, berth_idx_t first,
-				       struct runs *runs)
-{
-	const struct berth_zone *zone = area->zone;
-	const struct berth_pageblock *pageblock = berth__pageblock(zone, first);
-	berth_idx_t size = berth__pages(zone->pageblock_order);
-	bool pinned = atomic_load_explicit(&pageblock->nr_pinned, memory_order_relaxed);
-
-	if (berth__nr_free(pageblock) == size || berth__nr_claimed(pageblock) == size ||
-	    (!berth__nr_free(pageblock) && !berth__nr_claimed(pageblock) && !pinned)) {
-		extend(runs, size, berth__nr_free(pageblock), !berth__nr_claimed(pageblock));
-		return;
-	}
-	for (berth_idx_t idx = first; idx < first + size;) {
-		berth_idx_t head = berth__head(zone, idx), next = idx + 1;
-		uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
-		bool held = berth__tag_kind(tag) == BERTH_FRAME_CLAIMED;
-
-		if (head != BERTH_IDX_NONE)
-			next = head + berth__pages(berth__tag_order(tag));
-		if (next > first + size)
-			next = first + size;
-		if (berth__tag_kind(tag) == BERTH_FRAME_USED)
-			held = atomic_load_explicit(&zone->frames[head].refcount,
-						    memory_order_relaxed) > 1;
-		extend(runs, next - idx, berth__tag_kind(tag) == BERTH_FRAME_FREE, !held);
-		idx = next;
-	}
-}
-
-static void largest_runs(struct berth_cma *area, uint64_t *free, uint64_t *claimable)
-{
-	struct berth_zone *zone = area->zone;
-	struct runs runs = { 0 };
-
-	for (berth_idx_t idx = area->start; idx < area->end;
-	     idx += berth__pages(zone->pageblock_order)) {
-		berth_lock(&zone->lock);
-		extend_by_pageblock_locked(area, idx, &runs);
-		berth_unlock(&zone->lock);
-	}
-	*free = runs.free_best;
-	*claimable = runs.claimable_best;
-}
 
 void berth_cma_stats_brief(struct berth_cma *area, struct berth_cma_stats *stats)
 {
@@ -673,6 +274,9 @@ void berth_cma_stats_brief(struct berth_cma *area, struct berth_cma_stats *stats
 		.claims_ok = atomic_load_explicit(&area->claims_ok, memory_order_relaxed),
 		.claims_failed = atomic_load_explicit(&area->claims_failed, memory_order_relaxed),
 		.releases = atomic_load_explicit(&area->releases, memory_order_relaxed),
+		.lend = berth__lend(area),
+		.order_per_bit = area->order_per_bit,
+		.lend_min_pages = atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed),
 	};
 	berth_lock(&zone->lock);
 	stats->free_pages = zone->sets[area->set].nr_free;
@@ -685,5 +289,5 @@ void berth_cma_stats_brief(struct berth_cma *area, struct berth_cma_stats *stats
 void berth_cma_stats(struct berth_cma *area, struct berth_cma_stats *stats)
 {
 	berth_cma_stats_brief(area, stats);
-	largest_runs(area, &stats->largest_free_pages, &stats->largest_claimable_pages);
+	berth__largest_runs(area, &stats->largest_free_pages, &stats->largest_claimable_pages);
 }

@@ -10,6 +10,7 @@
  * piece. All under the zone lock.
  */
 #include "core/frames/pcp_fast.h"
+#include "core/stats.h"
 
 berth_pfn_t berth_compound_head(struct berth_zone *zone, berth_pfn_t pfn, unsigned *order)
 {
@@ -91,8 +92,10 @@ static berth_idx_t take_exact(struct berth_zone *zone, berth_idx_t nr, unsigned 
 				 cookie + at);
 		at += berth__pages(part);
 	}
-	if (idx != BERTH_IDX_NONE)
+	if (idx != BERTH_IDX_NONE) {
 		berth__buddy_free_range_locked(zone, idx + nr, idx + berth__pages(order));
+		berth__count_locked(zone, BERTH_EVENT_PGALLOC, nr);
+	}
 	berth_unlock(&zone->lock);
 	return idx;
 }

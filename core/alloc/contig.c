@@ -393,30 +393,40 @@ int berth_alloc_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uin
 
 /* ---- Giving back ---------------------------------------------------------------------------------- */
 
-int berth__release_range(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
-			 uint32_t flags)
+void berth__release_claimed_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
+{
+	berth__account_claimed_locked(zone, start, end - start, -1);
+	for (berth_idx_t idx = start; idx < end;) {
+		uint32_t tag = berth__tag(&zone->frames[idx]);
+
+		BERTH_ASSERT(zone, berth__tag_kind(tag) == BERTH_FRAME_CLAIMED, tag, idx);
+		berth__set_tag(&zone->frames[idx], 0);
+		idx += berth__pages(berth__tag_order(tag));
+	}
+	berth__buddy_free_range_locked(zone, start, end);
+}
+
+bool berth__is_claim_locked(const struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
+			    uint32_t flags)
 {
 	const uint32_t mask = BERTH_TAG(7, 0) | BERTH_TAG_START | BERTH_TAG_AREA;
 	const struct berth_frame *frame = &zone->frames[start];
-	berth_idx_t end = start + (berth_idx_t)nr_pages;
+
+	return (berth__tag(frame) & mask) ==
+		       (BERTH_TAG(BERTH_FRAME_CLAIMED, 0) | BERTH_TAG_START | flags) &&
+	       frame->cookie == nr_pages;
+}
+
+int berth__release_range(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
+			 uint32_t flags)
+{
 	int error = 0;
 
 	berth_lock(&zone->lock);
-	if ((berth__tag(frame) & mask) !=
-		    (BERTH_TAG(BERTH_FRAME_CLAIMED, 0) | BERTH_TAG_START | flags) ||
-	    frame->cookie != nr_pages) {
+	if (!berth__is_claim_locked(zone, start, nr_pages, flags))
 		error = -BERTH_EINVAL;
-	} else {
-		berth__account_claimed_locked(zone, start, end - start, -1);
-		for (berth_idx_t idx = start; idx < end;) {
-			uint32_t tag = berth__tag(&zone->frames[idx]);
-
-			BERTH_ASSERT(zone, berth__tag_kind(tag) == BERTH_FRAME_CLAIMED, tag, idx);
-			berth__set_tag(&zone->frames[idx], 0);
-			idx += berth__pages(berth__tag_order(tag));
-		}
-		berth__buddy_free_range_locked(zone, start, end);
-	}
+	else
+		berth__release_claimed_locked(zone, start, start + (berth_idx_t)nr_pages);
 	berth_unlock(&zone->lock);
 	return error;
 }

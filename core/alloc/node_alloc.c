@@ -14,6 +14,7 @@
 
 #include "core/frames/node.h"
 #include "core/frames/pcp_fast.h"
+#include "core/stats.h"
 
 #define COSTLY_ORDER 3u /* above, a failure is likely, and not worth a victim */
 #define MAX_ROUNDS 16u
@@ -59,6 +60,14 @@ static struct berth_zone *next_zone(const struct walk *walk, unsigned *at)
 			return ref->zone;
 	}
 	return NULL;
+}
+
+/* Where the walk begins; NULL: no zone may serve it. What isn't any zone's is counted there. */
+static struct berth_zone *first_zone(const struct walk *walk)
+{
+	unsigned at = 0;
+
+	return next_zone(walk, &at);
 }
 
 /* An urgent single frame isn't kept waiting by a boost, which is for the sake of large blocks. */
@@ -191,9 +200,11 @@ static bool reclaim(struct walk *walk, unsigned flags, uint64_t *freed)
 	const struct berth_nodes *nodes = walk->nodes;
 	struct berth_zone *zones[BERTH_MAX_ZONES];
 	unsigned nr_zones = list_zones(walk, zones);
-	uint64_t want = berth__pages(walk->order);
+	struct berth_zone *first = first_zone(walk);
+	uint64_t want = berth__pages(walk->order), began_ns;
 
 	*freed = 0;
+	began_ns = first ? berth__timing_begin(first) : 0;
 	if (can_reclaim(nodes, zones, nr_zones)) {
 		if (want < BERTH_RECLAIM_BATCH)
 			want = BERTH_RECLAIM_BATCH;
@@ -201,11 +212,15 @@ static bool reclaim(struct walk *walk, unsigned flags, uint64_t *freed)
 	} else if (!nodes->ops->reclaim) {
 		return false;
 	}
-	add(&walk->nodes->direct_reclaims, 1);
-	walk->reclaims++;
 	if (!*freed && nodes->ops->reclaim)
 		*freed = nodes->ops->reclaim(nodes->ctx, walk->node, walk->highest, walk->order,
 					     walk->gfp);
+	if (first) {
+		berth__timing_end(first, BERTH_TIMING_RECLAIM, began_ns);
+		berth__count(first, BERTH_EVENT_ALLOCSTALL, 1);
+	}
+	add(&walk->nodes->direct_reclaims, 1);
+	walk->reclaims++;
 	add(&walk->nodes->reclaimed_pages, *freed);
 	walk->reclaimed_pages += *freed;
 	return *freed && try_zones(walk, BERTH_MARK_MIN, flags);
@@ -244,8 +259,7 @@ static bool sacrifice(struct walk *walk, unsigned flags)
 {
 	bool helped = true;
 	const struct berth_nodes *nodes = walk->nodes;
-	unsigned at = 0;
-	struct berth_zone *zone = next_zone(walk, &at);
+	struct berth_zone *zone = first_zone(walk);
 
 	if (!nodes->ops->oom || !zone)
 		return false;
@@ -261,6 +275,7 @@ static bool sacrifice(struct walk *walk, unsigned flags)
 					 .gfp = walk->gfp };
 
 		add(&walk->nodes->ooms, 1);
+		berth__count(zone, BERTH_EVENT_OOM, 1);
 		walk->ooms++;
 		name_largest(walk->nodes, &oom);
 		helped = nodes->ops->oom(nodes->ctx, &oom);
@@ -272,8 +287,7 @@ static bool sacrifice(struct walk *walk, unsigned flags)
 /* Some seconds, in which others may free: then even NOFAIL fails rather than hang. */
 static bool wait_for_others(struct walk *walk)
 {
-	unsigned at = 0;
-	const struct berth_zone *zone = next_zone(walk, &at);
+	const struct berth_zone *zone = first_zone(walk);
 	uint64_t ns = walk->waits < 7 ? FIRST_WAIT_NS << walk->waits : LONGEST_WAIT_NS;
 
 	if (walk->waits == MAX_WAITS || !zone)
@@ -414,7 +428,11 @@ int berth_alloc(struct berth_nodes *nodes, const struct berth_alloc_request *req
 	walk.from = &nodes->nodes[node];
 	walk.highest = berth__highest_kind(gfp);
 	if (!walk_slow(&walk)) {
+		struct berth_zone *first = first_zone(&walk);
+
 		add(&nodes->failures, 1);
+		if (first)
+			berth__count(first, BERTH_EVENT_ALLOC_FAIL, 1);
 		if (failure)
 			report(&walk, request->owner, failure);
 		return -BERTH_ENOMEM;

@@ -9,6 +9,7 @@
  * free_range O(blocks).
  */
 #include "core/frames/pcp_fast.h"
+#include "core/stats.h"
 
 /* What the hot path serves without a further look. */
 #define GFP_PLAIN                                                                            \
@@ -26,8 +27,10 @@ static berth_idx_t alloc_from_zone(struct berth_zone *zone, unsigned order, unsi
 
 	berth_lock(&zone->lock);
 	idx = berth__rmqueue_locked(zone, order, gfp, &from);
-	if (idx != BERTH_IDX_NONE)
+	if (idx != BERTH_IDX_NONE) {
 		berth__mark_used(&zone->frames[idx], tag, cookie);
+		berth__count_locked(zone, BERTH_EVENT_PGALLOC, berth__pages(order));
+	}
 	berth_unlock(&zone->lock);
 	return idx;
 }
@@ -121,8 +124,11 @@ static int free_block(struct berth_zone *zone, berth_idx_t idx)
 		error = 0;
 		if (tag & BERTH_TAG_LRU)
 			berth__lru_forget(zone, idx);
-		if (put_owner(frame, tag))
+		if (put_owner(frame, tag)) {
+			berth__count_locked(zone, BERTH_EVENT_PGFREE,
+					    berth__pages(berth__tag_order(tag)));
 			berth__buddy_free_locked(zone, idx, berth__tag_order(tag));
+		}
 	}
 	berth_unlock(&zone->lock);
 	return error;
@@ -150,6 +156,7 @@ static BERTH_COLD int free_slow(struct berth_zone *zone, berth_pfn_t pfn)
 		return 0;
 	berth_lock(&zone->lock);
 	berth__buddy_free_locked(zone, idx, 0);
+	berth__count_locked(zone, BERTH_EVENT_PGFREE, 1);
 	berth_unlock(&zone->lock);
 	return 0;
 }
@@ -212,6 +219,7 @@ static int check_range_locked(struct berth_zone *zone, berth_idx_t start, berth_
 int berth_free_range(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages, unsigned owner)
 {
 	berth_idx_t start, end, head;
+	uint64_t freed = 0;
 	int error;
 
 	if (!nr_pages || !berth__idx(zone, pfn, nr_pages, &start))
@@ -234,10 +242,13 @@ int berth_free_range(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages
 
 		if (tag & BERTH_TAG_LRU)
 			berth__lru_forget(zone, idx);
-		if (put_owner(frame, tag))
+		if (put_owner(frame, tag)) {
+			freed += berth__pages(berth__tag_order(tag));
 			berth__buddy_free_locked(zone, idx, berth__tag_order(tag));
+		}
 		idx += berth__pages(berth__tag_order(tag));
 	}
+	berth__count_locked(zone, BERTH_EVENT_PGFREE, freed);
 	berth_unlock(&zone->lock);
 	return error;
 }

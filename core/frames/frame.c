@@ -9,7 +9,7 @@
  *
  * Complexity: O(max_order) for a lookup, O(1) for the rest; a split writes one head per piece.
  */
-#include "core/internal.h"
+#include "core/stats.h"
 
 _Noreturn void berth__panic(const struct berth_zone *zone, const char *what, uint64_t value,
 			    uint64_t expected)
@@ -109,6 +109,7 @@ static void put_pin(struct berth_zone *zone, berth_idx_t head)
 		berth_lock(&zone->lock);
 		berth__set_tag(frame, 0);
 		berth__buddy_free_locked(zone, head, order);
+		berth__count_locked(zone, BERTH_EVENT_PGFREE, berth__pages(order));
 		berth_unlock(&zone->lock);
 	}
 }

@@ -278,24 +278,24 @@ int berth_nodes_tune(struct berth_nodes *nodes, const struct berth_tunables *tun
 {
 	if (!tunables || !tunables_ok(tunables))
 		return -BERTH_EINVAL;
-	berth_lock(&nodes->lock);
+	berth_mutex_lock(&nodes->lock);
 	nodes->tunables = *tunables;
 	retune_locked(nodes, true);
-	berth_unlock(&nodes->lock);
+	berth_mutex_unlock(&nodes->lock);
 	return 0;
 }
 
 void berth_nodes_resize(struct berth_nodes *nodes)
 {
-	berth_lock(&nodes->lock);
+	berth_mutex_lock(&nodes->lock);
 	retune_locked(nodes, false);
-	berth_unlock(&nodes->lock);
+	berth_mutex_unlock(&nodes->lock);
 }
 
 void berth_nodes_tunables(struct berth_nodes *nodes, struct berth_tunables *tunables)
 {
-	berth_lock(&nodes->lock);
+	berth_mutex_lock(&nodes->lock);
 	*tunables = nodes->tunables;
 	tunables->min_free_kbytes = nodes->min_free_kbytes;
-	berth_unlock(&nodes->lock);
+	berth_mutex_unlock(&nodes->lock);
 }

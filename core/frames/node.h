@@ -43,9 +43,9 @@ struct berth_nodes {
 	unsigned nr_nodes, nr_zones;                /* c */
 	struct berth_zone *by_pfn[BERTH_MAX_ZONES]; /* c: ascending */
 
-	_Alignas(64) berth_lock_t lock; /* of tuning; before a zone's lock */
-	struct berth_tunables tunables; /* lock; min_free_kbytes as it was set */
-	uint64_t min_free_kbytes;       /* lock; in effect */
+	_Alignas(64) berth_mutex_t lock; /* of tuning; before a zone's lock */
+	struct berth_tunables tunables;  /* lock; min_free_kbytes as it was set */
+	uint64_t min_free_kbytes;        /* lock; in effect */
 	_Atomic uint64_t slow_allocs, kswapd_wakes, compactions, direct_reclaims; /* a: counters */
 	_Atomic uint64_t reclaimed_pages, kswapd_pages, ooms, failures;           /* a */
 	_Atomic uint32_t oom_running;                                             /* a */

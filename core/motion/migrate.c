@@ -14,7 +14,7 @@
  * for the destination, plus the owner's move. The zone lock is held for a batch's destinations and for
  * its settlement, never during the move.
  */
-#include "core/internal.h"
+#include "core/stats.h"
 
 static struct berth_frame *frame_at(struct berth_zone *zone, berth_pfn_t pfn)
 {
@@ -202,7 +202,7 @@ int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsi
 			 unsigned dst_set, bool may_split, struct berth_claim_report *report,
 			 const struct berth_move **busy)
 {
-	uint64_t moved = 0, failed = 0;
+	uint64_t moved = 0, failed = 0, failed_pages = 0;
 	unsigned ready;
 	bool exhausted;
 	int error = 0;
@@ -239,6 +239,7 @@ int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsi
 		} else if (move->result != BERTH_MOVE_GONE) {
 			report->busy_blocks++;
 			failed++;
+			failed_pages += berth__pages(move->order);
 			if (!*busy)
 				*busy = move;
 			error = -BERTH_EBUSY;
@@ -247,6 +248,8 @@ int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsi
 	report->moved_pages += moved;
 	atomic_fetch_add_explicit(&zone->moved_pages, moved, memory_order_relaxed);
 	atomic_fetch_add_explicit(&zone->failed_moves, failed, memory_order_relaxed);
+	berth__count(zone, BERTH_EVENT_MIGRATE_SUCCESS, moved);
+	berth__count(zone, BERTH_EVENT_MIGRATE_FAIL, failed_pages);
 	if (!error && ready == 0 && exhausted)
 		error = -BERTH_ENOMEM;
 	return error;

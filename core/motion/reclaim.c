@@ -16,7 +16,7 @@
  * Batch size, priorities, the ratio of the lists and the second chance are those of Linux (mm/vmscan.c:
  * shrink_lruvec, inactive_is_low, folio_check_references).
  */
-#include "core/internal.h"
+#include "core/stats.h"
 
 /* In Linux kswapd and others begin to write when they're getting into trouble. */
 #define WRITE_PRIORITY (BERTH_MAX_PRIORITY - 2u)
@@ -178,6 +178,7 @@ static uint64_t settle(struct berth_zone *zone, struct batch *batch)
 		berth__buddy_free_locked(zone, idx_of(zone, item), item->order);
 		freed += pages_of(item);
 	}
+	berth__count_locked(zone, BERTH_EVENT_PGFREE, freed);
 	berth_unlock(&zone->lock);
 	add(&zone->lru.dropped, freed);
 	return freed;

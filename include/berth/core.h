@@ -131,6 +131,7 @@ struct berth_zone_params {
 	unsigned max_areas;  /* CMA areas that can be declared, <= BERTH_MAX_AREAS */
 	unsigned max_owners; /* owners that can be registered; 0 means 8 */
 	bool lru; /* blocks can be on LRU lists (lru.h): one more byte a frame, 256 a CPU */
+	bool histograms;     /* keep the histograms of <berth/stats.h>: 41 KiB of metadata */
 	bool metadata_is_zeroed; /* the metadata memory is all zero already (fresh from mmap) */
 	const struct berth_port_ops *port;
 	void *port_ctx;
@@ -138,8 +139,8 @@ struct berth_zone_params {
 
 /*
  * Bytes of metadata a zone with these parameters needs: at most 32 a frame, everything included,
- * for zones of 4096 frames and more that start at a multiple of 2^max_order, with default lists. 0 for parameters that berth_zone_init()
- * would refuse.
+ * for zones of 4096 frames and more that start at a multiple of 2^max_order, with default lists and without
+ * histograms. 0 for parameters that berth_zone_init() would refuse.
  */
 size_t berth_zone_metadata_size(const struct berth_zone_params *params);
 
@@ -438,8 +439,11 @@ struct berth_cma;
 /* When movable allocations borrow from an area. */
 enum berth_lend_policy {
 	BERTH_LEND_FIRST, /* before other memory: the rest stays free for what can't move */
-	BERTH_LEND_LAST,  /* only when other movable memory is used up */
-	BERTH_LEND_OFF,   /* never: a plain reservation */
+	/* While areas that lend have more than half of the zone's free memory, as Linux does; so both
+	 * are used up alike. After other movable memory as well. */
+	BERTH_LEND_BALANCED,
+	BERTH_LEND_LAST, /* only when other movable memory is used up */
+	BERTH_LEND_OFF,  /* never: a plain reservation */
 };
 
 struct berth_cma_params {
@@ -448,14 +452,17 @@ struct berth_cma_params {
 	uint64_t nr_pages;      /* > 0, multiple of a pageblock */
 	unsigned order_per_bit; /* the bitmap holds one bit for 2^order_per_bit frames */
 	enum berth_lend_policy lend;
-	uint64_t *bitmap; /* berth_cma_bitmap_bytes() of zeroes, owned by the caller */
+	uint64_t lend_min_pages; /* lent only as long as so many frames of the area stay free */
+	uint64_t *bitmap;        /* berth_cma_bitmap_bytes() of zeroes, owned by the caller */
 };
 
 /* Bytes of the bitmap for an area of this size. */
 size_t berth_cma_bitmap_bytes(uint64_t nr_pages, unsigned order_per_bit);
 
 /*
- * Declares an area. Its frames must be managed and free. -EINVAL: bad range, alignment or name.
+ * Declares an area. Its frames must be managed and free; or they are exactly what the caller has
+ * claimed by berth_alloc_contig_range(), to declare an area in memory that is in use: that claim
+ * ends, and nobody else gets a frame in between. -EINVAL: bad range, alignment or name.
  * -EEXIST: the name or part of the range belongs to an area. -EBUSY: part of it is allocated.
  * -ENOSPC: max_areas are declared. Unchanged on error.
  */
@@ -467,6 +474,14 @@ uint64_t *berth_cma_bitmap(const struct berth_cma *area);
 
 /* The area with this name, or NULL. */
 struct berth_cma *berth_cma_find(struct berth_zone *zone, const char *name);
+
+/*
+ * Changes how an area lends, at any time; the arguments are as in struct berth_cma_params. What is
+ * lent already stays where it is, until it is freed or a claim moves it. -EINVAL: no such policy;
+ * unchanged. Cost: O(pageblocks of the area); each CPU's list is drained of the area's frames.
+ */
+int berth_cma_set_lend(struct berth_cma *area, enum berth_lend_policy lend,
+		       uint64_t lend_min_pages) BERTH_MUST_CHECK;
 
 /*
  * Claims params->nr_pages contiguous frames of the area. Chooses the range that is cheapest to
@@ -593,6 +608,9 @@ struct berth_cma_stats {
 	uint64_t largest_free_pages;
 	uint64_t largest_claimable_pages;
 	uint64_t claims_ok, claims_failed, releases; /* since declaration */
+	enum berth_lend_policy lend;
+	unsigned order_per_bit;
+	uint64_t lend_min_pages;
 };
 /* Costs O(pageblocks), and O(blocks) in pageblocks that are partly free. */
 void berth_cma_stats(struct berth_cma *area, struct berth_cma_stats *stats);

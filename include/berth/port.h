@@ -5,8 +5,17 @@
  * Hot things are a compile-time seam: the port supplies a header <berth_port.h> (found through the
  * include path) with
  *
- *	berth_lock_t, BERTH_LOCK_INIT                 a lock that serialises CPUs or threads
- *	berth_lock(l), berth_unlock(l)                acquire / release semantics
+ *	berth_lock_t, BERTH_LOCK_INIT                 a lock that is held short and spun for: the holder
+ *	                                              never sleeps, waits or calls an owner. A kernel
+ *	                                              takes a spinlock, which keeps out whatever may
+ *	                                              take it on the same CPU.
+ *	berth_lock(l), berth_unlock(l)                acquire / release semantics; also called in a
+ *	                                              per-CPU section
+ *	berth_mutex_t, BERTH_MUTEX_INIT               a lock whose holder may sleep, wait, call owners
+ *	                                              and mmu operations, and take any other lock
+ *	berth_mutex_lock(m), berth_mutex_unlock(m)    likewise; they may sleep, so never with a
+ *	                                              berth_lock_t held or in a per-CPU section. The
+ *	                                              holder is who unlocks.
  *	unsigned berth_cpu(void)                      slot of the calling CPU or thread, or
  *	                                              BERTH_CPU_NONE when it has none
  *	unsigned berth_cpu_fast(void)                 optional, with BERTH_HAVE_CPU_FAST defined: the
@@ -20,7 +29,10 @@
  * Cold things are the operations below. A port supplies mechanisms, never policy.
  *
  * Contract: no operation may call back into the core, allocate from it, or touch memory that the
- * core can move. Every operation may be called with core locks held; wait() never with a zone's lock.
+ * core can move. Every operation may be called with mutexes held; now_ns() and panic() with a
+ * berth_lock_t as well, the others never.
+ *
+ * Zero bytes are a lock, and a mutex, that is free: the core clears its structures and no more.
  */
 #ifndef BERTH_PORT_H
 #define BERTH_PORT_H

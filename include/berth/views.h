@@ -53,6 +53,8 @@ struct berth_owner_pages {
  */
 unsigned berth_zone_owners(struct berth_zone *zone, struct berth_owner_pages *top, unsigned nr);
 unsigned berth_nodes_owners(struct berth_nodes *nodes, struct berth_owner_pages *top, unsigned nr);
+/* Likewise who borrows most from an area. */
+unsigned berth_cma_borrowers(struct berth_cma *area, struct berth_owner_pages *top, unsigned nr);
 
 /* ---- Why an allocation failed ----------------------------------------------------------------- */
 

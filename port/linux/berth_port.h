@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The hot half of the Linux port (see <berth/port.h> for the contract): a thread's slot and a lock
- * that spins briefly and then sleeps on a futex, so that a preempted holder costs no time slice.
+ * The hot half of the Linux port (see <berth/port.h> for the contract): a thread's slot and locks
+ * that spin briefly and then sleep on a futex, so that a preempted holder costs no time slice. A process
+ * can't switch preemption off, so berth_lock_t is the same lock as berth_mutex_t in a type of its own.
  */
 #ifndef BERTH_PORT_LINUX_HOT_H
 #define BERTH_PORT_LINUX_HOT_H
@@ -19,22 +20,50 @@ typedef struct {
 		0       \
 	}
 
-void berth__lock_slow(berth_lock_t *lock);
-void berth__unlock_slow(berth_lock_t *lock);
+typedef struct {
+	_Atomic uint32_t word;
+} berth_mutex_t;
+#define BERTH_MUTEX_INIT \
+	{                \
+		0        \
+	}
 
-static inline void berth_lock(berth_lock_t *lock)
+void berth__lock_slow(_Atomic uint32_t *word);
+void berth__unlock_slow(_Atomic uint32_t *word);
+
+static inline void berth__lock_word(_Atomic uint32_t *word)
 {
 	uint32_t free = 0;
 
-	if (!atomic_compare_exchange_strong_explicit(&lock->word, &free, 1, memory_order_acquire,
+	if (!atomic_compare_exchange_strong_explicit(word, &free, 1, memory_order_acquire,
 						     memory_order_relaxed))
-		berth__lock_slow(lock);
+		berth__lock_slow(word);
+}
+
+static inline void berth__unlock_word(_Atomic uint32_t *word)
+{
+	if (atomic_exchange_explicit(word, 0, memory_order_release) == 2)
+		berth__unlock_slow(word);
+}
+
+static inline void berth_lock(berth_lock_t *lock)
+{
+	berth__lock_word(&lock->word);
 }
 
 static inline void berth_unlock(berth_lock_t *lock)
 {
-	if (atomic_exchange_explicit(&lock->word, 0, memory_order_release) == 2)
-		berth__unlock_slow(lock);
+	berth__unlock_word(&lock->word);
+}
+
+static inline void berth_mutex_lock(berth_mutex_t *mutex)
+{
+	berth__lock_word(&mutex->word);
+}
+
+static inline void berth_mutex_unlock(berth_mutex_t *mutex)
+{
+	berth__unlock_word(&mutex->word);
 }
 
 /*

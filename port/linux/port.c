@@ -35,24 +35,24 @@ static void futex(_Atomic uint32_t *word, int op, uint32_t value)
 	errno = saved;
 }
 
-void berth__lock_slow(berth_lock_t *lock)
+void berth__lock_slow(_Atomic uint32_t *word)
 {
 	for (int spins = 0; spins < SPINS_BEFORE_SLEEP; spins++) {
 		uint32_t free = 0;
 
 		berth_relax();
-		if (atomic_load_explicit(&lock->word, memory_order_relaxed) == 0 &&
-		    atomic_compare_exchange_strong_explicit(
-			    &lock->word, &free, 1, memory_order_acquire, memory_order_relaxed))
+		if (atomic_load_explicit(word, memory_order_relaxed) == 0 &&
+		    atomic_compare_exchange_strong_explicit(word, &free, 1, memory_order_acquire,
+							    memory_order_relaxed))
 			return;
 	}
-	while (atomic_exchange_explicit(&lock->word, 2, memory_order_acquire) != 0)
-		futex(&lock->word, FUTEX_WAIT, 2);
+	while (atomic_exchange_explicit(word, 2, memory_order_acquire) != 0)
+		futex(word, FUTEX_WAIT, 2);
 }
 
-void berth__unlock_slow(berth_lock_t *lock)
+void berth__unlock_slow(_Atomic uint32_t *word)
 {
-	futex(&lock->word, FUTEX_WAKE, 1);
+	futex(word, FUTEX_WAKE, 1);
 }
 
 /* ---- Slots --------------------------------------------------------------------------------------- */

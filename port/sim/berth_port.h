@@ -26,8 +26,20 @@ typedef struct {
 		0       \
 	}
 
+typedef struct {
+	_Atomic uint32_t word;
+} berth_mutex_t;
+#define BERTH_MUTEX_INIT \
+	{                \
+		0        \
+	}
+
+/* What may sleep while a berth_lock_t is held, or with preemption disabled, ends the run: mutexes, waits,
+ * the operations of the memory, and whoever calls berth_sim_may_sleep(). */
 void berth_lock(berth_lock_t *lock);
 void berth_unlock(berth_lock_t *lock);
+void berth_mutex_lock(berth_mutex_t *mutex);
+void berth_mutex_unlock(berth_mutex_t *mutex);
 unsigned berth_cpu(void);
 void berth_preempt_disable(void);
 void berth_preempt_enable(void);

@@ -62,6 +62,7 @@ struct sim_task {
 	void *arg;
 	enum sim_task_state state;
 	unsigned cpu, preempt_disabled, priority;
+	unsigned nr_locks; /* berth_lock_t held */
 	uint64_t wake_ns;
 	const volatile void *waits_for;
 	struct sim_task_memory memory;
@@ -78,7 +79,8 @@ struct sim_step {
 struct sim_page {
 	berth_pfn_t pfn;
 	uint64_t private_word;
-	bool protected;
+	bool protected; /* or halted */
+	bool watched, written;
 };
 
 struct berth_sim {
@@ -88,7 +90,7 @@ struct berth_sim {
 	unsigned switch_one_in; /* of this seed */
 	bool by_priority;
 	unsigned lowest_priority;
-	unsigned nr_tasks, nr_cpus, main_cpu;
+	unsigned nr_tasks, nr_cpus, main_cpu, main_locks;
 	int running;                     /* task, or -1 */
 	int last_on[BERTH_SIM_MAX_CPUS]; /* the task that ran there last, or -1 */
 	ucontext_t main_context;

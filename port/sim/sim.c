@@ -57,6 +57,8 @@ const struct berth_sim_cost berth_sim_default_costs[BERTH_SIM_NR_OPS] = {
 	[BERTH_SIM_MAKE_PRIVATE] = { 3000, 700 },
 	[BERTH_SIM_UNMAP] = { 1500, 50 },
 	[BERTH_SIM_PROTECT] = { 3000, 20 }, /* other CPUs must forget the old translation */
+	[BERTH_SIM_WATCH] = { 4000, 20 },
+	[BERTH_SIM_HALT] = { 4000, 40 },
 	[BERTH_SIM_UNPROTECT] = { 1500, 20 },
 	[BERTH_SIM_REMAP] = { 3000, 100 },
 	[BERTH_SIM_PREPARE] = { 1000, 200 },
@@ -88,6 +90,8 @@ static const char *const op_names[BERTH_SIM_NR_OPS] = {
 	[BERTH_SIM_MAKE_PRIVATE] = "make_private",
 	[BERTH_SIM_UNMAP] = "unmap",
 	[BERTH_SIM_PROTECT] = "protect",
+	[BERTH_SIM_WATCH] = "watch",
+	[BERTH_SIM_HALT] = "halt",
 	[BERTH_SIM_UNPROTECT] = "unprotect",
 	[BERTH_SIM_REMAP] = "remap",
 	[BERTH_SIM_PREPARE] = "prepare",
@@ -143,6 +147,8 @@ static void task_main(void)
 	if (task->preempt_disabled)
 		berth_sim_fail(sim, "a task ended with preemption disabled", task->preempt_disabled,
 			       0);
+	if (task->nr_locks)
+		berth_sim_fail(sim, "a task ended with a lock held", task->nr_locks, 0);
 	task->state = SIM_TASK_ENDED;
 	berth_sim_yield(sim);
 	abort(); /* an ended task isn't chosen again */
@@ -344,6 +350,9 @@ bool berth__sim_step(struct berth_sim *sim, enum berth_sim_op op, uint64_t where
 {
 	bool fails = sim->fail_at[op] && --sim->fail_at[op] == 0;
 
+	if (op == BERTH_SIM_WAIT || op == BERTH_SIM_BARRIER || op == BERTH_SIM_POISON ||
+	    op >= BERTH_SIM_FIRST_MMU_OP)
+		berth_sim_may_sleep(sim);
 	sim->calls[op]++;
 	sim->nr_failed += fails;
 	if (sim->running >= 0) {
@@ -395,34 +404,69 @@ void berth_sim_print_trace(const struct berth_sim *sim, unsigned nr_steps)
 
 /* ---- The seam ------------------------------------------------------------------------------------ */
 
-void berth_lock(berth_lock_t *lock)
+static unsigned *locks_held(struct berth_sim *sim)
 {
-	struct berth_sim *sim = berth__sim;
+	return sim->running < 0 ? &sim->main_locks : &sim->tasks[sim->running].nr_locks;
+}
+
+void berth_sim_may_sleep(struct berth_sim *sim)
+{
+	if (*locks_held(sim))
+		berth_sim_fail(sim, "this may sleep, and a lock is held", *locks_held(sim), 0);
+	if (sim->running >= 0 && sim->tasks[sim->running].preempt_disabled)
+		berth_sim_fail(sim, "this may sleep, and preemption is disabled",
+			       sim->tasks[sim->running].preempt_disabled, 0);
+}
+
+static void lock_word(struct berth_sim *sim, _Atomic uint32_t *word)
+{
 	uint32_t me = (uint32_t)(sim->running + 1) + 1; /* the main context is 1 */
 	uint64_t free = 0;
 
 	(void)berth__sim_step(sim, BERTH_SIM_LOCK, 0, 0, 0, false);
-	while (!berth__sim_cas(&lock->word, sizeof(lock->word), &free, me, __ATOMIC_ACQUIRE,
-			       __ATOMIC_RELAXED, false)) {
+	while (!berth__sim_cas(word, sizeof(*word), &free, me, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED,
+			       false)) {
 		if (free == me || sim->running < 0)
 			berth_sim_fail(sim, "a lock is taken by who holds it, or left locked", free,
 				       0);
-		berth__sim_block(sim, lock);
+		berth__sim_block(sim, word);
 		free = 0;
 	}
 }
 
-void berth_unlock(berth_lock_t *lock)
+static void unlock_word(struct berth_sim *sim, _Atomic uint32_t *word)
 {
-	struct berth_sim *sim = berth__sim;
 	uint32_t me = (uint32_t)(sim->running + 1) + 1;
 
 	(void)berth__sim_step(sim, BERTH_SIM_UNLOCK, 0, 0, 0, false);
-	if (__atomic_load_n((uint32_t *)&lock->word, __ATOMIC_RELAXED) != me)
+	if (__atomic_load_n((uint32_t *)word, __ATOMIC_RELAXED) != me)
 		berth_sim_fail(sim, "a lock is released by who doesn't hold it",
-			       __atomic_load_n((uint32_t *)&lock->word, __ATOMIC_RELAXED), me);
-	berth__sim_store(&lock->word, sizeof(lock->word), 0, __ATOMIC_RELEASE);
-	berth__sim_wake(sim, lock);
+			       __atomic_load_n((uint32_t *)word, __ATOMIC_RELAXED), me);
+	berth__sim_store(word, sizeof(*word), 0, __ATOMIC_RELEASE);
+	berth__sim_wake(sim, word);
+}
+
+void berth_lock(berth_lock_t *lock)
+{
+	lock_word(berth__sim, &lock->word);
+	++*locks_held(berth__sim);
+}
+
+void berth_unlock(berth_lock_t *lock)
+{
+	unlock_word(berth__sim, &lock->word);
+	--*locks_held(berth__sim);
+}
+
+void berth_mutex_lock(berth_mutex_t *mutex)
+{
+	berth_sim_may_sleep(berth__sim);
+	lock_word(berth__sim, &mutex->word);
+}
+
+void berth_mutex_unlock(berth_mutex_t *mutex)
+{
+	unlock_word(berth__sim, &mutex->word);
 }
 
 unsigned berth_cpu(void)
@@ -548,6 +592,7 @@ static void begin_seed(struct berth_sim *sim, uint64_t seed)
 	sim->nr_tasks = 0;
 	sim->running = -1;
 	sim->main_cpu = BERTH_CPU_NONE;
+	sim->main_locks = 0;
 	sim->nr_failed = 0;
 	sim->barrier_broken = false;
 	memset(sim->calls, 0, sizeof(sim->calls));
@@ -612,7 +657,7 @@ void berth_sim_spawn(struct berth_sim *sim, void (*fn)(void *arg), void *arg)
 	task->fn = fn;
 	task->arg = arg;
 	task->state = SIM_TASK_READY;
-	task->preempt_disabled = 0;
+	task->preempt_disabled = task->nr_locks = 0;
 	getcontext(&task->context);
 	task->context.uc_stack.ss_sp = task->stack;
 	task->context.uc_stack.ss_size = STACK_BYTES;

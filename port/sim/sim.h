@@ -51,6 +51,8 @@ enum berth_sim_op {
 	BERTH_SIM_MAKE_PRIVATE,
 	BERTH_SIM_UNMAP,
 	BERTH_SIM_PROTECT,
+	BERTH_SIM_WATCH,
+	BERTH_SIM_HALT,
 	BERTH_SIM_UNPROTECT,
 	BERTH_SIM_REMAP,
 	BERTH_SIM_PREPARE,
@@ -121,6 +123,9 @@ const struct berth_sim_result *berth_sim_run(struct berth_sim *sim);
 /* For a task: something is wrong; the run ends. Outside a run it prints and aborts. */
 _Noreturn void berth_sim_fail(struct berth_sim *sim, const char *what, uint64_t value,
 			      uint64_t expected);
+/* For code that may sleep, owners' callbacks above all: a failure with a berth_lock_t held or preemption
+ * disabled. */
+void berth_sim_may_sleep(struct berth_sim *sim);
 /* The CPU that berth_cpu() answers outside a run; BERTH_CPU_NONE at first. */
 void berth_sim_set_cpu(struct berth_sim *sim, unsigned cpu);
 /* The running task, or -1. */

@@ -300,6 +300,97 @@ static void test_runs_that_go_wrong(void **state)
 	berth_sim_destroy(sim);
 }
 
+/* ---- Who holds a spinning lock, or is in a section, doesn't sleep ----------------------------------- */
+
+static berth_mutex_t mutex;
+
+static void take_mutex(struct berth_sim *sim)
+{
+	(void)sim;
+	berth_mutex_lock(&mutex);
+	berth_mutex_unlock(&mutex);
+}
+
+static void wait_a_moment(struct berth_sim *sim)
+{
+	berth_sim_port_ops.wait(sim, 1000);
+}
+
+static void interrupt_all(struct berth_sim *sim)
+{
+	berth_sim_port_ops.barrier_all(sim);
+}
+
+static void map_a_page(struct berth_sim *sim)
+{
+	(void)berth_sim_mmu_ops.map(sim, 0, 0, 1);
+}
+
+static struct sleeper {
+	struct berth_sim *sim;
+	void (*sleep)(struct berth_sim *sim);
+} sleeper;
+
+static void sleep_freely(void *arg)
+{
+	(void)arg;
+	berth_mutex_lock(&mutex); /* which keeps nobody from sleeping */
+	if (sleeper.sleep != take_mutex)
+		sleeper.sleep(sleeper.sim);
+	berth_mutex_unlock(&mutex);
+	berth_lock(&first_lock);
+	berth_unlock(&first_lock);
+	sleeper.sleep(sleeper.sim);
+}
+
+static void sleep_with_lock(void *arg)
+{
+	(void)arg;
+	berth_lock(&first_lock);
+	berth_lock(&second_lock);
+	berth_unlock(&second_lock);
+	sleeper.sleep(sleeper.sim);
+	berth_unlock(&first_lock);
+}
+
+static void sleep_in_section(void *arg)
+{
+	(void)arg;
+	berth_preempt_disable();
+	sleeper.sleep(sleeper.sim);
+	berth_preempt_enable();
+}
+
+static void end_with_lock(void *arg)
+{
+	(void)arg;
+	berth_lock(&first_lock);
+}
+
+static void test_a_sleep_with_a_lock_is_found(void **state)
+{
+	static void (*const sleeps[])(struct berth_sim *) = { take_mutex, wait_a_moment,
+							      interrupt_all, map_a_page,
+							      berth_sim_may_sleep };
+	struct berth_sim_params params = { .nr_frames = 1, .nr_pages = 1 };
+	struct berth_sim *sim = berth_sim_create(&params);
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(sleeps) / sizeof(sleeps[0]); i++) {
+		mutex = (berth_mutex_t)BERTH_MUTEX_INIT;
+		sleeper = (struct sleeper){ sim, sleeps[i] };
+		berth_sim_reset(sim, i);
+		assert_int_equal(outcome_of(sim, sleep_with_lock, NULL), BERTH_SIM_FAILED);
+		assert_int_equal(outcome_of(sim, sleep_in_section, NULL), BERTH_SIM_FAILED);
+		berth_sim_reset(sim, i);
+		if (sleeps[i] == map_a_page)
+			continue; /* twice is another mistake */
+		assert_int_equal(outcome_of(sim, sleep_freely, NULL), BERTH_SIM_DONE);
+	}
+	assert_int_equal(outcome_of(sim, end_with_lock, NULL), BERTH_SIM_FAILED);
+	berth_sim_destroy(sim);
+}
+
 /* A panic of the core ends the run and says what it was. */
 static void free_a_free_frame(void *arg)
 {
@@ -389,6 +480,7 @@ int main(void)
 		cmocka_unit_test(test_same_seed_same_trace),
 		cmocka_unit_test(test_costs),
 		cmocka_unit_test(test_runs_that_go_wrong),
+		cmocka_unit_test(test_a_sleep_with_a_lock_is_found),
 		cmocka_unit_test(test_panic_ends_the_run),
 		cmocka_unit_test(test_scripted_failures),
 		cmocka_unit_test(test_a_broken_barrier_is_found),

@@ -84,7 +84,7 @@ struct world {
 	struct berth_cma *areas[2];
 	uint64_t bitmaps[2][AREA_PAGES / 64];
 	unsigned owner;
-	berth_lock_t lock;           /* guards the table, and contents of movable pages */
+	berth_mutex_t lock;          /* guards the table, and contents of movable pages */
 	berth_pfn_t table[NR_PAGES]; /* by the page's cookie */
 	uint64_t content[ZONE_PAGES];
 	bool taken[ZONE_PAGES];
@@ -191,12 +191,12 @@ static inline void world_migrate(void *ctx, struct berth_move *moves, unsigned n
 {
 	struct world *w = ctx;
 
-	berth_lock(&w->lock);
+	berth_mutex_lock(&w->lock);
 	if (w->params.must_succeed)
 		check_isolated(w);
 	for (unsigned i = 0; i < nr_moves; i++)
 		world_move(w, &moves[i]);
-	berth_unlock(&w->lock);
+	berth_mutex_unlock(&w->lock);
 }
 
 static const struct berth_owner_ops world_owner_ops = { .name = "workers",
@@ -222,13 +222,13 @@ static inline void verify_run(struct worker *k, unsigned slot)
 	struct run *run = &k->runs[slot];
 
 	if (run->movable)
-		berth_lock(&k->w->lock);
+		berth_mutex_lock(&k->w->lock);
 	for (uint32_t i = 0; i < run->nr_pages; i++)
 		require(k->w, *content_of(k->w, where(k, slot, i)) == run->value + i,
 			"a page's contents are wrong", *content_of(k->w, where(k, slot, i)),
 			run->value + i);
 	if (run->movable)
-		berth_unlock(&k->w->lock);
+		berth_mutex_unlock(&k->w->lock);
 }
 
 static inline void worker_alloc(struct worker *k, unsigned slot)
@@ -258,14 +258,14 @@ static inline void worker_alloc(struct worker *k, unsigned slot)
 			     .fixed = pfn,
 			     .value = next_random(&k->random) };
 	if (movable)
-		berth_lock(&w->lock);
+		berth_mutex_lock(&w->lock);
 	for (uint32_t i = 0; i < run->nr_pages; i++) {
 		if (movable)
 			w->table[first_page(k, slot) + i] = pfn + i;
 		*content_of(w, pfn + i) = run->value + i;
 	}
 	if (movable)
-		berth_unlock(&w->lock);
+		berth_mutex_unlock(&w->lock);
 }
 
 static inline void worker_unpin(struct worker *k, unsigned slot)
@@ -281,9 +281,9 @@ static inline void worker_pin(struct worker *k, unsigned slot)
 	struct run *run = &k->runs[slot];
 	int ret;
 
-	berth_lock(&k->w->lock);
+	berth_mutex_lock(&k->w->lock);
 	ret = berth_page_pin(k->w->zone, where(k, slot, 0));
-	berth_unlock(&k->w->lock);
+	berth_mutex_unlock(&k->w->lock);
 	require_ret(k->w, "a pin", ret, 0);
 	run->pinned = true;
 }
@@ -294,10 +294,10 @@ static inline void worker_free_pinned(struct worker *k, unsigned slot)
 	struct world *w = k->w;
 	berth_pfn_t pfn = where(k, slot, 0);
 
-	berth_lock(&w->lock);
+	berth_mutex_lock(&w->lock);
 	w->table[first_page(k, slot)] = BERTH_PFN_NONE;
 	require_ret(w, "a free of a pinned page", berth_free_pages(w->zone, pfn), 0);
-	berth_unlock(&w->lock);
+	berth_mutex_unlock(&w->lock);
 	berth_sim_yield(w->sim);
 	leave_frames(w, pfn, 1);
 	require_ret(w, "the last unpin", berth_page_unpin(w->zone, pfn), 0);
@@ -323,7 +323,7 @@ static inline void worker_free(struct worker *k, unsigned slot)
 		run->nr_pages = 0;
 		return;
 	}
-	berth_lock(&w->lock);
+	berth_mutex_lock(&w->lock);
 	for (uint32_t i = 0; i < run->nr_pages; i++) {
 		berth_pfn_t pfn = w->table[page + i];
 
@@ -335,7 +335,7 @@ static inline void worker_free(struct worker *k, unsigned slot)
 			require_ret(w, "a free of a page",
 				    berth_free_range(w->zone, pfn, 1, w->owner), 0);
 	}
-	berth_unlock(&w->lock);
+	berth_mutex_unlock(&w->lock);
 	run->nr_pages = 0;
 }
 
@@ -525,7 +525,7 @@ static inline void world_begin(struct world *w, uint64_t seed)
 
 	berth_sim_reset(w->sim, seed);
 	w->nr_claimed = w->nr_refused = w->nr_moved = w->nr_allocated = 0;
-	w->lock = (berth_lock_t)BERTH_LOCK_INIT;
+	w->lock = (berth_mutex_t)BERTH_MUTEX_INIT;
 	memset(w->taken, 0, sizeof(w->taken));
 	for (unsigned i = 0; i < NR_PAGES; i++)
 		w->table[i] = BERTH_PFN_NONE;
