@@ -10,8 +10,10 @@
  *	c	constant after init (areas, owners: after their declaration)
  *	Z	zone->lock
  *	P	the per-CPU section of the slot's owner, or the drainer once it has excluded the owner
+ *	L	zone->lru.lock
  *	a	atomic; the comment says by whom it is written
- * Lock order: a preparation's lock, then an owner's own locks, then pcp->drain_lock, then zone->lock.
+ * Lock order: a preparation's lock, then an owner's own locks, then pcp->drain_lock, then zone->lock,
+ * then zone->lru.lock.
  */
 #ifndef BERTH_CORE_INTERNAL_H
 #define BERTH_CORE_INTERNAL_H
@@ -19,6 +21,7 @@
 #include <stdatomic.h>
 
 #include <berth/core.h>
+#include <berth/lru.h>
 #include <berth_port.h>
 
 #define BERTH_LIKELY(x) __builtin_expect(!!(x), 1)
@@ -49,17 +52,18 @@ enum berth_frame_kind {
  *	bits 0-2 kind, 3-7 order, 8-15 flags, 16-31 owner
  */
 #define BERTH_TAG(kind, order) ((uint32_t)(kind) | (uint32_t)(order) << 3)
-#define BERTH_TAG_MOVABLE (1u << 8)   /* USED: the owner can move it */
-#define BERTH_TAG_ORPHAN (1u << 9)    /* USED: freed by its owner, pins remain */
+#define BERTH_TAG_MOVABLE (1u << 8) /* USED: the owner can move it */
+#define BERTH_TAG_RECLAIMABLE (1u << 9)
 #define BERTH_TAG_ARRIVING (1u << 10) /* USED: destination of a move in flight */
 #define BERTH_TAG_START (1u << 11)    /* CLAIMED: first frame of a claim; cookie = its pages */
 #define BERTH_TAG_TAKING (1u << 12)   /* CLAIMED: by a claim that isn't complete */
-#define BERTH_TAG_RECLAIMABLE (1u << 13)
-#define BERTH_TAG_AREA (1u << 14) /* CLAIMED start: the claim was made through its area */
+#define BERTH_TAG_ORPHAN (1u << 13)   /* USED: freed by its owner, pins remain */
+#define BERTH_TAG_AREA (1u << 14)     /* CLAIMED start: the claim was made through its area */
+#define BERTH_TAG_LRU (1u << 15)      /* USED: may be on an LRU list; never changes until freed */
 #define BERTH_TAG_OWNER_SHIFT 16
 
 struct berth_frame {
-	uint32_t next, prev;       /* Z: neighbours in the buddy list */
+	uint32_t next, prev;       /* Z: neighbours in the buddy list; L: in an LRU list */
 	_Atomic uint32_t refcount; /* a: USED: 1 by the owner + BERTH_PIN_BIAS a pin; 0 frozen */
 	_Atomic uint32_t tag;      /* a: written under Z, or in P while the frame is in a list */
 	uint64_t cookie;           /* USED: the owner's; CLAIMED start: pages. Written with tag */
@@ -199,6 +203,64 @@ struct berth_compact_state {
 	uint64_t successes, failures;     /* Z */
 };
 
+/*
+ * LRU (motion/lru.c). Where a block is, and what is known of it, is one byte a frame beside the tags:
+ * bits 0-2 where (changed under L, but for NOWHERE -> IN_BATCH), 3-7 flags (changed at any time, by
+ * read-modify-write). It is 0 for all frames but heads of blocks that are tagged LRU.
+ */
+enum berth_lru_where {
+	BERTH_LRU_NOWHERE,
+	BERTH_LRU_IN_BATCH, /* on its way to a list: some CPU's batch says so */
+	BERTH_LRU_IN_LIST,  /* + enum berth_lru_list */
+	BERTH_LRU_ISOLATED = BERTH_LRU_IN_LIST +
+			     BERTH_NR_LRU_LISTS, /* next: the reclaimer's ticket */
+	BERTH_LRU_FREED,                         /* an orphan that is still being written */
+};
+#define BERTH_LRU_WHERE 7u
+#define BERTH_LRU_REFERENCED (1u << 3)
+#define BERTH_LRU_LOCKED (1u << 4) /* unevictable */
+#define BERTH_LRU_DIRTY (1u << 5)
+#define BERTH_LRU_WRITEBACK (1u << 6) /* the core has pinned it */
+#define BERTH_LRU_RECLAIM (1u << 7)   /* with WRITEBACK: is to be dropped after that */
+
+/* What a CPU's batch asks for; they are carried out in this order. */
+enum berth_lru_op {
+	BERTH_LRU_ADD,
+	BERTH_LRU_ROTATE, /* to the end that is reclaimed next */
+	BERTH_LRU_DEACTIVATE,
+	BERTH_LRU_ACTIVATE,
+	BERTH_NR_LRU_OPS
+};
+#define BERTH_PAGEVEC_SIZE 15u
+
+struct berth_lru_batch {
+	_Alignas(64) _Atomic uint32_t count[BERTH_NR_LRU_OPS];    /* P */
+	berth_idx_t blocks[BERTH_NR_LRU_OPS][BERTH_PAGEVEC_SIZE]; /* P */
+};
+
+struct berth_lru_list_ends {
+	berth_idx_t first, last; /* L: added last; reclaimed next */
+};
+
+/* Shrinkers of a zone or of nodes (motion/shrink.c). */
+struct berth_shrinkers {
+	berth_lock_t lock; /* after it no other; not held while a shrinker runs */
+	struct berth_shrinker *first;
+	_Atomic uint32_t nr; /* a: under the lock */
+};
+
+struct berth_lru {
+	_Alignas(64) berth_lock_t lock;
+	struct berth_lru_list_ends lists[BERTH_NR_LRU_LISTS]; /* L */
+	uint32_t ticket;                                      /* L: of the last isolation */
+	_Atomic uint32_t disabled; /* a: how many want the batches to stay empty */
+	_Atomic uint64_t nr_pages[BERTH_NR_LRU_LISTS], nr_isolated; /* a: under L */
+	_Atomic uint64_t nr_dirty, nr_writeback;                    /* a */
+	_Atomic uint64_t activated, deactivated, rotated;           /* a: under L */
+	_Atomic uint64_t scanned, dropped, written;                 /* a */
+	struct berth_shrinkers shrinkers;
+};
+
 struct berth_zone {
 	const char *name;                                                  /* c */
 	const struct berth_port_ops *port;                                 /* c */
@@ -211,9 +273,11 @@ struct berth_zone {
 	bool fence_sections;                    /* c: the port has no barrier for all CPUs */
 	unsigned max_areas, max_owners;         /* c */
 	size_t pcp_stride, metadata_bytes;      /* c */
-	berth_pfn_t start_pfn;                  /* c: pfn of index `first` */
-	bool in_node;                           /* c: part of nodes, as this: */
-	uint8_t node, kind;                     /* c */
+	size_t lru_offset;                      /* c: of a CPU's LRU batch behind its berth_pcp */
+	_Atomic uint8_t *lru_state; /* c; NULL: no LRU lists. Of each frame: a, see above */
+	berth_pfn_t start_pfn;      /* c: pfn of index `first` */
+	bool in_node;               /* c: part of nodes, as this: */
+	uint8_t node, kind;         /* c */
 	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* Z: list that caches it, or NONE */
 	struct berth_frame *frames;                           /* c */
 	struct berth_pageblock *pageblocks;                   /* c */
@@ -242,6 +306,7 @@ struct berth_zone {
 	struct berth_compact_state compact;
 	_Atomic uint32_t nr_pcps_used; /* a: slots below this may hold frames */
 	_Atomic uint64_t moved_pages, failed_moves, drains, pinned_blocks; /* a */
+	struct berth_lru lru;
 };
 
 /* A broken invariant: stops. Always on; `value` and `expected` say what was found. */
@@ -548,6 +613,67 @@ int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsi
 			 unsigned dst_set, bool may_split, struct berth_claim_report *report,
 			 const struct berth_move **busy);
 
+/* ---- motion/lru.c -------------------------------------------------------------------------------- */
+
+static inline unsigned berth__lru_state(const struct berth_zone *zone, berth_idx_t idx)
+{
+	return atomic_load_explicit(&zone->lru_state[idx], memory_order_relaxed);
+}
+
+/* Puts a block that is in no list into one, at the end that is reclaimed next, or at the other. L. */
+void berth__lru_put_locked(struct berth_zone *zone, berth_idx_t idx, unsigned list, bool last);
+/* Takes a block out of wherever it is; to: NOWHERE or ISOLATED. L. */
+void berth__lru_take_locked(struct berth_zone *zone, berth_idx_t idx, unsigned to);
+/* Pins a block for its write-back, which is marked so, with more flags; false: it's under write-back
+ * already, or frozen. Z or L. */
+bool berth__lru_begin_writeback(struct berth_zone *zone, berth_idx_t idx, unsigned flags);
+/* For whoever frees a block that is tagged LRU, before the frame goes anywhere: it is in no list
+ * after. Takes L. */
+void berth__lru_forget(struct berth_zone *zone, berth_idx_t idx);
+/* Carries out and empties a CPU's batches. In P. Takes L. */
+void berth__lru_drain_slot(struct berth_zone *zone, struct berth_pcp *pcp);
+/* For whoever splits a block that is tagged LRU: takes / releases L around the change of tags. */
+void berth__lru_begin_split(struct berth_zone *zone, uint32_t tag);
+void berth__lru_end_split(struct berth_zone *zone, uint32_t tag);
+/* The piece at `piece`, tagged already, was a part of the block at `head`: beside it in its list. L. */
+void berth__lru_inherit_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t piece);
+/* The block at src has moved to dst, which takes its place in its list. Z; takes L. */
+void berth__lru_moved_locked(struct berth_zone *zone, berth_idx_t src, berth_idx_t dst);
+
+/* ---- motion/reclaim.c ---------------------------------------------------------------------------- */
+
+#define BERTH_RECLAIM_BATCH 32u /* Linux' SWAP_CLUSTER_MAX */
+#define BERTH_MAX_PRIORITY 12u  /* a scan looks at 1 / 2^priority of a list */
+
+/* One reclaim on its way. */
+struct berth_scan {
+	uint64_t want; /* stops when so much is reclaimed */
+	unsigned priority;
+	uint64_t budget; /* stops when it has looked at so much; 0: all */
+	bool may_write;  /* start to write what is dirty */
+	/* Out: pages. */
+	uint64_t scanned, reclaimed, written, writeback;
+};
+/* One scan of the zone's lists at this priority. May sleep in owners; without locks. */
+void berth__shrink_zone(struct berth_zone *zone, struct berth_scan *scan);
+/* Pages that a scan could look at. */
+uint64_t berth__evictable_pages(const struct berth_zone *zone);
+/*
+ * Asks the owners to drop blocks of a claim's batch, which are clean; `any`: even if they are in use.
+ * What was dropped leaves the batch and is free. Returns its pages.
+ */
+uint64_t berth__drop_for_claim(struct berth_zone *zone, struct berth_move *moves,
+			       unsigned *nr_moves, bool any);
+
+/* ---- motion/shrink.c ----------------------------------------------------------------------------- */
+
+/* One call of each shrinker at this priority. Returns the frames they freed. Without locks. */
+uint64_t berth__shrink_others(struct berth_shrinkers *shrinkers, unsigned priority);
+int berth__shrinker_add(struct berth_shrinkers *shrinkers, struct berth_shrinker *shrinker);
+/* Waits, by the zone's port, until nobody runs it. */
+void berth__shrinker_remove(struct berth_shrinkers *shrinkers, const struct berth_zone *zone,
+			    struct berth_shrinker *shrinker);
+
 /* ---- motion/compact.c ---------------------------------------------------------------------------- */
 
 /*
@@ -605,7 +731,8 @@ struct berth_emptying {
 	unsigned dst_set; /* where to, see berth__migrate_batch(); BERTH_SET_NONE: by policy */
 	unsigned passes;  /* scans that may find blocks in flight; waits between double */
 	bool may_split;   /* blocks at the edges, and those without a destination of their order */
-	bool evictable_only; /* an owner's unevictable blocks are in the way */
+	bool may_drop;    /* clean blocks on LRU lists are dropped instead of moved */
+	bool evictable_only; /* unevictable blocks are in the way */
 	bool keep;           /* as a claim; otherwise it is all free after it */
 };
 /* As a claim does it. `start_flags`: tag flags of its first frame, for berth__release_begin(). */

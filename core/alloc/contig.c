@@ -70,6 +70,12 @@ struct scan {
 	struct berth_move moves[BERTH_MOVE_BATCH];
 };
 
+static bool unevictable(const struct berth_zone *zone, berth_idx_t head)
+{
+	return zone->owners[berth__tag_owner(berth__tag(&zone->frames[head]))].ops->unevictable ||
+	       (zone->lru_state && (berth__lru_state(zone, head) & BERTH_LRU_LOCKED));
+}
+
 /*
  * Looks at one used block: a candidate for the batch, a blocker, or in flight. `whole`: it lies in
  * the range; one that sticks out is never collected. Z.
@@ -85,8 +91,7 @@ static void scan_used_locked(const struct berth_claiming *claim, struct scan *sc
 	if (tag & BERTH_TAG_ARRIVING) {
 		scan->in_flight = true;
 	} else if (!(tag & BERTH_TAG_MOVABLE) || refs > 1 || (tag & BERTH_TAG_ORPHAN) ||
-		   (claim->how->evictable_only &&
-		    zone->owners[berth__tag_owner(tag)].ops->unevictable) ||
+		   (claim->how->evictable_only && unevictable(zone, head)) ||
 		   (!whole && !claim->how->may_split)) {
 		scan->blocker = head;
 	} else if (refs == 0 || !whole) {
@@ -209,6 +214,18 @@ static int give_up(struct berth_claiming *claim)
 	return -BERTH_EBUSY;
 }
 
+/* What its owners can do without needn't move. It is free then, and the next scan takes it. */
+static bool drop(struct berth_claiming *claim, struct scan *scan)
+{
+	uint64_t pages = 0;
+
+	if (claim->how->may_drop)
+		pages = berth__drop_for_claim(claim->zone, scan->moves, &scan->nr_moves,
+					      claim->how->params->flags & BERTH_CLAIM_DROP);
+	claim->report->dropped_pages += pages;
+	return pages > 0;
+}
+
 /* A batch was moved, as far as it could be. */
 static int moved_batch(struct berth_claiming *claim, struct scan *scan)
 {
@@ -216,9 +233,14 @@ static int moved_batch(struct berth_claiming *claim, struct scan *scan)
 	berth_pfn_t first = scan->moves[0].src; /* the batch will be sorted otherwise */
 	uint64_t before = claim->report->moved_pages;
 	const struct berth_move *busy;
-	int error = berth__migrate_batch(zone, scan->moves, scan->nr_moves, claim->how->dst_set,
-					 claim->how->may_split, claim->report, &busy);
+	int error;
 
+	if (drop(claim, scan) && !scan->nr_moves) {
+		claim->next = (berth_idx_t)(first - zone->base_pfn);
+		return 0;
+	}
+	error = berth__migrate_batch(zone, scan->moves, scan->nr_moves, claim->how->dst_set,
+				     claim->how->may_split, claim->report, &busy);
 	claim->taken += claim->report->moved_pages - before;
 	if (busy) {
 		berth__blocked_by(zone, (berth_idx_t)(busy->src - zone->base_pfn), claim->report);
@@ -336,6 +358,8 @@ static int prepare_moves(struct berth_claiming *claim)
 	int error;
 
 	claim->looked = true;
+	/* Until the end the batches stay empty, and the lists say what can be dropped. */
+	atomic_fetch_add(&claim->zone->lru.disabled, 1);
 	berth__pcp_drain_range(claim->zone, claim->range.start, claim->range.end);
 	end_phase(claim, BERTH_PHASE_DRAIN);
 	error = look_for_blockers(claim, &scan);
@@ -366,6 +390,9 @@ void berth__claiming_end(struct berth_claiming *claim, int error)
 			berth__mark_busy(claim->zone, report->blocker_pfn);
 		end_phase(claim, BERTH_PHASE_MIGRATE);
 	}
+	if (claim->looked)
+		berth_lru_cache_enable(claim->zone);
+	claim->looked = false;
 	if (claim->fenced)
 		berth__unisolate_range(claim->zone, &claim->range,
 				       !error && claim->how->keep ? &claim->how->pieces : NULL);
@@ -406,6 +433,7 @@ struct berth_emptying berth__emptying_of_claim(const struct berth_claim_params *
 		.dst_set = BERTH_SET_NONE,
 		.passes = passes,
 		.may_split = true,
+		.may_drop = true,
 		.keep = true,
 	};
 }

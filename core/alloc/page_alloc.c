@@ -14,7 +14,7 @@
 /* What the hot path serves without a further look. */
 #define GFP_PLAIN                                                                            \
 	(BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE | BERTH_GFP_NO_CMA | BERTH_GFP_CMA_LAST | \
-	 BERTH_GFP_COMPACT)
+	 BERTH_GFP_COMPACT | BERTH_GFP_LRU)
 
 /* USED, but not to be freed by its owner: freed already, or not there yet. */
 #define NOT_FREEABLE (BERTH_TAG_ORPHAN | BERTH_TAG_ARRIVING)
@@ -122,6 +122,8 @@ static int free_block(struct berth_zone *zone, berth_idx_t idx)
 	if (berth__tag_kind(tag) == BERTH_FRAME_USED && !(tag & NOT_FREEABLE) &&
 	    atomic_load_explicit(&frame->refcount, memory_order_relaxed) != 0) {
 		error = 0;
+		if (tag & BERTH_TAG_LRU)
+			berth__lru_forget(zone, idx);
 		if (put_owner(frame, tag)) {
 			berth__count_locked(zone, BERTH_EVENT_PGFREE,
 					    berth__pages(berth__tag_order(tag)));
@@ -148,6 +150,8 @@ static BERTH_COLD int free_slow(struct berth_zone *zone, berth_pfn_t pfn)
 	if (berth__tag_kind(tag) != BERTH_FRAME_USED || (tag & NOT_FREEABLE) ||
 	    atomic_load_explicit(&frame->refcount, memory_order_relaxed) == 0)
 		return -BERTH_EINVAL;
+	if (tag & BERTH_TAG_LRU)
+		berth__lru_forget(zone, idx);
 	if (!put_owner(frame, tag) || berth__pcp_free(zone, idx))
 		return 0;
 	berth_lock(&zone->lock);
@@ -159,7 +163,7 @@ static BERTH_COLD int free_slow(struct berth_zone *zone, berth_pfn_t pfn)
 
 int berth_free_pages(struct berth_zone *zone, berth_pfn_t pfn)
 {
-	const uint32_t plain = BERTH_TAG(7, 31) | NOT_FREEABLE;
+	const uint32_t plain = BERTH_TAG(7, 31) | NOT_FREEABLE | BERTH_TAG_LRU;
 	struct berth_frame *frame;
 	struct berth_pcp *pcp;
 	berth_idx_t idx;
@@ -236,6 +240,8 @@ int berth_free_range(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages
 		struct berth_frame *frame = &zone->frames[idx];
 		uint32_t tag = berth__tag(frame);
 
+		if (tag & BERTH_TAG_LRU)
+			berth__lru_forget(zone, idx);
 		if (put_owner(frame, tag)) {
 			freed += berth__pages(berth__tag_order(tag));
 			berth__buddy_free_locked(zone, idx, berth__tag_order(tag));

@@ -67,6 +67,13 @@ static struct berth_pcp *enter(struct berth_zone *zone)
 	return pcp;
 }
 
+struct berth_pcp *berth__pcp_enter_any(struct berth_zone *zone)
+{
+	struct berth_pcp *pcp = berth__pcp_enter(zone);
+
+	return pcp ? pcp : enter(zone);
+}
+
 /* ---- Batches ----------------------------------------------------------------------------------- */
 
 static unsigned list_for(unsigned set, unsigned gfp)
@@ -353,6 +360,7 @@ void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_id
 
 			wait_until_outside(zone, pcp);
 			drain_one(zone, pcp, start, end);
+			berth__lru_drain_slot(zone, pcp);
 			atomic_fetch_and_explicit(&pcp->gate, ~BERTH_PCP_DRAIN,
 						  memory_order_release);
 			berth_mutex_unlock(&pcp->drain_lock);

@@ -20,6 +20,7 @@ struct layout {
 	uint64_t nr_frames;
 	unsigned max_order, pageblock_order, max_owners, nr_sets;
 	unsigned pcp_high, pcp_shift, pcp_batch_order, pcp_return_order;
+	size_t lru_offset, lru_state;
 };
 
 static size_t place(size_t *at, size_t align, uint64_t count, size_t size)
@@ -103,6 +104,9 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->pcp_return_order = l->pcp_batch_order < 5 ? l->pcp_batch_order : 5;
 	l->pcp_shift = log2_floor(2 * l->pcp_high - 1);
 	l->pcp_stride = berth__pcp_stride(l->pcp_shift, l->pcp_return_order);
+	l->lru_offset = l->pcp_stride;
+	if (params->lru)
+		l->pcp_stride += sizeof(struct berth_lru_batch);
 
 	l->frames = place(&at, 64, l->nr_frames, sizeof(struct berth_frame));
 	l->pageblocks = place(&at, 64, l->nr_frames >> l->pageblock_order,
@@ -117,6 +121,7 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->areas = place(&at, 64, params->max_areas, sizeof(struct berth_cma));
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
 	l->pcps = place(&at, 64, params->nr_cpus, l->pcp_stride);
+	l->lru_state = place(&at, 64, params->lru ? l->nr_frames : 0, sizeof(uint8_t));
 	l->nr_counters = counter_slots(params->nr_pages, params->nr_cpus);
 	l->counters = place(&at, 64, l->nr_counters + 1, sizeof(struct berth_counters));
 	l->timings = place(&at, 64, params->histograms, sizeof(struct berth_timings));
@@ -182,6 +187,11 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->areas = (void *)(base + l.areas);
 	zone->owners = (void *)(base + l.owners);
 	zone->pcps = base + l.pcps;
+	zone->lru_offset = l.lru_offset;
+	zone->lru_state = params->lru ? (void *)(base + l.lru_state) : NULL;
+	for (unsigned list = 0; list < BERTH_NR_LRU_LISTS; list++)
+		zone->lru.lists[list] = (struct berth_lru_list_ends){ BERTH_IDX_NONE,
+								      BERTH_IDX_NONE };
 	zone->counters = (void *)(base + l.counters);
 	zone->counter_mask = l.nr_counters - 1;
 	zone->timings = params->histograms ? (void *)(base + l.timings) : NULL;

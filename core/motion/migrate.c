@@ -29,6 +29,9 @@ static void arrive_locked(struct berth_zone *zone, struct berth_move *move)
 
 	BERTH_ASSERT(zone, tag & BERTH_TAG_ARRIVING, tag, move->dst);
 	berth__mark_used(dst, tag & ~BERTH_TAG_ARRIVING, move->cookie);
+	if (tag & BERTH_TAG_LRU)
+		berth__lru_moved_locked(zone, (berth_idx_t)(move->src - zone->base_pfn),
+					(berth_idx_t)(move->dst - zone->base_pfn));
 	move->arrived = true;
 }
 
@@ -83,8 +86,9 @@ static bool unchanged_locked(const struct berth_zone *zone, const struct berth_m
 {
 	const struct berth_frame *head = &zone->frames[move->src - zone->base_pfn];
 
-	return berth__tag(head) == (BERTH_TAG(BERTH_FRAME_USED, move->order) | BERTH_TAG_MOVABLE |
-				    (uint32_t)move->owner << BERTH_TAG_OWNER_SHIFT) &&
+	return (berth__tag(head) & ~BERTH_TAG_LRU) ==
+		       (BERTH_TAG(BERTH_FRAME_USED, move->order) | BERTH_TAG_MOVABLE |
+			(uint32_t)move->owner << BERTH_TAG_OWNER_SHIFT) &&
 	       head->cookie == move->cookie;
 }
 
@@ -133,6 +137,7 @@ static bool find_destination_locked(struct berth_zone *zone, struct berth_move *
 		berth__set_tag(&zone->frames[idx],
 			       BERTH_TAG(BERTH_FRAME_USED, moves[i].order) | BERTH_TAG_MOVABLE |
 				       BERTH_TAG_ARRIVING |
+				       (berth__tag(frame_at(zone, moves[i].src)) & BERTH_TAG_LRU) |
 				       (uint32_t)moves[i].owner << BERTH_TAG_OWNER_SHIFT);
 		moves[i].dst = berth__pfn(zone, idx);
 		idx += berth__pages(moves[i].order);

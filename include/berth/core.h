@@ -56,6 +56,25 @@ struct berth_move {
 	bool arrived; /* set by berth_move_arrived() */
 };
 
+enum berth_reclaim_result {
+	BERTH_RECLAIM_PENDING,    /* not tried; the core treats it as busy */
+	BERTH_RECLAIM_DROPPED,    /* frozen, and the owner has let go of it: the core frees it */
+	BERTH_RECLAIM_BUSY,       /* in use, or not started: looked at again another time */
+	BERTH_RECLAIM_DIRTY,      /* must be written first: it's dirty from now on */
+	BERTH_RECLAIM_REFERENCED, /* was used lately: goes to the active list */
+	BERTH_RECLAIM_GONE,       /* it isn't the owner's any more */
+};
+
+/* One block that the core would like to have: 2^order frames from pfn, see <berth/lru.h>. */
+struct berth_reclaim_item {
+	berth_pfn_t pfn;
+	uint64_t cookie;
+	uint8_t order;
+	uint8_t result;     /* out of reclaim and writeback: enum berth_reclaim_result */
+	uint8_t referenced; /* out of referenced: how often it was used since it was asked last */
+	uint16_t owner;
+};
+
 /*
  * An owner's answers to the core. `migrate` gets a batch of blocks that all belong to this owner,
  * in ascending order of cookie, and fills in a result for each. It is called without core locks, may
@@ -72,6 +91,21 @@ struct berth_owner_ops {
 	/* Its blocks are locked in memory (as mlock does): a claim moves them all the same, compaction
 	 * unless it has BERTH_COMPACT_EVICTABLE_ONLY. */
 	bool unevictable;
+	/*
+	 * The following are for blocks on LRU lists (<berth/lru.h>), in batches of at most 32 that all
+	 * belong to this owner. They are called without core locks, may sleep, and may be told of blocks
+	 * that the owner has just freed or moved. What they allocate must say BERTH_GFP_MEMALLOC.
+	 *
+	 * reclaim: drops clean blocks. Under the lock that keeps its users out the owner makes sure that
+	 * the block is still its own, freezes it by berth_reclaim_freeze(), removes it from its tables
+	 * and answers DROPPED. Without this operation nothing of the owner's can be on an LRU list.
+	 */
+	void (*reclaim)(void *ctx, struct berth_reclaim_item *items, unsigned nr_items);
+	/* How often was each used through mappings that the core can't see? NULL: there are none. */
+	void (*referenced)(void *ctx, struct berth_reclaim_item *items, unsigned nr_items);
+	/* Begins to write dirty blocks, which are pinned until berth_lru_end_writeback(); what it
+	 * answers BUSY for wasn't begun. NULL: dirty blocks wait until the owner says that they're clean. */
+	void (*writeback)(void *ctx, struct berth_reclaim_item *items, unsigned nr_items);
 };
 
 /* For an owner's migrate: the block is at move->dst now, and dst is an ordinary block of its owner. */
@@ -96,7 +130,8 @@ struct berth_zone_params {
 	unsigned pcp_high;   /* frames a CPU's list may hold per type; 0 picks by zone size */
 	unsigned max_areas;  /* CMA areas that can be declared, <= BERTH_MAX_AREAS */
 	unsigned max_owners; /* owners that can be registered; 0 means 8 */
-	bool histograms;     /* keep the histograms of <berth/stats.h>: 41 KiB of metadata */
+	bool lru;        /* blocks can be on LRU lists (lru.h): one more byte a frame, 256 a CPU */
+	bool histograms; /* keep the histograms of <berth/stats.h>: 41 KiB of metadata */
 	bool metadata_is_zeroed; /* the metadata memory is all zero already (fresh from mmap) */
 	const struct berth_port_ops *port;
 	void *port_ctx;
@@ -175,6 +210,8 @@ enum berth_gfp {
 	BERTH_GFP_COMPACT = 1u << 15,   /* order > 0: when there is no such block, owners are asked
 					  * to move others for one: may sleep, and the caller holds
 					  * no lock that an owner's migrate takes */
+	BERTH_GFP_LRU = 1u << 16, /* the block may be put on an LRU list (lru.h): in a zone that has
+				   * them, for an owner that has `reclaim` */
 };
 
 /*
@@ -270,27 +307,28 @@ enum berth_claim_phase {
 /* Why the last range that was tried couldn't be had, or that there was none to try. */
 enum berth_claim_reason {
 	BERTH_CLAIM_DONE,
-	BERTH_CLAIM_TOO_LARGE,      /* -E2BIG */
-	BERTH_CLAIM_NO_RUN,         /* -ENOSPC: claims in place leave no room */
-	BERTH_CLAIM_PINNED,         /* -EBUSY: the blocker is pinned */
-	BERTH_CLAIM_UNMOVABLE,      /* -EBUSY: its owner can't move it */
-	BERTH_CLAIM_OWNER_BUSY,     /* -EBUSY: its owner wouldn't move it now */
-	BERTH_CLAIM_IN_FLIGHT,      /* -EBUSY: it kept moving or being freed, as long as was waited */
-	BERTH_CLAIM_OTHER_CLAIM,    /* -EBUSY: another claim is taking the range */
+	BERTH_CLAIM_TOO_LARGE,   /* -E2BIG */
+	BERTH_CLAIM_NO_RUN,      /* -ENOSPC: claims in place leave no room */
+	BERTH_CLAIM_PINNED,      /* -EBUSY: the blocker is pinned */
+	BERTH_CLAIM_UNMOVABLE,   /* -EBUSY: its owner can't move it */
+	BERTH_CLAIM_OWNER_BUSY,  /* -EBUSY: its owner wouldn't move it now */
+	BERTH_CLAIM_IN_FLIGHT,   /* -EBUSY: it kept moving or being freed, as long as was waited */
+	BERTH_CLAIM_OTHER_CLAIM, /* -EBUSY: another claim is taking the range */
 	BERTH_CLAIM_NO_DESTINATION, /* -ENOMEM: nowhere to move borrowers to */
-	BERTH_CLAIM_NOT_FREE,       /* -EAGAIN: BERTH_CLAIM_FREE_ONLY, and it would have to be emptied */
-	BERTH_CLAIM_DEADLINE,       /* -EAGAIN */
+	BERTH_CLAIM_NOT_FREE, /* -EAGAIN: BERTH_CLAIM_FREE_ONLY, and it would have to be emptied */
+	BERTH_CLAIM_DEADLINE, /* -EAGAIN */
 };
 
 /* What a claim did, and for a failed one why. Filled for success and failure alike. */
 struct berth_claim_report {
-	int error;                 /* 0 or the negative code that was returned */
+	int error; /* 0 or the negative code that was returned */
 	enum berth_claim_reason reason;
 	const char *area;          /* name */
 	uint64_t nr_pages;         /* asked for */
 	unsigned tries;            /* ranges tried */
 	uint64_t moved_pages;      /* moved, also by tries that failed */
 	uint64_t free_pages_taken; /* taken while free */
+	uint64_t dropped_pages;    /* clean ones that their owners dropped instead of moving them */
 	uint64_t busy_blocks;      /* answered busy */
 	uint64_t phase_ns[BERTH_NR_PHASES];
 	/* Failure: the first blocker of the last range tried; BERTH_PFN_NONE when there is none. */
@@ -321,7 +359,9 @@ enum berth_claim_flags {
 	 * with compaction. Without either: SYNC, up to 1.3 s. */
 	BERTH_CLAIM_ASYNC = 1u << 3,      /* not at all */
 	BERTH_CLAIM_SYNC_LIGHT = 1u << 4, /* 40 us */
-	BERTH_CLAIM_ALL_FLAGS = 31
+	BERTH_CLAIM_DROP = 1u << 5, /* clean blocks on LRU lists are dropped even if they're in use;
+				     * without it only inactive ones that weren't used since */
+	BERTH_CLAIM_ALL_FLAGS = 63
 };
 
 /*

@@ -38,7 +38,7 @@ enum berth_event {
 	BERTH_EVENT_CMA_RELEASE,     /* [claims] */
 	BERTH_EVENT_FALLBACK,        /* [blocks] taken from another migratetype */
 	/* With the zone that the allocation prefers: */
-	BERTH_EVENT_ALLOCSTALL, /* [calls] of the reclaim callback, while an allocation waits */
+	BERTH_EVENT_ALLOCSTALL, /* [calls] of reclaim, while an allocation waits */
 	BERTH_EVENT_OOM,        /* [calls] of the OOM callback */
 	BERTH_EVENT_ALLOC_FAIL, /* [allocations] from nodes that failed */
 	BERTH_NR_EVENTS
@@ -104,7 +104,7 @@ enum berth_timing {
 	BERTH_TIMING_CLAIM_MIGRATE,
 	BERTH_TIMING_CLAIM_FINISH,
 	BERTH_TIMING_COMPACT, /* a run of compaction that was worth trying */
-	BERTH_TIMING_RECLAIM, /* a call of the reclaim callback, while an allocation waits */
+	BERTH_TIMING_RECLAIM, /* a call of reclaim, while an allocation waits */
 	BERTH_NR_TIMINGS
 };
 const char *berth_timing_name(enum berth_timing timing);
