@@ -5,6 +5,7 @@
  * I1  A set bit of the bitmap: some claim of the area covers a frame of the bit's 2^order_per_bit.
  * I2  claimed_pages of an area = frames of its claims.
  */
+#include "core/alloc/claims.h"
 #include "core/internal.h"
 
 #define FIRST_PAUSE_NS 50000ull /* between rounds of tries; doubles */
@@ -149,6 +150,7 @@ static int try_ranges(struct berth_search *search, const struct berth_claim_para
 		if (error != -BERTH_EBUSY || search->nr_avoid == BERTH_CLAIM_TRIES ||
 		    report->blocker_pfn == BERTH_PFN_NONE)
 			return error;
+		BERTH_EVENT(zone, busy_retry, search->area, params, berth__pfn(zone, *start));
 		search->avoid[search->nr_avoid++] = (berth_idx_t)(report->blocker_pfn -
 								  zone->base_pfn);
 	}
@@ -210,6 +212,7 @@ int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *par
 	    (params->flags & ~all_flags))
 		return report->error = -BERTH_EINVAL;
 	report->nr_pages = params->nr_pages;
+	BERTH_EVENT(zone, start, area, params);
 	error = claim_until_deadline(area, params, &start, report);
 	atomic_fetch_add_explicit(error ? &area->claims_failed : &area->claims_ok, 1,
 				  memory_order_relaxed);
@@ -217,8 +220,11 @@ int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *par
 	if (error)
 		berth__largest_runs(area, &report->largest_free_pages,
 				    &report->largest_claimable_pages);
-	else
+	if (!error) {
+		berth__claim_name(zone, start, params->name);
 		*pfn = berth__pfn(zone, start);
+	}
+	BERTH_EVENT(zone, finish, area, params, error ? BERTH_PFN_NONE : *pfn, error);
 	return error;
 }
 
@@ -239,6 +245,8 @@ int berth_cma_release(struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_pages
 		atomic_fetch_add_explicit(&area->releases, 1, memory_order_relaxed);
 	}
 	berth_mutex_unlock(&area->lock);
+	if (!error)
+		BERTH_EVENT(zone, release, area, pfn, nr_pages);
 	return error;
 }
 

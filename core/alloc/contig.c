@@ -12,6 +12,7 @@
  * Complexity: a free range O(pageblocks), without the drain; otherwise + O(blocks) for each scan and
  * the moves.
  */
+#include "core/alloc/claims.h"
 #include "core/internal.h"
 
 #define MAX_PASSES 16u         /* scans that find blocks changing under them */
@@ -363,6 +364,8 @@ int berth_alloc_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uin
 		return report->error = -BERTH_EINVAL;
 	report->error = berth__claim_range(zone, start, start + (berth_idx_t)nr_pages, 0,
 					   params ? params : &plain, report);
+	if (!report->error && params)
+		berth__claim_name(zone, start, params->name);
 	return report->error;
 }
 
@@ -370,6 +373,7 @@ int berth_alloc_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uin
 
 void berth__release_claimed_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
 {
+	berth__claim_forget_locked(zone, start);
 	berth__account_claimed_locked(zone, start, end - start, -1);
 	for (berth_idx_t idx = start; idx < end;) {
 		uint32_t tag = berth__tag(&zone->frames[idx]);

@@ -11,6 +11,7 @@
  * What is free already is taken in the same walk that isolates. So a range that is wholly free
  * costs O(blocks + pageblocks), and no frame inside a block is looked at.
  */
+#include "core/alloc/claims.h"
 #include "core/internal.h"
 
 /* The range [start, end) widened to whole pageblocks. */
@@ -191,8 +192,10 @@ void berth__unisolate_range(struct berth_zone *zone, berth_idx_t start, berth_id
 	struct span span = widen(zone, start, end);
 
 	berth_lock(&zone->lock);
-	if (keep)
+	if (keep) {
 		keep_taken_locked(zone, start, end, flags);
+		berth__claim_note_locked(zone, start, NULL);
+	}
 	take_all_free_locked(zone, span.first, span.last);
 	set_pageblocks_locked(zone, span, false);
 	free_taken_locked(zone, span.first, span.last);
