@@ -18,6 +18,7 @@
  * taken without isolating anything. Either costs O(blocks + pageblocks), and no frame inside a block
  * is looked at.
  */
+#include "core/alloc/claims.h"
 #include "core/internal.h"
 
 /* The range [start, end) widened to whole pageblocks. */
@@ -136,6 +137,7 @@ static void keep_taken_locked(struct berth_zone *zone, berth_idx_t start, berth_
 		berth_idx_t next = end - start < stride ? end : start + stride;
 
 		lay_out_claim_locked(zone, start, start + nr, pieces->start_flags);
+		berth__claim_note_locked(zone, start, NULL);
 		if (start + nr < next) {
 			berth__account_claimed_locked(zone, start + nr, next - start - nr, -1);
 			berth__buddy_free_range_locked(zone, start + nr, next);
