@@ -668,6 +668,8 @@ struct berth_scan {
 };
 /* One scan of the zone's lists at this priority. May sleep in owners; without locks. */
 void berth__shrink_zone(struct berth_zone *zone, struct berth_scan *scan);
+/* Lets a reclaim that should only drop begin to write, if what is clean doesn't suffice. */
+void berth__may_write(const struct berth_zone *zone, struct berth_scan *scan);
 /* Pages that a scan could look at. */
 uint64_t berth__evictable_pages(const struct berth_zone *zone);
 /*

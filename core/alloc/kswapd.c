@@ -20,7 +20,6 @@
 #include "core/frames/node.h"
 
 #define MAX_FAILURES 16u
-#define WRITE_PRIORITY (BERTH_MAX_PRIORITY - 2u)
 #define WRITE_WAIT_NS 1000000ull
 
 static uint64_t load(const _Atomic uint64_t *counter)
@@ -53,10 +52,10 @@ uint64_t berth__reclaim_zones(struct berth_nodes *nodes, struct berth_zone *cons
 		uint64_t before = scan.reclaimed + shrunk, written = scan.written + scan.writeback;
 
 		scan.priority = left;
-		scan.may_write |= left < WRITE_PRIORITY;
 		for (unsigned i = 0; i < nr_zones; i++) {
 			if (!left && zones[i]->lru_state) /* nothing is overlooked in the end */
 				berth_lru_add_drain_all(zones[i]);
+			berth__may_write(zones[i], &scan);
 			berth__shrink_zone(zones[i], &scan);
 		}
 		shrunk += berth__shrink_others(&nodes->shrinkers, left);
@@ -157,7 +156,8 @@ static bool begin(struct berth_node *node)
 	return true;
 }
 
-/* Makes blocks of what has been freed: of the order that is wanted, or after a boost whole pageblocks. */
+/* Makes a block of what has been freed: of the order that is wanted, or after a boost a pageblock. A whole
+ * pageblock serves everybody; if there isn't room for that, a part of a movable one. */
 static void compact(struct berth_zone *zone, unsigned order, uint64_t boost)
 {
 	struct berth_compact_params params = {
@@ -167,8 +167,13 @@ static void compact(struct berth_zone *zone, unsigned order, uint64_t boost)
 	};
 
 	if (params.order && params.order <= zone->max_order &&
-	    !berth_watermark_ok(zone, params.order, 0, (enum berth_zone_kind)zone->kind, 0))
+	    !berth_watermark_ok(zone, params.order, 0, (enum berth_zone_kind)zone->kind, 0) &&
+	    berth_compact(zone, &params, NULL) == -BERTH_EBUSY &&
+	    params.order < zone->pageblock_order) {
+		params.flags = BERTH_COMPACT_FORCE; /* that failure hasn't been this one's */
+		params.gfp = BERTH_GFP_MOVABLE | BERTH_GFP_NO_CMA;
 		(void)!berth_compact(zone, &params, NULL); /* whoever waits for it sees */
+	}
 }
 
 static void end_run(struct berth_node *node)
