@@ -6,7 +6,7 @@
  * Complexity: O(frames + blocks).
  */
 #include "core/alloc/claims.h"
-#include "core/internal.h"
+#include "core/stats.h"
 
 struct checker {
 	const struct berth_zone *zone;
@@ -506,6 +506,17 @@ static bool check_area(struct checker *checker, struct berth_cma *area)
 	return true;
 }
 
+static bool check_events(struct checker *checker)
+{
+	uint64_t events[BERTH_NR_EVENTS];
+
+	berth_zone_events(checker->zone, events);
+	EXPECT("stats.I1 pgalloc - pgfree", events[BERTH_EVENT_PGALLOC],
+	       events[BERTH_EVENT_PGALLOC] - events[BERTH_EVENT_PGFREE],
+	       checker->used + checker->pcp);
+	return true;
+}
+
 bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation)
 {
 	struct berth_violation ignored;
@@ -524,5 +535,5 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	EXPECT("hand_over.I2 nr_reserved of the zone", 0, zone->nr_reserved, checker->reserved);
 	EXPECT("zone.I1 free + pcp + used + claimed", 0,
 	       checker->free + checker->pcp + checker->used + checker->claimed, zone->nr_managed);
-	return true;
+	return check_events(checker);
 }
