@@ -238,7 +238,7 @@ int berth__attempt_round_failed(struct berth_attempt *attempt, int error, uint64
 
 	if (error != -BERTH_EBUSY || !params->deadline_ns || params->flags & BERTH_CLAIM_NORETRY)
 		return error;
-	if (berth__now(attempt->area->zone) >= params->deadline_ns)
+	if (berth__now(attempt->area->zone) >= params->deadline_ns) /* the reason is the holder's */
 		return -BERTH_EAGAIN; /* waited as long as was allowed */
 	*pause_ns = attempt->pause_ns;
 	if (attempt->pause_ns < LONGEST_PAUSE_NS)

@@ -341,11 +341,15 @@ int berth__explain_range(const struct berth_search *search, struct berth_claim_r
 
 	probe.free_only = false;
 	probe.busy_clock = 0;
-	if (search->free_only && berth__choose_range(&probe, &start))
+	if (search->free_only && berth__choose_range(&probe, &start)) {
+		report->reason = BERTH_CLAIM_NOT_FREE;
 		return -BERTH_EAGAIN; /* moving borrowers would make room */
+	}
 	probe.ignore_pins = true;
-	if (!berth__choose_range(&probe, &start))
+	if (!berth__choose_range(&probe, &start)) {
+		report->reason = BERTH_CLAIM_NO_RUN;
 		return -BERTH_ENOSPC;
+	}
 	if (report->blocker_pfn != BERTH_PFN_NONE)
 		return -BERTH_EBUSY; /* known from a try */
 	berth_lock(&zone->lock);
@@ -370,6 +374,7 @@ int berth__explain_range(const struct berth_search *search, struct berth_claim_r
 		report->blocker_pfn = berth__pfn(zone, start);
 		report->blocker_pages = search->nr;
 		report->blocker_owner = "another claim in progress";
+		report->reason = BERTH_CLAIM_OTHER_CLAIM;
 	}
 	berth_unlock(&zone->lock);
 	berth__ask_holder(zone, report);
