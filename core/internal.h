@@ -715,7 +715,8 @@ int berth__search_init(struct berth_search *search, struct berth_cma *area,
 		       const struct berth_claim_params *params);
 /* The range to claim; false: none. Without locks: somebody else may be faster. */
 bool berth__choose_range(const struct berth_search *search, berth_idx_t *best);
-/* Nothing can be chosen: because of claims, or because of pins, and whose? Returns the error. */
+/* Nothing can be chosen: because of claims, or because of pins, and whose? Returns the error, or
+ * 1: what was in the way isn't any more, search again. */
 int berth__explain_range(const struct berth_search *search, struct berth_claim_report *report);
 /* The longest runs of free, and of claimable frames of an area. */
 void berth__largest_runs(struct berth_cma *area, uint64_t *free, uint64_t *claimable);

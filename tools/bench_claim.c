@@ -777,7 +777,9 @@ static bool complete_config(struct config *config)
 /* More than one claim at a time. */
 static int run_many(const struct config *config)
 {
-	const uint64_t least = config->size * config->claimers;
+	/* Where claims come and go, as many ranges more, so that there is always a whole one. */
+	const uint64_t ranges = config->fill == EMPTY ? 2 * config->claimers : config->claimers;
+	const uint64_t least = config->size * ranges;
 	struct berth__many many = {
 		.command = COMMAND,
 		.size = config->size,

@@ -338,6 +338,7 @@ int berth__explain_range(const struct berth_search *search, struct berth_claim_r
 	struct berth_zone *zone = search->area->zone;
 	struct berth_search probe = *search;
 	berth_idx_t start;
+	bool changed;
 
 	probe.free_only = false;
 	probe.busy_clock = 0;
@@ -370,6 +371,8 @@ int berth__explain_range(const struct berth_search *search, struct berth_claim_r
 			break;
 		}
 	}
+	changed = report->blocker_pfn == BERTH_PFN_NONE &&
+		  !berth__isolation_in_locked(zone, start, start + search->nr);
 	if (report->blocker_pfn == BERTH_PFN_NONE) {
 		report->blocker_pfn = berth__pfn(zone, start);
 		report->blocker_pages = search->nr;
@@ -377,6 +380,8 @@ int berth__explain_range(const struct berth_search *search, struct berth_claim_r
 		report->reason = BERTH_CLAIM_OTHER_CLAIM;
 	}
 	berth_unlock(&zone->lock);
+	if (changed)
+		return 1;
 	berth__ask_holder(zone, report);
 	return -BERTH_EBUSY;
 }
