@@ -765,7 +765,7 @@ int berth__empty_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t e
 		       const struct berth_emptying *how, struct berth_claim_report *report);
 
 /* Gives a claim back in two steps, so that the caller can forget it in between. False: it isn't a claim
- * with these tag flags. */
+ * with these tag flags, which must include BERTH_TAG_AREA. */
 bool berth__release_begin(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
 			  uint32_t flags);
 void berth__release_end(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages);
