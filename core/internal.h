@@ -729,7 +729,8 @@ int berth__search_init(struct berth_search *search, struct berth_cma *area,
 		       const struct berth_claim_params *params);
 /* The range to claim; false: none. Without locks: somebody else may be faster. */
 bool berth__choose_range(const struct berth_search *search, berth_idx_t *best);
-/* Nothing can be chosen: because of claims, or because of pins, and whose? Returns the error. */
+/* Nothing can be chosen: because of claims, or because of pins, and whose? Returns the error, or
+ * 1: what was in the way isn't any more, search again. */
 int berth__explain_range(const struct berth_search *search, struct berth_claim_report *report);
 /* The longest runs of free, and of claimable frames of an area. */
 void berth__largest_runs(struct berth_cma *area, uint64_t *free, uint64_t *claimable);
@@ -778,7 +779,7 @@ int berth__empty_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t e
 		       const struct berth_emptying *how, struct berth_claim_report *report);
 
 /* Gives a claim back in two steps, so that the caller can forget it in between. False: it isn't a claim
- * with these tag flags. */
+ * with these tag flags, which must include BERTH_TAG_AREA. */
 bool berth__release_begin(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
 			  uint32_t flags);
 void berth__release_end(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages);

@@ -174,6 +174,18 @@ static void note_claims(struct berth_cma *area, berth_idx_t start, berth_idx_t e
 	atomic_fetch_add_explicit(&area->claims_ok, claims, memory_order_relaxed);
 }
 
+/* Another claim was faster, or has just given back what the search missed. */
+static int look_again(struct berth_attempt *attempt)
+{
+	struct berth_claim_report *report = attempt->report;
+
+	if (++attempt->conflicts >= MAX_CONFLICTS)
+		return -BERTH_EBUSY;
+	if (!attempt->search.nr_avoid) /* otherwise an earlier range's blocker is remembered */
+		report->blocker_pfn = BERTH_PFN_NONE;
+	return 1;
+}
+
 /* After a step on a range: is there more to do, is it claimed, or which comes next? */
 static int settle_step(struct berth_attempt *attempt, int going)
 {
@@ -190,9 +202,8 @@ static int settle_step(struct berth_attempt *attempt, int going)
 			    &attempt->how.pieces);
 		return 0;
 	}
-	/* Another claim was faster: so that one got on, and here the search has to look again. */
 	if (claiming->conflict)
-		return ++attempt->conflicts < MAX_CONFLICTS ? 1 : going;
+		return look_again(attempt);
 	if (going != -BERTH_EBUSY || search->nr_avoid == BERTH_CLAIM_TRIES ||
 	    report->blocker_pfn == BERTH_PFN_NONE)
 		return going;
@@ -214,8 +225,11 @@ static int choose_and_begin(struct berth_attempt *attempt)
 	search->busy_clock = berth__busy_clock(began);
 	found = berth__choose_range(search, &attempt->start);
 	report->phase_ns[BERTH_PHASE_SEARCH] += berth__now(zone) - began;
-	if (!found)
-		return attempt->explain ? berth__explain_range(search, report) : -BERTH_ENOSPC;
+	if (!found) {
+		int why = attempt->explain ? berth__explain_range(search, report) : -BERTH_ENOSPC;
+
+		return why > 0 ? look_again(attempt) : why;
+	}
 	return settle_step(attempt, berth__claiming_begin(&attempt->claiming, zone, attempt->start,
 							  attempt->start + search->nr,
 							  &attempt->how, report));
@@ -241,7 +255,7 @@ int berth__attempt_round_failed(struct berth_attempt *attempt, int error, uint64
 
 	if (error != -BERTH_EBUSY || !params->deadline_ns || params->flags & BERTH_CLAIM_NORETRY)
 		return error;
-	if (berth__now(attempt->area->zone) >= params->deadline_ns)
+	if (berth__now(attempt->area->zone) >= params->deadline_ns) /* the reason is the holder's */
 		return -BERTH_EAGAIN; /* waited as long as was allowed */
 	*pause_ns = attempt->pause_ns;
 	if (attempt->pause_ns < LONGEST_PAUSE_NS)

@@ -491,15 +491,17 @@ bool berth__is_claim_locked(const struct berth_zone *zone, berth_idx_t start, ui
 bool berth__release_begin(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
 			  uint32_t flags)
 {
+	const uint32_t mask = BERTH_TAG(7, 0) | BERTH_TAG_START | BERTH_TAG_AREA;
 	struct berth_frame *frame = &zone->frames[start];
-	bool is_claim;
+	uint32_t tag = berth__tag(frame);
 
-	berth_lock(&zone->lock);
-	is_claim = berth__is_claim_locked(zone, start, nr_pages, flags);
-	if (is_claim)
-		berth__set_tag(frame, berth__tag(frame) & ~(uint32_t)(BERTH_TAG_START | flags));
-	berth_unlock(&zone->lock);
-	return is_claim;
+	/* Nobody but who releases it changes the tag of a claim's first frame, so no lock is needed; of
+	 * two that do, one gets it. */
+	return (tag & mask) == (BERTH_TAG(BERTH_FRAME_CLAIMED, 0) | BERTH_TAG_START | flags) &&
+	       frame->cookie == nr_pages &&
+	       atomic_compare_exchange_strong_explicit(&frame->tag, &tag,
+						       tag & ~(BERTH_TAG_START | flags),
+						       memory_order_acquire, memory_order_relaxed);
 }
 
 void berth__release_undo(struct berth_zone *zone, berth_idx_t start, uint32_t flags)

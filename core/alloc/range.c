@@ -20,6 +20,14 @@ static uint64_t bits_in_word(uint64_t first, uint64_t last)
 	return (~0ull << from) & (~0ull >> (63 - to));
 }
 
+static void change_word(_Atomic uint64_t *word, uint64_t bits, bool value)
+{
+	if (value)
+		atomic_fetch_or_explicit(word, bits, memory_order_relaxed);
+	else
+		atomic_fetch_and_explicit(word, ~bits, memory_order_relaxed);
+}
+
 /*
  * Bits of the frames [start, end), both inside the area. Without a lock: claims begin at multiples of a
  * bit, so none shares a bit with another, and only the words at its ends.
@@ -29,20 +37,13 @@ void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t en
 	_Atomic uint64_t *bitmap = (_Atomic uint64_t *)area->bitmap;
 	uint64_t first = (uint64_t)(start - area->start) >> area->order_per_bit;
 	uint64_t last = (uint64_t)(end - 1 - area->start) >> area->order_per_bit;
+	uint64_t word = first / 64, last_word = last / 64;
 
-	for (uint64_t word = first / 64; word <= last / 64; word++) {
-		uint64_t from = word == first / 64 ? first : word * 64;
-		uint64_t to = word == last / 64 ? last : word * 64 + 63;
-		uint64_t bits = bits_in_word(from, to);
-
-		if (bits == ~0ull) /* nobody else's bits are in it */
-			atomic_store_explicit(&bitmap[word], value ? bits : 0,
-					      memory_order_relaxed);
-		else if (value)
-			atomic_fetch_or_explicit(&bitmap[word], bits, memory_order_relaxed);
-		else
-			atomic_fetch_and_explicit(&bitmap[word], ~bits, memory_order_relaxed);
-	}
+	change_word(&bitmap[word], bits_in_word(first, word == last_word ? last : 63), value);
+	while (++word < last_word) /* nobody else's bits are in it */
+		atomic_store_explicit(&bitmap[word], value ? ~0ull : 0, memory_order_relaxed);
+	if (word == last_word)
+		change_word(&bitmap[word], bits_in_word(0, last), value);
 }
 
 /* ---- The search ------------------------------------------------------------------------------------ */
@@ -338,14 +339,19 @@ int berth__explain_range(const struct berth_search *search, struct berth_claim_r
 	struct berth_zone *zone = search->area->zone;
 	struct berth_search probe = *search;
 	berth_idx_t start;
+	bool changed;
 
 	probe.free_only = false;
 	probe.busy_clock = 0;
-	if (search->free_only && berth__choose_range(&probe, &start))
+	if (search->free_only && berth__choose_range(&probe, &start)) {
+		report->reason = BERTH_CLAIM_NOT_FREE;
 		return -BERTH_EAGAIN; /* moving borrowers would make room */
+	}
 	probe.ignore_pins = true;
-	if (!berth__choose_range(&probe, &start))
+	if (!berth__choose_range(&probe, &start)) {
+		report->reason = BERTH_CLAIM_NO_RUN;
 		return -BERTH_ENOSPC;
+	}
 	if (report->blocker_pfn != BERTH_PFN_NONE)
 		return -BERTH_EBUSY; /* known from a try */
 	berth_lock(&zone->lock);
@@ -366,12 +372,17 @@ int berth__explain_range(const struct berth_search *search, struct berth_claim_r
 			break;
 		}
 	}
+	changed = report->blocker_pfn == BERTH_PFN_NONE &&
+		  !berth__isolation_in_locked(zone, start, start + search->nr);
 	if (report->blocker_pfn == BERTH_PFN_NONE) {
 		report->blocker_pfn = berth__pfn(zone, start);
 		report->blocker_pages = search->nr;
 		report->blocker_owner = "another claim in progress";
+		report->reason = BERTH_CLAIM_OTHER_CLAIM;
 	}
 	berth_unlock(&zone->lock);
+	if (changed)
+		return 1;
 	berth__ask_holder(zone, report);
 	return -BERTH_EBUSY;
 }
