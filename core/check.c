@@ -5,14 +5,15 @@
  *
  * Complexity: O(frames + blocks).
  */
+#include "core/alloc/claims.h"
 #include "core/internal.h"
 
 struct checker {
 	const struct berth_zone *zone;
 	struct berth_violation *violation;
-	uint64_t free, used, claimed, pcp, reserved, unmanaged, pinned, highatomic;
-	uint64_t lru[8], dirty,
-		writeback; /* frames of LRU blocks, by where they are; with the flag */
+	uint64_t free, used, claimed, pcp, reserved, unmanaged, pinned, highatomic, named;
+	uint64_t lru[8];           /* frames of LRU blocks, by where they are */
+	uint64_t dirty, writeback; /* with the flag */
 };
 
 static bool violated(struct checker *checker, const char *what, uint64_t where, uint64_t value,
@@ -94,6 +95,29 @@ static bool check_lru_lists(struct checker *checker)
 	return true;
 }
 
+/* The name of the claim that begins at `start`. */
+static bool check_name(struct checker *checker, berth_idx_t start)
+{
+	const struct berth_zone *zone = checker->zone;
+	unsigned number = berth__claim_name_number(zone, start);
+
+	EXPECT("claims.I1 name of the claim at pfn", berth__pfn(zone, start),
+	       number <= zone->names.max && (!number || zone->names.table[number - 1].users), true);
+	checker->named += number != 0;
+	return true;
+}
+
+static bool check_names(struct checker *checker)
+{
+	const struct berth_zone *zone = checker->zone;
+	uint64_t users = 0;
+
+	for (unsigned i = 0; i < zone->names.max; i++)
+		users += zone->names.table[i].users;
+	EXPECT("claims.I1 users of names", 0, users, checker->named);
+	return true;
+}
+
 /* One block: what its head says, and that its inside is all tails. */
 static bool check_block(struct checker *checker, berth_idx_t head)
 {
@@ -144,6 +168,8 @@ static bool check_block(struct checker *checker, berth_idx_t head)
 		checker->claimed += berth__pages(order);
 		EXPECT("frame.I2 refcount of a claimed block", pfn, refs, 0);
 		EXPECT("isolate.I2 taken, but no claim runs", pfn, tag & BERTH_TAG_TAKING, 0);
+		if (tag & BERTH_TAG_START && !check_name(checker, head))
+			return false;
 		break;
 	case BERTH_FRAME_RESERVED:
 		checker->reserved += berth__pages(order);
@@ -210,6 +236,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	       reserved);
 	EXPECT("isolate.I1 isolated, but no claim runs", berth__pfn(zone, first),
 	       berth__pageblock_set(pageblock), pageblock->home_set);
+	EXPECT("isolate.I1 nr_isolating", berth__pfn(zone, first), pageblock->nr_isolating, 0);
 	return true;
 }
 
@@ -486,7 +513,7 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	struct checker *checker = &state;
 
 	if (!check_frames(checker) || !check_lists(checker) || !check_free_counters(checker) ||
-	    !check_pcps(checker) || !check_lru_lists(checker))
+	    !check_pcps(checker) || !check_names(checker) || !check_lru_lists(checker))
 		return false;
 	for (unsigned i = 0; i < zone->nr_areas; i++)
 		if (!check_area(checker, &zone->areas[i]))

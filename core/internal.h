@@ -10,11 +10,10 @@
  *	c	constant after init (areas, owners: after their declaration)
  *	Z	zone->lock
  *	P	the per-CPU section of the slot's owner, or the drainer once it has excluded the owner
- *	A	area->lock
  *	L	zone->lru.lock
  *	a	atomic; the comment says by whom it is written
- * Lock order: area->lock, then an owner's own locks, then pcp->drain_lock, then zone->lock, then
- * zone->lru.lock.
+ * Lock order: a preparation's lock, then an owner's own locks, then pcp->drain_lock, then zone->lock,
+ * then zone->lru.lock.
  */
 #ifndef BERTH_CORE_INTERNAL_H
 #define BERTH_CORE_INTERNAL_H
@@ -64,7 +63,9 @@ enum berth_frame_kind {
 #define BERTH_TAG_OWNER_SHIFT 16
 
 struct berth_frame {
-	uint32_t next, prev;       /* Z: neighbours in the buddy list; L: in an LRU list */
+	uint32_t next,
+		prev; /* Z: neighbours in the buddy list; L: in an LRU list; Z: CLAIMED start: its
+				    * note */
 	_Atomic uint32_t refcount; /* a: USED: 1 by the owner + BERTH_PIN_BIAS a pin; 0 frozen */
 	_Atomic uint32_t tag;      /* a: written under Z, or in P while the frame is in a list */
 	uint64_t cookie;           /* USED: the owner's; CLAIMED start: pages. Written with tag */
@@ -123,9 +124,11 @@ struct berth_list_set {
 struct berth_pageblock {
 	_Atomic uint16_t set;     /* a: written under Z */
 	_Atomic uint8_t pcp_list; /* a: likewise; read in P: the list of a freed frame, or NONE */
-	_Atomic uint8_t skip; /* a: likewise: compaction's hint, see struct berth_compact_state */
-	uint16_t home_set;    /* Z: the set it returns to when it isn't isolated */
-	uint16_t bucket;      /* Z: 1 + the bucket's number in the set, 0: in none */
+	_Atomic uint8_t skip;  /* a: likewise: compaction's hint, see struct berth_compact_state */
+	uint16_t home_set;     /* Z: the set it returns to when it isn't isolated */
+	uint16_t bucket;       /* Z: 1 + the bucket's number in the set, 0: in none */
+	uint16_t nr_isolating; /* Z: ranges in zone->isolations that touch it */
+	_Atomic uint32_t busy_until; /* a: by claims: see berth__mark_busy() */
 	_Atomic uint32_t nr_managed; /* a: under Z; grows when reserved frames are freed */
 	uint32_t nr_reserved;        /* Z */
 	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
@@ -171,9 +174,8 @@ struct berth_cma {
 	berth_idx_t start, end;  /* c */
 	unsigned order_per_bit;  /* c */
 	unsigned set;            /* c */
-	uint64_t *bitmap;        /* A */
-	berth_mutex_t lock;      /* a claim holds it from search to finish */
-	_Atomic uint64_t claimed_pages, claims_ok, claims_failed, releases; /* a: under A */
+	uint64_t *bitmap;        /* a: each bit by whose claim it is */
+	_Atomic uint64_t claimed_pages, claims_ok, claims_failed, releases; /* a */
 	/* a: written under Z; enum berth_lend_policy */
 	_Atomic uint32_t lend;
 	_Atomic uint64_t lend_min_pages;
@@ -261,6 +263,14 @@ struct berth_lru {
 	struct berth_shrinkers shrinkers;
 };
 
+/* Names that claims have: alloc/claims.c. */
+struct berth_names {
+	struct berth_name *table;
+	unsigned max;
+};
+
+struct berth_claim_events;
+
 struct berth_zone {
 	const char *name;                                                  /* c */
 	const struct berth_port_ops *port;                                 /* c */
@@ -275,9 +285,9 @@ struct berth_zone {
 	size_t pcp_stride, metadata_bytes;      /* c */
 	size_t lru_offset;                      /* c: of a CPU's LRU batch behind its berth_pcp */
 	_Atomic uint8_t *lru_state; /* c; NULL: no LRU lists. Of each frame: a, see above */
-	berth_pfn_t start_pfn;                  /* c: pfn of index `first` */
-	bool in_node;                           /* c: part of nodes, as this: */
-	uint8_t node, kind;                     /* c */
+	berth_pfn_t start_pfn;      /* c: pfn of index `first` */
+	bool in_node;               /* c: part of nodes, as this: */
+	uint8_t node, kind;         /* c */
 	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* Z: list that caches it, or NONE */
 	struct berth_frame *frames;                           /* c */
 	struct berth_pageblock *pageblocks;                   /* c */
@@ -301,9 +311,12 @@ struct berth_zone {
 	 * areas, those that areas don't lend, and those of HIGHATOMIC pageblocks. */
 	_Atomic uint64_t nr_free, nr_free_cma, nr_free_unlent, nr_free_highatomic;
 	_Atomic uint64_t nr_highatomic; /* a, written under Z: frames of HIGHATOMIC pageblocks */
+	struct berth_isolation *isolations; /* Z: ranges that are being emptied */
 	struct berth_zone_marks marks;
 	struct berth_compact_state compact;
-	_Atomic uint32_t nr_pcps_used; /* a: slots below this may hold frames */
+	struct berth_names names;                          /* Z: of claims */
+	_Atomic(const struct berth_claim_events *) events; /* a */
+	_Atomic uint32_t nr_pcps_used;                     /* a: slots below this may hold frames */
 	_Atomic uint64_t moved_pages, failed_moves, drains, pinned_blocks; /* a */
 	struct berth_lru lru;
 };
@@ -561,20 +574,41 @@ static inline void berth__mark_used(struct berth_frame *frame, uint32_t tag, uin
 
 /* ---- motion/isolate.c ---------------------------------------------------------------------------- */
 
+/* A range that is being emptied. In zone->isolations from berth__isolate_range() on. */
+struct berth_isolation {
+	berth_idx_t start, end;
+	struct berth_isolation *next; /* Z */
+};
+
+/* What becomes of a range that is all taken: claims of nr_pages each, one every `stride` frames; the
+ * gaps are freed. nr_pages 0: one claim of all of it. */
+struct berth_pieces {
+	berth_idx_t nr_pages, stride;
+	uint32_t start_flags; /* of a claim's first frame */
+};
+
 /*
- * Fences off the pageblocks of [start, end) and takes what is free in it (tag CLAIMED | TAKING);
- * nothing is allocated from them after. *taken: frames taken. 0; -EBUSY: a pageblock is isolated, or
- * somebody's claim is in the range; -EINVAL: a frame isn't managed; then nothing has changed. *blocker: who.
+ * Fences off the pageblocks of the range and takes what is free in it (tag CLAIMED | TAKING); nothing
+ * is allocated from them after. *taken: frames taken. Other ranges may touch the same pageblocks.
+ * 0; -EBUSY: the range overlaps another in progress, or somebody's claim; -EINVAL: a frame isn't
+ * managed; then nothing has changed. *blocker: where.
  */
-int berth__isolate_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
-			 uint64_t *taken, berth_idx_t *blocker);
+int berth__isolate_range(struct berth_zone *zone, struct berth_isolation *range, uint64_t *taken,
+			 berth_idx_t *blocker);
+/* Takes [start, end) at once if all of it is free; false: it isn't, or a claim that is in progress
+ * overlaps it, and nothing has changed. */
+bool berth__take_if_free(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+			 const struct berth_pieces *pieces);
+/* A range in progress that overlaps [start, end), or NULL. O(ranges in progress). Z. */
+const struct berth_isolation *berth__isolation_in_locked(const struct berth_zone *zone,
+							 berth_idx_t start, berth_idx_t end);
 /* Takes blocks of the range that became free meanwhile. Z. Returns frames taken. */
 berth_idx_t berth__take_free_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t start,
 				    berth_idx_t end);
-/* Ends the isolation. keep: [start, end) is all taken and becomes a claim whose first frame has
- * `flags`; otherwise what was taken is freed. All else in the pageblocks returns to its set. */
-void berth__unisolate_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, bool keep,
-			    uint32_t flags);
+/* Ends the isolation. keep: the range is all taken and becomes claims; NULL: what was taken is freed.
+ * All else in pageblocks that no other range touches returns to its set. */
+void berth__unisolate_range(struct berth_zone *zone, struct berth_isolation *range,
+			    const struct berth_pieces *keep);
 
 /* ---- motion/migrate.c ---------------------------------------------------------------------------- */
 
@@ -685,6 +719,7 @@ struct berth_search {
 	bool ignore_pins;      /* only asking whether claims leave room */
 	bool free_only;        /* what isn't free is in the way */
 	bool first_fit;
+	uint32_t busy_clock; /* not where a claim was refused lately, if possible; 0: anywhere */
 	unsigned nr_avoid;
 	berth_idx_t avoid[BERTH_CLAIM_TRIES]; /* heads that were busy in this claim */
 };
@@ -692,13 +727,13 @@ struct berth_search {
 /* 0; -E2BIG: no such range can ever be had in the area. */
 int berth__search_init(struct berth_search *search, struct berth_cma *area,
 		       const struct berth_claim_params *params);
-/* The range to claim; false: none. A. */
+/* The range to claim; false: none. Without locks: somebody else may be faster. */
 bool berth__choose_range(const struct berth_search *search, berth_idx_t *best);
-/* Nothing can be chosen: because of claims, or because of pins, and whose? Returns the error. A. */
+/* Nothing can be chosen: because of claims, or because of pins, and whose? Returns the error. */
 int berth__explain_range(const struct berth_search *search, struct berth_claim_report *report);
 /* The longest runs of free, and of claimable frames of an area. */
 void berth__largest_runs(struct berth_cma *area, uint64_t *free, uint64_t *claimable);
-/* Marks [start, end), inside the area, in its bitmap: the range isn't chosen any more. A. */
+/* Marks [start, end), inside the area, in its bitmap. Without locks, by whose the range is. */
 void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t end, bool value);
 
 /* ---- alloc/contig.c ------------------------------------------------------------------------------- */
@@ -706,22 +741,66 @@ void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t en
 /* How a range is emptied. */
 struct berth_emptying {
 	const struct berth_claim_params *params;
-	uint32_t start_flags; /* of the claim's first frame */
-	unsigned dst_set;     /* where to, see berth__migrate_batch(); BERTH_SET_NONE: by policy */
-	unsigned passes;      /* scans that may find blocks in flight; waits between double */
-	bool may_split; /* blocks at the edges, and those without a destination of their order */
-	bool may_drop;  /* clean blocks on LRU lists are dropped instead of moved */
+	struct berth_pieces pieces; /* what it becomes, if it is kept */
+	unsigned dst_set; /* where to, see berth__migrate_batch(); BERTH_SET_NONE: by policy */
+	unsigned passes;  /* scans that may find blocks in flight; waits between double */
+	bool may_split;   /* blocks at the edges, and those without a destination of their order */
+	bool may_drop;    /* clean blocks on LRU lists are dropped instead of moved */
 	bool evictable_only; /* unevictable blocks are in the way */
 	bool keep;           /* as a claim; otherwise it is all free after it */
 };
+/* As a claim does it. `start_flags`: tag flags of its first frame, for berth__release_begin(). */
+struct berth_emptying berth__emptying_of_claim(const struct berth_claim_params *params,
+					       uint32_t start_flags);
+
+/* A range on its way to being empty. It doesn't move in memory: the zone knows it. */
+struct berth_claiming {
+	struct berth_isolation range;
+	struct berth_zone *zone;
+	const struct berth_emptying *how;
+	struct berth_claim_report *report;
+	uint64_t taken;   /* frames of the range */
+	berth_idx_t next; /* where the scan goes on */
+	unsigned passes;
+	bool fenced, looked, no_progress;
+	bool conflict; /* another claim was faster: nothing is wrong with the range's borrowers */
+	uint64_t phase_began;
+};
+/* Each returns 1: call berth__claiming_step(); 0: all is taken; or an error. berth__claiming_end()
+ * ends it in any case, also between two steps, with an error then. `how` and `report` must last. */
+int berth__claiming_begin(struct berth_claiming *claim, struct berth_zone *zone, berth_idx_t start,
+			  berth_idx_t end, const struct berth_emptying *how,
+			  struct berth_claim_report *report);
+int berth__claiming_step(struct berth_claiming *claim);
+void berth__claiming_end(struct berth_claiming *claim, int error);
+/* All of these together. */
 int berth__empty_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
 		       const struct berth_emptying *how, struct berth_claim_report *report);
-/* berth_alloc_contig_range() after its arguments are checked; adds to the report. `flags`: tag flags
- * of the claim's first frame, which berth__release_range() must repeat. */
-int berth__claim_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, uint32_t flags,
-		       const struct berth_claim_params *params, struct berth_claim_report *report);
-int berth__release_range(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
-			 uint32_t flags);
+
+/* Gives a claim back in two steps, so that the caller can forget it in between. False: it isn't a claim
+ * with these tag flags. */
+bool berth__release_begin(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
+			  uint32_t flags);
+void berth__release_end(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages);
+void berth__release_undo(struct berth_zone *zone, berth_idx_t start, uint32_t flags);
+
+/*
+ * A claim was refused because of what is at pfn: for a while the search looks elsewhere first. Pins
+ * are counted anyway; this is for what only an owner knows. In units of 2^20 ns, as busy_until.
+ */
+#define BERTH_BUSY_NS 50000000ull
+void berth__mark_busy(struct berth_zone *zone, berth_pfn_t pfn);
+static inline uint32_t berth__busy_clock(uint64_t ns)
+{
+	return (uint32_t)(ns >> 20) | 1; /* 0: never was */
+}
+static inline bool berth__is_busy(const struct berth_pageblock *pageblock, uint32_t clock)
+{
+	uint32_t until = atomic_load_explicit(&pageblock->busy_until, memory_order_relaxed);
+
+	return until && (int32_t)(until - clock) > 0;
+}
+
 /* Exactly this is a claim that was made with these flags. Z. */
 bool berth__is_claim_locked(const struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
 			    uint32_t flags);
@@ -731,5 +810,39 @@ void berth__release_claimed_locked(struct berth_zone *zone, berth_idx_t start, b
 int berth__blocked_by(struct berth_zone *zone, berth_idx_t head, struct berth_claim_report *report);
 /* Completes the blocker's holder by asking its owner. Without locks. */
 void berth__ask_holder(struct berth_zone *zone, struct berth_claim_report *report);
+
+/* ---- alloc/cma.c ---------------------------------------------------------------------------------- */
+
+/* A claim of an area on its way: search, ranges tried, and again. Doesn't move in memory. */
+struct berth_attempt {
+	struct berth_cma *area;
+	struct berth_claim_params params;
+	struct berth_emptying how; /* .pieces may be set after berth__attempt_init() */
+	struct berth_search search;
+	struct berth_claiming claiming;
+	struct berth_claim_report *report;
+	berth_idx_t start;  /* of the claim, when there is one */
+	unsigned conflicts; /* with other claims, in this round */
+	bool explain;       /* find out why there is no range to try; otherwise -ENOSPC */
+	bool emptying;      /* a range is fenced off */
+	uint64_t pause_ns;  /* until the next round */
+};
+/* 0; -E2BIG. */
+int berth__attempt_init(struct berth_attempt *attempt, struct berth_cma *area,
+			const struct berth_claim_params *params, struct berth_claim_report *report);
+/* One range, or one batch of it. 1: go on; 0: claimed; else the round has failed. */
+int berth__attempt_step(struct berth_attempt *attempt);
+/* After a failed round. 1: another one, after *pause_ns; else the error. */
+int berth__attempt_round_failed(struct berth_attempt *attempt, int error, uint64_t *pause_ns);
+/* Gives up between two steps. */
+void berth__attempt_abandon(struct berth_attempt *attempt);
+/* All steps and rounds. Sleeps. */
+int berth__attempt_run(struct berth_attempt *attempt);
+bool berth__claim_params_valid(const struct berth_cma *area,
+			       const struct berth_claim_params *params);
+/* Completes the report, and counts: so many claims, and a failure if there weren't all. began_ns: of the
+ * call, or 0. */
+void berth__claim_ended(struct berth_cma *area, struct berth_claim_report *report, int error,
+			uint64_t claims, uint64_t began_ns);
 
 #endif

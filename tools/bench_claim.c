@@ -53,7 +53,8 @@ static const char help[] =
 	"  --json            one JSON object; times in us, moved_bytes of all claims together\n"
 	"\n"
 	"A stall is a write by --writers that took more than 5 us while a claim was running, unless the\n"
-	"thread merely lost its CPU to another one (those are counted apart, as preempted). factor is\n"
+	"thread merely lost its CPU to another one (those are counted apart, as preempted). What a\n"
+	"stalled thread waited for a CPU after its page was there is left out of stall_page. factor is\n"
 	"p50_us divided by the time of memcpy for the bytes that one claim moved, with no writer;\n"
 	"touch_us is the writing of one byte to each claimed page, after the clock has stopped.\n"
 	"\n"
@@ -84,7 +85,8 @@ struct bench {
 	size_t pinned_offset[MOST_PINS];  /* and its place in the pool */
 	unsigned nr_pins;
 	/* The results. */
-	struct berth__samples ok_us, failed_us, cpu_us, touch_us, stall_us, memcpy_us, beside_us;
+	struct berth__samples ok_us, failed_us, cpu_us, touch_us, stall_us, page_us, memcpy_us,
+		beside_us;
 	uint64_t moved_bytes, preempted, stalls_lost, writes;
 	double preempted_max_us;
 	size_t runs;                   /* in the full area */
@@ -266,7 +268,10 @@ static void keep_stall(void *ctx, const struct berth__stall *stall)
 	double us = berth__ticks_ns(stall->ended - stall->began) / 1000;
 
 	if (!stall->preempted) {
+		double queued_us = (double)stall->queued_ns / 1000;
+
 		berth__sample_add(&bench->stall_us, us);
+		berth__sample_add(&bench->page_us, us > queued_us ? us - queued_us : 0);
 		return;
 	}
 	bench->preempted++;
@@ -538,6 +543,7 @@ static void print_json(struct bench *bench)
 	add_number(line, "factor", result.factor > 0, result.factor);
 	add_number(line, "memcpy_beside_writers_us_per_mib", writers, result.beside_us);
 	add_number(line, "stall_p99_us", writers, berth__percentile(&bench->stall_us, 99));
+	add_number(line, "stall_page_p99_us", writers, berth__percentile(&bench->page_us, 99));
 	add_number(line, "stall_max_us", writers, berth__sample_max(&bench->stall_us));
 	add_count(line, "stalls", writers, bench->stall_us.nr + bench->stalls_lost);
 	add_count(line, "preempted", writers, bench->preempted);
@@ -564,6 +570,9 @@ static void print_writers(struct bench *bench, const struct result *result)
 	       (unsigned long long)bench->writes,
 	       berth__format_ns(p99, berth__percentile(&bench->stall_us, 99) * 1000),
 	       berth__format_ns(most, berth__sample_max(&bench->stall_us) * 1000));
+	printf("  page       p99 %s: the same without the time in which the writer was ready, but "
+	       "others had the CPUs\n",
+	       berth__format_ns(p99, berth__percentile(&bench->page_us, 99) * 1000));
 	if (bench->preempted)
 		printf("  preempted  %llu writes more lost their CPU, for %s at most\n",
 		       (unsigned long long)bench->preempted,

@@ -65,6 +65,7 @@ void berth__fill_restore(const struct berth__fill *fill);
 /* A write that took more than 5 us, in ticks. */
 struct berth__stall {
 	uint64_t began, ended;
+	uint64_t queued_ns; /* part of it: ready to run, but without a CPU; 0 where the system does not tell */
 	bool preempted; /* the thread only lost its CPU: it didn't wait for anything */
 };
 
