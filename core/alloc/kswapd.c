@@ -52,8 +52,6 @@ uint64_t berth__reclaim_zones(struct berth_nodes *nodes, struct berth_zone *cons
 
 		scan.priority = left;
 		for (unsigned i = 0; i < nr_zones; i++) {
-			if (!left && zones[i]->lru_state) /* nothing is overlooked in the end */
-				berth_lru_add_drain_all(zones[i]);
 			berth__may_write(zones[i], &scan);
 			berth__shrink_zone(zones[i], &scan);
 		}
@@ -211,8 +209,6 @@ static uint64_t scan_zones(struct berth_nodes *nodes, struct berth_node *node, u
 		asked += berth__evictable_pages(zone) >> kswapd->priority;
 		if (scan.want < BERTH_RECLAIM_BATCH)
 			scan.want = BERTH_RECLAIM_BATCH;
-		if (!kswapd->priority && zone->lru_state)
-			berth_lru_add_drain_all(zone);
 		berth__shrink_zone(zone, &scan);
 		result->scanned_pages += scan.scanned;
 		result->reclaimed_pages += scan.reclaimed;
