@@ -394,6 +394,8 @@ void berth__shrink_zone(struct berth_zone *zone, struct berth_scan *scan)
 		return;
 	if (scan->priority == BERTH_MAX_PRIORITY)
 		berth_lru_add_drain(zone);
+	else if (!scan->priority) /* in the end nothing is overlooked */
+		berth_lru_add_drain_all(zone);
 	left[BERTH_LRU_INACTIVE] = load(&zone->lru.nr_pages[BERTH_LRU_INACTIVE]) >> scan->priority;
 	left[BERTH_LRU_ACTIVE] = load(&zone->lru.nr_pages[BERTH_LRU_ACTIVE]) >> scan->priority;
 	while (left[0] || left[1]) {
