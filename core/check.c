@@ -161,6 +161,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	       reserved);
 	EXPECT("isolate.I1 isolated, but no claim runs", berth__pfn(zone, first),
 	       berth__pageblock_set(pageblock), pageblock->home_set);
+	EXPECT("isolate.I1 nr_isolating", berth__pfn(zone, first), pageblock->nr_isolating, 0);
 	return true;
 }
 

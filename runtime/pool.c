@@ -289,7 +289,7 @@ int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 	pool = map_anonymous(sizeof(*pool));
 	if (!pool)
 		return -BERTH_ENOMEM;
-	pool->mmu.uffd = -1;
+	pool->mmu.uffd = pool->mmu.watch_fd = pool->mmu.pagemap_fd = -1;
 	pool->memory.fd = -1;
 	pool->port = *berth_port_linux_ops();
 	error = open_frames(pool, params, bytes);

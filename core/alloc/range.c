@@ -20,9 +20,13 @@ static uint64_t bits_in_word(uint64_t first, uint64_t last)
 	return (~0ull << from) & (~0ull >> (63 - to));
 }
 
-/* Bits of the frames [start, end), both inside the area. */
+/*
+ * Bits of the frames [start, end), both inside the area. Without a lock: claims begin at multiples of a
+ * bit, so none shares a bit with another, and only the words at its ends.
+ */
 void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t end, bool value)
 {
+	_Atomic uint64_t *bitmap = (_Atomic uint64_t *)area->bitmap;
 	uint64_t first = (uint64_t)(start - area->start) >> area->order_per_bit;
 	uint64_t last = (uint64_t)(end - 1 - area->start) >> area->order_per_bit;
 
@@ -31,26 +35,14 @@ void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t en
 		uint64_t to = word == last / 64 ? last : word * 64 + 63;
 		uint64_t bits = bits_in_word(from, to);
 
-		if (value)
-			area->bitmap[word] |= bits;
+		if (bits == ~0ull) /* nobody else's bits are in it */
+			atomic_store_explicit(&bitmap[word], value ? bits : 0,
+					      memory_order_relaxed);
+		else if (value)
+			atomic_fetch_or_explicit(&bitmap[word], bits, memory_order_relaxed);
 		else
-			area->bitmap[word] &= ~bits;
+			atomic_fetch_and_explicit(&bitmap[word], ~bits, memory_order_relaxed);
 	}
-}
-
-static bool bitmap_any(const struct berth_cma *area, berth_idx_t start, berth_idx_t end)
-{
-	uint64_t first = (uint64_t)(start - area->start) >> area->order_per_bit;
-	uint64_t last = (uint64_t)(end - 1 - area->start) >> area->order_per_bit;
-
-	for (uint64_t word = first / 64; word <= last / 64; word++) {
-		uint64_t from = word == first / 64 ? first : word * 64;
-		uint64_t to = word == last / 64 ? last : word * 64 + 63;
-
-		if (area->bitmap[word] & bits_in_word(from, to))
-			return true;
-	}
-	return false;
 }
 
 /* ---- The search ------------------------------------------------------------------------------------ */
@@ -101,6 +93,7 @@ static uint64_t pageblock_cost(const struct berth_search *search, berth_idx_t id
 	    (search->free_only && berth__nr_free(pageblock) != pageblock->nr_managed) ||
 	    (!search->ignore_pins &&
 	     (berth__pageblock_set(pageblock) == BERTH_ISOLATE ||
+	      (search->busy_clock && berth__is_busy(pageblock, search->busy_clock)) ||
 	      atomic_load_explicit(&pageblock->nr_pinned, memory_order_relaxed) ||
 	      avoided(search, idx, idx + berth__pages(zone->pageblock_order)))))
 		return COST_BLOCKED;
@@ -115,12 +108,23 @@ static uint64_t exact_cost_locked(const struct berth_search *search, berth_idx_t
 				  berth_idx_t end, berth_idx_t *next)
 {
 	const struct berth_zone *zone = search->area->zone;
+	const struct berth_isolation *other = berth__isolation_in_locked(zone, start, end);
 	berth_idx_t size = berth__pages(zone->pageblock_order);
 	uint64_t cost = 0;
 
+	if (other && !search->ignore_pins) {
+		*next = other->end;
+		return COST_BLOCKED;
+	}
 	for (berth_idx_t idx = start; idx < end;) {
 		berth_idx_t head, block_end, from = idx;
 		uint32_t tag;
+
+		if (search->busy_clock && !(idx & (size - 1) && idx != start) &&
+		    berth__is_busy(berth__pageblock(zone, idx), search->busy_clock)) {
+			*next = (idx & ~(size - 1)) + size;
+			return COST_BLOCKED;
+		}
 
 		if (!(idx & (size - 1)) && end - idx >= size) {
 			uint64_t whole = pageblock_cost(search, idx); /* once: it may change */
@@ -173,10 +177,9 @@ static uint64_t next_range_locked(const struct berth_search *search, berth_idx_t
 	while (*start < limit && area->end - *start >= search->nr) {
 		uint64_t cost = exact_cost_locked(search, *start, *start + search->nr, &next);
 
-		if (cost != COST_BLOCKED && !bitmap_any(area, *start, *start + search->nr))
+		if (cost != COST_BLOCKED)
 			return cost;
-		*start = cost == COST_BLOCKED ? next : *start + 1;
-		*start = (*start + step - 1) & ~(step - 1);
+		*start = (next + step - 1) & ~(step - 1);
 	}
 	return COST_BLOCKED;
 }
@@ -201,7 +204,7 @@ static uint64_t search_pageblocks(const struct berth_search *search, berth_idx_t
 			blocked += one == COST_BLOCKED;
 			cost += one == COST_BLOCKED ? 0 : one;
 		}
-		if (!blocked && cost < best_cost && !bitmap_any(area, start, start + search->nr)) {
+		if (!blocked && cost < best_cost) {
 			best_cost = cost;
 			*best = start;
 			if (cost == 0 || search->first_fit)
@@ -272,8 +275,7 @@ static uint64_t search_small(const struct berth_search *search, berth_idx_t *bes
 		uint64_t cost = COST_BLOCKED;
 
 		/* Can't be better: don't walk its frames. */
-		if ((!search->ignore_pins && berth__pageblock_set(pageblock) == BERTH_ISOLATE) ||
-		    pageblock->nr_managed - berth__nr_claimed(pageblock) < search->nr ||
+		if (pageblock->nr_managed - berth__nr_claimed(pageblock) < search->nr ||
 		    least > best_cost || (least == best_cost && rank <= best_rank))
 			continue;
 		berth_lock(&zone->lock);
@@ -304,7 +306,7 @@ static uint64_t search_any(const struct berth_search *search, berth_idx_t *best)
 	return cost;
 }
 
-bool berth__choose_range(const struct berth_search *search, berth_idx_t *best)
+static bool choose(const struct berth_search *search, berth_idx_t *best)
 {
 	const struct berth_zone *zone = search->area->zone;
 	uint64_t cost = COST_BLOCKED;
@@ -318,6 +320,16 @@ bool berth__choose_range(const struct berth_search *search, berth_idx_t *best)
 	return cost != COST_BLOCKED;
 }
 
+bool berth__choose_range(const struct berth_search *search, berth_idx_t *best)
+{
+	struct berth_search all = *search;
+
+	if (choose(search, best))
+		return true;
+	all.busy_clock = 0; /* then also where a claim was refused lately */
+	return search->busy_clock && choose(&all, best);
+}
+
 /* ---- Why there is none ------------------------------------------------------------------------------ */
 
 /* Nothing can be chosen: because of claims, or because of pins, and whose? */
@@ -328,6 +340,7 @@ int berth__explain_range(const struct berth_search *search, struct berth_claim_r
 	berth_idx_t start;
 
 	probe.free_only = false;
+	probe.busy_clock = 0;
 	if (search->free_only && berth__choose_range(&probe, &start))
 		return -BERTH_EAGAIN; /* moving borrowers would make room */
 	probe.ignore_pins = true;

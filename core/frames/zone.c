@@ -9,16 +9,19 @@
  * Complexity: init O(pageblocks) with zeroed metadata; choosing a set O(areas).
  */
 #include "core/alloc/claims.h"
-#include "core/internal.h"
+#include "core/stats.h"
 
 /* The places of the parts in the metadata. */
 struct layout {
 	size_t frames, pageblocks, sets, lists, heads, buckets, areas, owners, names, pcps, total;
+	size_t counters, timings;
+	unsigned nr_counters;
 	size_t pcp_stride;
 	berth_pfn_t base_pfn;
 	uint64_t nr_frames;
 	unsigned max_order, pageblock_order, max_owners, max_names, nr_sets;
 	unsigned pcp_high, pcp_shift, pcp_batch_order, pcp_return_order;
+	size_t lru_offset, lru_state;
 };
 
 static size_t place(size_t *at, size_t align, uint64_t count, size_t size)
@@ -49,6 +52,16 @@ static unsigned default_pcp_high(uint64_t nr_pages, unsigned nr_cpus)
 	if (high > 512)
 		high = 512;
 	return high < 2 ? 2 : 1u << log2_floor(high);
+}
+
+/* A power of two, as many as CPUs unless that would be more than half a byte a frame. */
+static unsigned counter_slots(uint64_t nr_pages, unsigned nr_cpus)
+{
+	uint64_t most = nr_pages / (2 * sizeof(struct berth_counters));
+
+	if (most > nr_cpus)
+		most = nr_cpus;
+	return most < 2 ? 1 : 1u << log2_floor(2 * most - 1);
 }
 
 static bool lay_out(const struct berth_zone_params *params, struct layout *l)
@@ -94,6 +107,9 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->pcp_return_order = l->pcp_batch_order < 5 ? l->pcp_batch_order : 5;
 	l->pcp_shift = log2_floor(2 * l->pcp_high - 1);
 	l->pcp_stride = berth__pcp_stride(l->pcp_shift, l->pcp_return_order);
+	l->lru_offset = l->pcp_stride;
+	if (params->lru)
+		l->pcp_stride += sizeof(struct berth_lru_batch);
 
 	l->frames = place(&at, 64, l->nr_frames, sizeof(struct berth_frame));
 	l->pageblocks = place(&at, 64, l->nr_frames >> l->pageblock_order,
@@ -109,6 +125,10 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
 	l->names = place(&at, 64, l->max_names, sizeof(struct berth_name));
 	l->pcps = place(&at, 64, params->nr_cpus, l->pcp_stride);
+	l->lru_state = place(&at, 64, params->lru ? l->nr_frames : 0, sizeof(uint8_t));
+	l->nr_counters = counter_slots(params->nr_pages, params->nr_cpus);
+	l->counters = place(&at, 64, l->nr_counters + 1, sizeof(struct berth_counters));
+	l->timings = place(&at, 64, params->histograms, sizeof(struct berth_timings));
 	l->total = place(&at, 64, 0, 0);
 	return true;
 }
@@ -172,6 +192,14 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->owners = (void *)(base + l.owners);
 	zone->names = (struct berth_names){ (void *)(base + l.names), l.max_names };
 	zone->pcps = base + l.pcps;
+	zone->lru_offset = l.lru_offset;
+	zone->lru_state = params->lru ? (void *)(base + l.lru_state) : NULL;
+	for (unsigned list = 0; list < BERTH_NR_LRU_LISTS; list++)
+		zone->lru.lists[list] = (struct berth_lru_list_ends){ BERTH_IDX_NONE,
+								      BERTH_IDX_NONE };
+	zone->counters = (void *)(base + l.counters);
+	zone->counter_mask = l.nr_counters - 1;
+	zone->timings = params->histograms ? (void *)(base + l.timings) : NULL;
 	zone->nr_owners = 1; /* BERTH_OWNER_NONE */
 	zone->compact.epoch = 1;
 	for (unsigned i = 0; i < l.nr_sets * (l.max_order + 1); i++)

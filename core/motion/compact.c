@@ -21,7 +21,7 @@
  * Deferral, the fragmentation index and their constants are those of Linux (mm/compaction.c,
  * mm/vmstat.c; Documentation/admin-guide/sysctl/vm.rst, extfrag_threshold).
  */
-#include "core/internal.h"
+#include "core/stats.h"
 
 #define MAX_TRIES 16u /* sources for one order */
 #define MAX_PASSES 8u /* walks over a set's pageblocks; one does it where everything moves */
@@ -591,6 +591,8 @@ static int run_for_order(struct compaction *run, uint32_t tag, uint64_t cookie, 
 	const unsigned order = run->params->order;
 
 	if (outcome == BERTH_COMPACT_CONTINUE) {
+		uint64_t began_ns = berth__timing_begin(zone);
+
 		outcome = compact_for_order(run, unit);
 		if (outcome == BERTH_COMPACT_SUCCESS && run->capture)
 			capture(run, unit, tag, cookie);
@@ -607,6 +609,14 @@ static int run_for_order(struct compaction *run, uint32_t tag, uint64_t cookie, 
 			zone->compact.nothing_left = true;
 		}
 		berth_unlock(&zone->lock);
+		berth__timing_end(zone, BERTH_TIMING_COMPACT, began_ns);
+		berth__count(zone,
+			     outcome == BERTH_COMPACT_SUCCESS ? BERTH_EVENT_COMPACT_SUCCESS :
+								BERTH_EVENT_COMPACT_FAIL,
+			     1);
+		berth__count(zone, BERTH_EVENT_COMPACT_STALL, run->capture);
+		if (outcome == BERTH_COMPACT_SUCCESS && run->capture)
+			berth__count(zone, BERTH_EVENT_PGALLOC, berth__pages(order));
 	}
 	run->result->outcome = outcome;
 	switch (outcome) {
@@ -624,12 +634,14 @@ static int run_for_order(struct compaction *run, uint32_t tag, uint64_t cookie, 
 static int run_whole_zone(struct compaction *run)
 {
 	struct berth_zone *zone = run->zone;
+	uint64_t began_ns = berth__timing_begin(zone);
 	enum berth_compact_outcome outcome;
 
 	berth_lock(&zone->lock);
 	forget_hints_locked(zone);
 	berth_unlock(&zone->lock);
 	outcome = compact_whole_zone(run);
+	berth__timing_end(zone, BERTH_TIMING_COMPACT, began_ns);
 	run->result->outcome = outcome;
 	return outcome == BERTH_COMPACT_PARTIAL ? -BERTH_EAGAIN : 0;
 }

@@ -1146,6 +1146,7 @@ struct scenario {
 	bool may_move;    /* frames may have moved though it failed */
 	int error;        /* what a failure is answered with */
 	void (*on_op)(struct rig *rig, enum rig_op op);
+	bool can_watch;
 };
 
 /* Free frames only in single pages, so that a mapping takes many runs. */
@@ -1232,6 +1233,8 @@ static const struct scenario scenarios[] = {
 	{ "empty a range", prepare_blocks, act_empty, .error = -BERTH_EBUSY, .may_move = true },
 	{ "empty a range under writers", prepare_blocks, act_empty, .error = -BERTH_EBUSY,
 	  .may_move = true, .on_op = write_always },
+	{ "empty a watched range", prepare_blocks, act_empty, .error = -BERTH_EBUSY,
+	  .may_move = true, .may_succeed = true, .on_op = write_always, .can_watch = true },
 	{ "claim", prepare_blocks, act_claim, .error = -BERTH_EBUSY, .may_move = true,
 	  .may_succeed = true },
 	{ "claim under writers", prepare_blocks, act_claim, .error = -BERTH_EBUSY, .may_move = true,
@@ -1274,6 +1277,7 @@ static void each_operation_fails_once_at_each_call(void **state)
 			before = test_zalloc(1, bytes);
 			memcpy(before, rig->pages, bytes);
 			rig->on_op = scenario->on_op;
+			rig->can_watch = scenario->can_watch;
 			rig_fail(rig, (enum rig_op)op, n);
 			error = scenario->act(rig);
 			if (!rig->nr_failed) { /* it isn't called that often */
@@ -1527,6 +1531,7 @@ static void run_model(uint64_t seed, uint64_t nr_ops, bool failing)
 
 	current_seed = seed;
 	m.rig->seed = seed + 1000;
+	m.rig->can_watch = seed % 2;
 	m.rig->on_op = write_at_random;
 	for (current_op = 0; current_op < nr_ops; current_op++) {
 		kind = below(&m, ARRAY_SIZE(ops));
