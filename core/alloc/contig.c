@@ -430,7 +430,7 @@ struct berth_emptying berth__emptying_of_claim(const struct berth_claim_params *
 
 	return (struct berth_emptying){
 		.params = params,
-		.pieces = { .start_flags = start_flags },
+		.pieces = { .start_flags = start_flags, .name = params->name },
 		.dst_set = BERTH_SET_NONE,
 		.passes = passes,
 		.may_split = true,
@@ -456,8 +456,6 @@ int berth_alloc_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uin
 		return report->error = -BERTH_EINVAL;
 	report->error = berth__empty_range(zone, start, start + (berth_idx_t)nr_pages, &how,
 					   report);
-	if (!report->error && params)
-		berth__claim_name(zone, start, params->name);
 	return report->error;
 }
 
