@@ -9,6 +9,7 @@
 
 #define FIRST_PAUSE_NS 50000ull /* between rounds of tries; doubles */
 #define LONGEST_PAUSE_NS 1600000ull
+#define REPORT_EDGES 64u /* pageblocks that a failed claim's report looks at by frames, each run */
 
 /* ---- The bitmap ---------------------------------------------------------------------------------- */
 
@@ -213,7 +214,7 @@ int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *par
 				  memory_order_relaxed);
 	report->error = error;
 	if (error)
-		berth__largest_runs(area, &report->largest_free_pages,
+		berth__largest_runs(area, REPORT_EDGES, &report->largest_free_pages,
 				    &report->largest_claimable_pages);
 	else
 		*pfn = berth__pfn(zone, start);
@@ -266,5 +267,6 @@ void berth_cma_stats_brief(struct berth_cma *area, struct berth_cma_stats *stats
 void berth_cma_stats(struct berth_cma *area, struct berth_cma_stats *stats)
 {
 	berth_cma_stats_brief(area, stats);
-	berth__largest_runs(area, &stats->largest_free_pages, &stats->largest_claimable_pages);
+	berth__largest_runs(area, BERTH_ALL_EDGES, &stats->largest_free_pages,
+			    &stats->largest_claimable_pages);
 }

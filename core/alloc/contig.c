@@ -327,6 +327,7 @@ int berth__empty_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t e
 	if (!error) { /* what was in the way of earlier tries isn't any more */
 		report->blocker_pfn = BERTH_PFN_NONE;
 		report->blocker_pages = 0;
+		report->nr_blockers = 0;
 		report->blocker_owner = report->blocker_holder = NULL;
 	}
 	return error;

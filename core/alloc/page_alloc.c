@@ -26,8 +26,10 @@ static berth_idx_t alloc_from_zone(struct berth_zone *zone, unsigned order, unsi
 
 	berth_lock(&zone->lock);
 	idx = berth__rmqueue_locked(zone, order, gfp, &from);
-	if (idx != BERTH_IDX_NONE)
+	if (idx != BERTH_IDX_NONE) {
+		berth__account_used_locked(zone, idx, order, 1);
 		berth__mark_used(&zone->frames[idx], tag, cookie);
+	}
 	berth_unlock(&zone->lock);
 	return idx;
 }
@@ -119,8 +121,10 @@ static int free_block(struct berth_zone *zone, berth_idx_t idx)
 	if (berth__tag_kind(tag) == BERTH_FRAME_USED && !(tag & NOT_FREEABLE) &&
 	    atomic_load_explicit(&frame->refcount, memory_order_relaxed) != 0) {
 		error = 0;
-		if (put_owner(frame, tag))
+		if (put_owner(frame, tag)) {
+			berth__account_used_locked(zone, idx, berth__tag_order(tag), -1);
 			berth__buddy_free_locked(zone, idx, berth__tag_order(tag));
+		}
 	}
 	berth_unlock(&zone->lock);
 	return error;
@@ -228,8 +232,10 @@ int berth_free_range(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages
 		struct berth_frame *frame = &zone->frames[idx];
 		uint32_t tag = berth__tag(frame);
 
-		if (put_owner(frame, tag))
+		if (put_owner(frame, tag)) {
+			berth__account_used_locked(zone, idx, berth__tag_order(tag), -1);
 			berth__buddy_free_locked(zone, idx, berth__tag_order(tag));
+		}
 		idx += berth__pages(berth__tag_order(tag));
 	}
 	berth_unlock(&zone->lock);

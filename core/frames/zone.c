@@ -13,9 +13,10 @@
 /* The places of the parts in the metadata. */
 struct layout {
 	size_t frames, pageblocks, sets, lists, heads, buckets, areas, owners, pcps, total;
+	size_t loads, groups, regions, stale;
 	size_t pcp_stride;
 	berth_pfn_t base_pfn;
-	uint64_t nr_frames;
+	uint64_t nr_frames, nr_groups;
 	unsigned max_order, pageblock_order, max_owners, nr_sets;
 	unsigned pcp_high, pcp_shift, pcp_batch_order, pcp_return_order;
 };
@@ -102,6 +103,12 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 			 sizeof(uint32_t));
 	l->buckets = place(&at, 64, (uint64_t)l->nr_sets * BERTH_DENSITIES * l->pageblock_order,
 			   sizeof(uint32_t));
+	l->loads = place(&at, 64, l->nr_frames >> l->pageblock_order, sizeof(struct berth_load));
+	l->nr_groups = ((l->nr_frames >> l->pageblock_order) - 1) / BERTH_GROUP + 1;
+	l->groups = place(&at, 64, l->nr_groups, sizeof(struct berth_group));
+	l->regions = place(&at, 64, (l->nr_groups - 1) / BERTH_GROUP + 1,
+			   sizeof(struct berth_summary));
+	l->stale = place(&at, 64, (l->nr_groups - 1) / BERTH_GROUP + 1, sizeof(uint64_t));
 	l->areas = place(&at, 64, params->max_areas, sizeof(struct berth_cma));
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
 	l->pcps = place(&at, 64, params->nr_cpus, l->pcp_stride);
@@ -164,11 +171,16 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->lists = (void *)(base + l.lists);
 	zone->heads = (void *)(base + l.heads);
 	zone->buckets = (void *)(base + l.buckets);
+	zone->loads = (void *)(base + l.loads);
+	zone->groups = (void *)(base + l.groups);
+	zone->regions = (void *)(base + l.regions);
+	zone->stale = (void *)(base + l.stale);
 	zone->areas = (void *)(base + l.areas);
 	zone->owners = (void *)(base + l.owners);
 	zone->pcps = base + l.pcps;
 	zone->nr_owners = 1; /* BERTH_OWNER_NONE */
 	zone->compact.epoch = 1;
+	zone->cost = (struct berth_cost_model)BERTH_COST_DEFAULT;
 	for (unsigned i = 0; i < l.nr_sets * (l.max_order + 1); i++)
 		zone->lists[i].head = BERTH_IDX_NONE;
 	for (uint64_t i = 0; i < l.nr_frames >> l.pageblock_order; i++) {
