@@ -10,11 +10,11 @@
  *	c	constant after init (areas, owners: after their declaration)
  *	Z	zone->lock
  *	P	the per-CPU section of the slot's owner, or the drainer once it has excluded the owner
- *	A	area->lock
+ *	L	zone->lru.lock
  *	S	zone->search_lock
  *	a	atomic; the comment says by whom it is written
- * Lock order: area->lock, then zone->search_lock or an owner's own locks, then pcp->drain_lock, then
- * zone->lock.
+ * Lock order: a preparation's lock, then zone->search_lock or an owner's own locks, then
+ * pcp->drain_lock, then zone->lock, then zone->lru.lock.
  */
 #ifndef BERTH_CORE_INTERNAL_H
 #define BERTH_CORE_INTERNAL_H
@@ -22,6 +22,7 @@
 #include <stdatomic.h>
 
 #include <berth/core.h>
+#include <berth/lru.h>
 #include <berth_port.h>
 
 #define BERTH_LIKELY(x) __builtin_expect(!!(x), 1)
@@ -52,17 +53,20 @@ enum berth_frame_kind {
  *	bits 0-2 kind, 3-7 order, 8-15 flags, 16-31 owner
  */
 #define BERTH_TAG(kind, order) ((uint32_t)(kind) | (uint32_t)(order) << 3)
-#define BERTH_TAG_MOVABLE (1u << 8)   /* USED: the owner can move it */
-#define BERTH_TAG_ORPHAN (1u << 9)    /* USED: freed by its owner, pins remain */
+#define BERTH_TAG_MOVABLE (1u << 8) /* USED: the owner can move it */
+#define BERTH_TAG_RECLAIMABLE (1u << 9)
 #define BERTH_TAG_ARRIVING (1u << 10) /* USED: destination of a move in flight */
 #define BERTH_TAG_START (1u << 11)    /* CLAIMED: first frame of a claim; cookie = its pages */
 #define BERTH_TAG_TAKING (1u << 12)   /* CLAIMED: by a claim that isn't complete */
-#define BERTH_TAG_RECLAIMABLE (1u << 13)
-#define BERTH_TAG_AREA (1u << 14) /* CLAIMED start: the claim was made through its area */
+#define BERTH_TAG_ORPHAN (1u << 13)   /* USED: freed by its owner, pins remain */
+#define BERTH_TAG_AREA (1u << 14)     /* CLAIMED start: the claim was made through its area */
+#define BERTH_TAG_LRU (1u << 15)      /* USED: may be on an LRU list; never changes until freed */
 #define BERTH_TAG_OWNER_SHIFT 16
 
 struct berth_frame {
-	uint32_t next, prev;       /* Z: neighbours in the buddy list */
+	uint32_t next,
+		prev; /* Z: neighbours in the buddy list; L: in an LRU list; Z: CLAIMED start: its
+				    * note */
 	_Atomic uint32_t refcount; /* a: USED: 1 by the owner + BERTH_PIN_BIAS a pin; 0 frozen */
 	_Atomic uint32_t tag;      /* a: written under Z, or in P while the frame is in a list */
 	uint64_t cookie;           /* USED: the owner's; CLAIMED start: pages. Written with tag */
@@ -121,9 +125,11 @@ struct berth_list_set {
 struct berth_pageblock {
 	_Atomic uint16_t set;     /* a: written under Z */
 	_Atomic uint8_t pcp_list; /* a: likewise; read in P: the list of a freed frame, or NONE */
-	_Atomic uint8_t skip; /* a: likewise: compaction's hint, see struct berth_compact_state */
-	uint16_t home_set;    /* Z: the set it returns to when it isn't isolated */
-	uint16_t bucket;      /* Z: 1 + the bucket's number in the set, 0: in none */
+	_Atomic uint8_t skip;  /* a: likewise: compaction's hint, see struct berth_compact_state */
+	uint16_t home_set;     /* Z: the set it returns to when it isn't isolated */
+	uint16_t bucket;       /* Z: 1 + the bucket's number in the set, 0: in none */
+	uint16_t nr_isolating; /* Z: ranges in zone->isolations that touch it */
+	_Atomic uint32_t busy_until; /* a: by claims: see berth__mark_busy() */
 	_Atomic uint32_t nr_managed; /* a: under Z; grows when reserved frames are freed */
 	uint32_t nr_reserved;        /* Z */
 	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
@@ -208,15 +214,16 @@ struct berth_pcp {
 /* ---- Areas, owners, the zone ------------------------------------------------------------------- */
 
 struct berth_cma {
-	struct berth_zone *zone;     /* c */
-	const char *name;            /* c */
-	berth_idx_t start, end;      /* c */
-	unsigned order_per_bit;      /* c */
-	unsigned set;                /* c */
-	enum berth_lend_policy lend; /* c */
-	uint64_t *bitmap;            /* A */
-	berth_mutex_t lock;          /* a claim holds it from search to finish */
-	_Atomic uint64_t claimed_pages, claims_ok, claims_failed, releases; /* a: under A */
+	struct berth_zone *zone; /* c */
+	const char *name;        /* c */
+	berth_idx_t start, end;  /* c */
+	unsigned order_per_bit;  /* c */
+	unsigned set;            /* c */
+	uint64_t *bitmap;        /* a: each bit by whose claim it is */
+	_Atomic uint64_t claimed_pages, claims_ok, claims_failed, releases; /* a */
+	/* a: written under Z; enum berth_lend_policy */
+	_Atomic uint32_t lend;
+	_Atomic uint64_t lend_min_pages;
 };
 
 struct berth_owner {
@@ -243,6 +250,72 @@ struct berth_compact_state {
 	uint64_t successes, failures;     /* Z */
 };
 
+/*
+ * LRU (motion/lru.c). Where a block is, and what is known of it, is one byte a frame beside the tags:
+ * bits 0-2 where (changed under L, but for NOWHERE -> IN_BATCH), 3-7 flags (changed at any time, by
+ * read-modify-write). It is 0 for all frames but heads of blocks that are tagged LRU.
+ */
+enum berth_lru_where {
+	BERTH_LRU_NOWHERE,
+	BERTH_LRU_IN_BATCH, /* on its way to a list: some CPU's batch says so */
+	BERTH_LRU_IN_LIST,  /* + enum berth_lru_list */
+	BERTH_LRU_ISOLATED = BERTH_LRU_IN_LIST +
+			     BERTH_NR_LRU_LISTS, /* next: the reclaimer's ticket */
+	BERTH_LRU_FREED,                         /* an orphan that is still being written */
+};
+#define BERTH_LRU_WHERE 7u
+#define BERTH_LRU_REFERENCED (1u << 3)
+#define BERTH_LRU_LOCKED (1u << 4) /* unevictable */
+#define BERTH_LRU_DIRTY (1u << 5)
+#define BERTH_LRU_WRITEBACK (1u << 6) /* the core has pinned it */
+#define BERTH_LRU_RECLAIM (1u << 7)   /* with WRITEBACK: is to be dropped after that */
+
+/* What a CPU's batch asks for; they are carried out in this order. */
+enum berth_lru_op {
+	BERTH_LRU_ADD,
+	BERTH_LRU_ROTATE, /* to the end that is reclaimed next */
+	BERTH_LRU_DEACTIVATE,
+	BERTH_LRU_ACTIVATE,
+	BERTH_NR_LRU_OPS
+};
+#define BERTH_PAGEVEC_SIZE 15u
+
+struct berth_lru_batch {
+	_Alignas(64) _Atomic uint32_t count[BERTH_NR_LRU_OPS];    /* P */
+	berth_idx_t blocks[BERTH_NR_LRU_OPS][BERTH_PAGEVEC_SIZE]; /* P */
+};
+
+struct berth_lru_list_ends {
+	berth_idx_t first, last; /* L: added last; reclaimed next */
+};
+
+/* Shrinkers of a zone or of nodes (motion/shrink.c). */
+struct berth_shrinkers {
+	berth_lock_t lock; /* after it no other; not held while a shrinker runs */
+	struct berth_shrinker *first;
+	_Atomic uint32_t nr; /* a: under the lock */
+};
+
+struct berth_lru {
+	_Alignas(64) berth_lock_t lock;
+	struct berth_lru_list_ends lists[BERTH_NR_LRU_LISTS]; /* L */
+	uint32_t ticket;                                      /* L: of the last isolation */
+	_Atomic uint32_t disabled; /* a: how many want the batches to stay empty */
+	_Atomic uint64_t nr_pages[BERTH_NR_LRU_LISTS], nr_isolated; /* a: under L */
+	_Atomic uint64_t nr_dirty, nr_writeback;                    /* a */
+	_Atomic uint64_t activated, deactivated, rotated;           /* a: under L */
+	_Atomic uint64_t scanned, dropped, written;                 /* a */
+	struct berth_shrinkers shrinkers;
+};
+
+/* Names that claims have: alloc/claims.c. */
+struct berth_names {
+	struct berth_name *table;
+	unsigned max;
+};
+
+struct berth_claim_events;
+
 struct berth_zone {
 	const char *name;                                                  /* c */
 	const struct berth_port_ops *port;                                 /* c */
@@ -255,25 +328,31 @@ struct berth_zone {
 	bool fence_sections;                    /* c: the port has no barrier for all CPUs */
 	unsigned max_areas, max_owners;         /* c */
 	size_t pcp_stride, metadata_bytes;      /* c */
-	berth_pfn_t start_pfn;                  /* c: pfn of index `first` */
-	bool in_node;                           /* c: part of nodes, as this: */
-	uint8_t node, kind;                     /* c */
-	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* c: list that caches it, or NONE */
+	size_t lru_offset;                      /* c: of a CPU's LRU batch behind its berth_pcp */
+	_Atomic uint8_t *lru_state; /* c; NULL: no LRU lists. Of each frame: a, see above */
+	berth_pfn_t start_pfn;      /* c: pfn of index `first` */
+	bool in_node;               /* c: part of nodes, as this: */
+	uint8_t node, kind;         /* c */
+	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* Z: list that caches it, or NONE */
 	struct berth_frame *frames;                           /* c */
 	struct berth_pageblock *pageblocks;                   /* c */
 	struct berth_list_set *sets;                          /* c */
-	struct berth_free_list *lists; /* c: [set * (max_order + 1) + order] */
-	uint32_t *heads;               /* c: see berth__heads() */
-	uint32_t *buckets;             /* c: first pageblock, see berth__bucket() */
-	struct berth_load *loads;      /* S: one for each pageblock */
-	struct berth_group *groups;    /* S */
-	struct berth_summary *regions; /* S */
-	_Atomic uint64_t *stale;       /* a: a word for each region: groups that have changed */
-	char *pcps;                    /* c: see berth__pcp() */
-	struct berth_cma *areas;       /* c */
-	struct berth_owner *owners;    /* c */
+	struct berth_free_list *lists;   /* c: [set * (max_order + 1) + order] */
+	uint32_t *heads;                 /* c: see berth__heads() */
+	uint32_t *buckets;               /* c: first pageblock, see berth__bucket() */
+	struct berth_load *loads;        /* S: one for each pageblock */
+	struct berth_group *groups;      /* S */
+	struct berth_summary *regions;   /* S */
+	_Atomic uint64_t *stale;         /* a: a word for each region: groups that have changed */
+	char *pcps;                      /* c: see berth__pcp() */
+	struct berth_cma *areas;         /* c */
+	struct berth_owner *owners;      /* c */
+	struct berth_counters *counters; /* c: see core/stats.h; counter_mask + 2 of them */
+	unsigned counter_mask;           /* c */
+	struct berth_timings *timings;   /* c: NULL unless asked for */
 
 	berth_mutex_t search_lock;    /* of the summaries */
+	_Atomic uint32_t busy_latest; /* a: the last busy_until of any pageblock */
 	struct berth_cost_model cost; /* S */
 	_Alignas(64) berth_lock_t lock;
 	unsigned nr_areas, nr_owners; /* Z; owners[0] is nobody */
@@ -281,13 +360,17 @@ struct berth_zone {
 	uint64_t nr_reserved;         /* Z: present - managed */
 	uint64_t nr_claimed;          /* Z */
 	/* a, written under Z: frames in buddy lists, but for what is isolated; of those the frames of
-	 * areas, of areas that never lend, and of HIGHATOMIC pageblocks. */
+	 * areas, those that areas don't lend, and those of HIGHATOMIC pageblocks. */
 	_Atomic uint64_t nr_free, nr_free_cma, nr_free_unlent, nr_free_highatomic;
 	_Atomic uint64_t nr_highatomic; /* a, written under Z: frames of HIGHATOMIC pageblocks */
+	struct berth_isolation *isolations; /* Z: ranges that are being emptied */
 	struct berth_zone_marks marks;
 	struct berth_compact_state compact;
-	_Atomic uint32_t nr_pcps_used; /* a: slots below this may hold frames */
+	struct berth_names names;                          /* Z: of claims */
+	_Atomic(const struct berth_claim_events *) events; /* a */
+	_Atomic uint32_t nr_pcps_used;                     /* a: slots below this may hold frames */
 	_Atomic uint64_t moved_pages, failed_moves, drains, pinned_blocks; /* a */
+	struct berth_lru lru;
 };
 
 /* A broken invariant: stops. Always on; `value` and `expected` say what was found. */
@@ -415,6 +498,10 @@ void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, ber
 /* Around a USED block that appears, or goes: the only place that changes nr_joined. Order 0: nothing. Z. */
 void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order, int sign);
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
+/* Declares how an area lends: what it lends of its free frames, and where those are cached. Z.
+ * O(pageblocks of the area). */
+void berth__lend_locked(struct berth_zone *zone, struct berth_cma *area,
+			enum berth_lend_policy lend, uint64_t lend_min_pages);
 /* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists (and it in
  * no bucket). Z. */
 void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
@@ -494,6 +581,14 @@ berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head,
  * foreign type; BERTH_SET_NONE: none has one. Z. */
 unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp);
 
+/* The largest order, at most `limit`, of which the set may give a block now, after it was chosen for a
+ * smaller one: an area lends no more than its watermark allows. Z. */
+unsigned berth__lendable_order_locked(const struct berth_zone *zone, unsigned set, unsigned limit);
+static inline enum berth_lend_policy berth__lend(const struct berth_cma *area)
+{
+	return (enum berth_lend_policy)atomic_load_explicit(&area->lend, memory_order_relaxed);
+}
+
 /* ---- frames/fallback.c --------------------------------------------------------------------------- */
 
 static inline unsigned berth__wanted_type(unsigned gfp)
@@ -561,20 +656,41 @@ static inline void berth__mark_used(struct berth_frame *frame, uint32_t tag, uin
 
 /* ---- motion/isolate.c ---------------------------------------------------------------------------- */
 
+/* A range that is being emptied. In zone->isolations from berth__isolate_range() on. */
+struct berth_isolation {
+	berth_idx_t start, end;
+	struct berth_isolation *next; /* Z */
+};
+
+/* What becomes of a range that is all taken: claims of nr_pages each, one every `stride` frames; the
+ * gaps are freed. nr_pages 0: one claim of all of it. */
+struct berth_pieces {
+	berth_idx_t nr_pages, stride;
+	uint32_t start_flags; /* of a claim's first frame */
+};
+
 /*
- * Fences off the pageblocks of [start, end) and takes what is free in it (tag CLAIMED | TAKING);
- * nothing is allocated from them after. *taken: frames taken. 0; -EBUSY: a pageblock is isolated, or
- * somebody's claim is in the range; -EINVAL: a frame isn't managed; then nothing has changed. *blocker: who.
+ * Fences off the pageblocks of the range and takes what is free in it (tag CLAIMED | TAKING); nothing
+ * is allocated from them after. *taken: frames taken. Other ranges may touch the same pageblocks.
+ * 0; -EBUSY: the range overlaps another in progress, or somebody's claim; -EINVAL: a frame isn't
+ * managed; then nothing has changed. *blocker: where.
  */
-int berth__isolate_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
-			 uint64_t *taken, berth_idx_t *blocker);
+int berth__isolate_range(struct berth_zone *zone, struct berth_isolation *range, uint64_t *taken,
+			 berth_idx_t *blocker);
+/* Takes [start, end) at once if all of it is free; false: it isn't, or a claim that is in progress
+ * overlaps it, and nothing has changed. */
+bool berth__take_if_free(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+			 const struct berth_pieces *pieces);
+/* A range in progress that overlaps [start, end), or NULL. O(ranges in progress). Z. */
+const struct berth_isolation *berth__isolation_in_locked(const struct berth_zone *zone,
+							 berth_idx_t start, berth_idx_t end);
 /* Takes blocks of the range that became free meanwhile. Z. Returns frames taken. */
 berth_idx_t berth__take_free_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t start,
 				    berth_idx_t end);
-/* Ends the isolation. keep: [start, end) is all taken and becomes a claim whose first frame has
- * `flags`; otherwise what was taken is freed. All else in the pageblocks returns to its set. */
-void berth__unisolate_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, bool keep,
-			    uint32_t flags);
+/* Ends the isolation. keep: the range is all taken and becomes claims; NULL: what was taken is freed.
+ * All else in pageblocks that no other range touches returns to its set. */
+void berth__unisolate_range(struct berth_zone *zone, struct berth_isolation *range,
+			    const struct berth_pieces *keep);
 
 /* ---- motion/migrate.c ---------------------------------------------------------------------------- */
 
@@ -590,6 +706,69 @@ void berth__unisolate_range(struct berth_zone *zone, berth_idx_t start, berth_id
 int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsigned nr_moves,
 			 unsigned dst_set, bool may_split, struct berth_claim_report *report,
 			 const struct berth_move **busy);
+
+/* ---- motion/lru.c -------------------------------------------------------------------------------- */
+
+static inline unsigned berth__lru_state(const struct berth_zone *zone, berth_idx_t idx)
+{
+	return atomic_load_explicit(&zone->lru_state[idx], memory_order_relaxed);
+}
+
+/* Puts a block that is in no list into one, at the end that is reclaimed next, or at the other. L. */
+void berth__lru_put_locked(struct berth_zone *zone, berth_idx_t idx, unsigned list, bool last);
+/* Takes a block out of wherever it is; to: NOWHERE or ISOLATED. L. */
+void berth__lru_take_locked(struct berth_zone *zone, berth_idx_t idx, unsigned to);
+/* Pins a block for its write-back, which is marked so, with more flags; false: it's under write-back
+ * already, or frozen. Z or L. */
+bool berth__lru_begin_writeback(struct berth_zone *zone, berth_idx_t idx, unsigned flags);
+/* For whoever frees a block that is tagged LRU, before the frame goes anywhere: it is in no list
+ * after. Takes L. */
+void berth__lru_forget(struct berth_zone *zone, berth_idx_t idx);
+/* Carries out and empties a CPU's batches. In P. Takes L. */
+void berth__lru_drain_slot(struct berth_zone *zone, struct berth_pcp *pcp);
+/* For whoever splits a block that is tagged LRU: takes / releases L around the change of tags. */
+void berth__lru_begin_split(struct berth_zone *zone, uint32_t tag);
+void berth__lru_end_split(struct berth_zone *zone, uint32_t tag);
+/* The piece at `piece`, tagged already, was a part of the block at `head`: beside it in its list. L. */
+void berth__lru_inherit_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t piece);
+/* The block at src has moved to dst, which takes its place in its list. Z; takes L. */
+void berth__lru_moved_locked(struct berth_zone *zone, berth_idx_t src, berth_idx_t dst);
+
+/* ---- motion/reclaim.c ---------------------------------------------------------------------------- */
+
+#define BERTH_RECLAIM_BATCH 32u /* Linux' SWAP_CLUSTER_MAX */
+#define BERTH_MAX_PRIORITY 12u  /* a scan looks at 1 / 2^priority of a list */
+
+/* One reclaim on its way. */
+struct berth_scan {
+	uint64_t want; /* stops when so much is reclaimed */
+	unsigned priority;
+	uint64_t budget; /* stops when it has looked at so much; 0: all */
+	bool may_write;  /* start to write what is dirty */
+	/* Out: pages. */
+	uint64_t scanned, reclaimed, written, writeback;
+};
+/* One scan of the zone's lists at this priority. May sleep in owners; without locks. */
+void berth__shrink_zone(struct berth_zone *zone, struct berth_scan *scan);
+/* Lets a reclaim that should only drop begin to write, if what is clean doesn't suffice. */
+void berth__may_write(const struct berth_zone *zone, struct berth_scan *scan);
+/* Pages that a scan could look at. */
+uint64_t berth__evictable_pages(const struct berth_zone *zone);
+/*
+ * Asks the owners to drop blocks of a claim's batch, which are clean; `any`: even if they are in use.
+ * What was dropped leaves the batch and is free. Returns its pages.
+ */
+uint64_t berth__drop_for_claim(struct berth_zone *zone, struct berth_move *moves,
+			       unsigned *nr_moves, bool any);
+
+/* ---- motion/shrink.c ----------------------------------------------------------------------------- */
+
+/* One call of each shrinker at this priority. Returns the frames they freed. Without locks. */
+uint64_t berth__shrink_others(struct berth_shrinkers *shrinkers, unsigned priority);
+int berth__shrinker_add(struct berth_shrinkers *shrinkers, struct berth_shrinker *shrinker);
+/* Waits, by the zone's port, until nobody runs it. */
+void berth__shrinker_remove(struct berth_shrinkers *shrinkers, const struct berth_zone *zone,
+			    struct berth_shrinker *shrinker);
 
 /* ---- motion/compact.c ---------------------------------------------------------------------------- */
 
@@ -625,18 +804,20 @@ struct berth_search {
 	bool ignore_pins;   /* only asking whether claims leave room */
 	bool free_only;     /* what isn't free is in the way */
 	bool first_fit;
+	uint32_t busy_clock; /* not where a claim was refused lately, if possible; 0: anywhere */
 	unsigned nr_avoid;
 	berth_idx_t avoid[BERTH_CLAIM_TRIES]; /* heads that were busy in this claim */
 };
 
-/* 0; -E2BIG: no such range can ever be had in the area; -EINVAL: contradictory limits. */
+/* 0; -E2BIG: no such range can ever be had in the area. params: valid. */
 int berth__search_init(struct berth_search *search, struct berth_cma *area,
 		       const struct berth_claim_params *params);
-/* The range to claim; false: none. A; takes S, and Z for a few pageblocks at a time. */
+/* The range to claim; false: none. Somebody else may be faster. Takes S, and Z for a group or a sweep. */
 bool berth__choose_range(const struct berth_search *search, berth_idx_t *best);
-/* Nothing can be chosen: because of claims, or because of pins, and whose? Returns the error. A. */
+/* Nothing can be chosen: because of claims, or because of pins, and whose? Returns the error, or
+ * 1: what was in the way isn't any more, search again. */
 int berth__explain_range(const struct berth_search *search, struct berth_claim_report *report);
-/* Marks [start, end), inside the area, in its bitmap: the range isn't chosen any more. A. */
+/* Marks [start, end), inside the area, in its bitmap. Without locks, by whose the range is. */
 void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t end, bool value);
 
 /* ---- alloc/runs.c -------------------------------------------------------------------------------- */
@@ -655,24 +836,108 @@ void berth__largest_runs(struct berth_cma *area, uint32_t edges, uint64_t *free,
 /* How a range is emptied. */
 struct berth_emptying {
 	const struct berth_claim_params *params;
-	uint32_t start_flags; /* of the claim's first frame */
-	unsigned dst_set;     /* where to, see berth__migrate_batch(); BERTH_SET_NONE: by policy */
-	unsigned passes;      /* scans that may find blocks in flight; waits between double */
-	bool may_split; /* blocks at the edges, and those without a destination of their order */
-	bool evictable_only; /* an owner's unevictable blocks are in the way */
+	struct berth_pieces pieces; /* what it becomes, if it is kept */
+	unsigned dst_set; /* where to, see berth__migrate_batch(); BERTH_SET_NONE: by policy */
+	unsigned passes;  /* scans that may find blocks in flight; waits between double */
+	bool may_split;   /* blocks at the edges, and those without a destination of their order */
+	bool may_drop;    /* clean blocks on LRU lists are dropped instead of moved */
+	bool evictable_only; /* unevictable blocks are in the way */
 	bool keep;           /* as a claim; otherwise it is all free after it */
 };
+/* As a claim does it. `start_flags`: tag flags of its first frame, for berth__release_begin(). */
+struct berth_emptying berth__emptying_of_claim(const struct berth_claim_params *params,
+					       uint32_t start_flags);
+
+/* A range on its way to being empty. It doesn't move in memory: the zone knows it. */
+struct berth_claiming {
+	struct berth_isolation range;
+	struct berth_zone *zone;
+	const struct berth_emptying *how;
+	struct berth_claim_report *report;
+	uint64_t taken;   /* frames of the range */
+	berth_idx_t next; /* where the scan goes on */
+	unsigned passes;
+	bool fenced, looked, no_progress;
+	bool conflict; /* another claim was faster: nothing is wrong with the range's borrowers */
+	uint64_t phase_began;
+};
+/* Each returns 1: call berth__claiming_step(); 0: all is taken; or an error. berth__claiming_end()
+ * ends it in any case, also between two steps, with an error then. `how` and `report` must last. */
+int berth__claiming_begin(struct berth_claiming *claim, struct berth_zone *zone, berth_idx_t start,
+			  berth_idx_t end, const struct berth_emptying *how,
+			  struct berth_claim_report *report);
+int berth__claiming_step(struct berth_claiming *claim);
+void berth__claiming_end(struct berth_claiming *claim, int error);
+/* All of these together. */
 int berth__empty_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
 		       const struct berth_emptying *how, struct berth_claim_report *report);
-/* berth_alloc_contig_range() after its arguments are checked; adds to the report. `flags`: tag flags
- * of the claim's first frame, which berth__release_range() must repeat. */
-int berth__claim_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, uint32_t flags,
-		       const struct berth_claim_params *params, struct berth_claim_report *report);
-int berth__release_range(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
-			 uint32_t flags);
+
+/* Gives a claim back in two steps, so that the caller can forget it in between. False: it isn't a claim
+ * with these tag flags, which must include BERTH_TAG_AREA. */
+bool berth__release_begin(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
+			  uint32_t flags);
+void berth__release_end(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages);
+void berth__release_undo(struct berth_zone *zone, berth_idx_t start, uint32_t flags);
+
+/*
+ * A claim was refused because of what is at pfn: for a while the search looks elsewhere first. Pins
+ * are counted anyway; this is for what only an owner knows. In units of 2^20 ns, as busy_until.
+ */
+#define BERTH_BUSY_NS 50000000ull
+void berth__mark_busy(struct berth_zone *zone, berth_pfn_t pfn);
+static inline uint32_t berth__busy_clock(uint64_t ns)
+{
+	return (uint32_t)(ns >> 20) | 1; /* 0: never was */
+}
+static inline bool berth__is_busy(const struct berth_pageblock *pageblock, uint32_t clock)
+{
+	uint32_t until = atomic_load_explicit(&pageblock->busy_until, memory_order_relaxed);
+
+	return until && (int32_t)(until - clock) > 0;
+}
+
+/* Exactly this is a claim that was made with these flags. Z. */
+bool berth__is_claim_locked(const struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
+			    uint32_t flags);
+/* The claim [start, end) becomes free memory of its pageblocks' sets. Z. */
+void berth__release_claimed_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
 /* Names who holds the block at `head`, in the report. Returns -EBUSY. Z or a stable block. */
 int berth__blocked_by(struct berth_zone *zone, berth_idx_t head, struct berth_claim_report *report);
 /* Completes the blocker's holder by asking its owner. Without locks. */
 void berth__ask_holder(struct berth_zone *zone, struct berth_claim_report *report);
+
+/* ---- alloc/cma.c ---------------------------------------------------------------------------------- */
+
+/* A claim of an area on its way: search, ranges tried, and again. Doesn't move in memory. */
+struct berth_attempt {
+	struct berth_cma *area;
+	struct berth_claim_params params;
+	struct berth_emptying how; /* .pieces may be set after berth__attempt_init() */
+	struct berth_search search;
+	struct berth_claiming claiming;
+	struct berth_claim_report *report;
+	berth_idx_t start;  /* of the claim, when there is one */
+	unsigned conflicts; /* with other claims, in this round */
+	bool explain;       /* find out why there is no range to try; otherwise -ENOSPC */
+	bool emptying;      /* a range is fenced off */
+	uint64_t pause_ns;  /* until the next round */
+};
+/* 0; -E2BIG. */
+int berth__attempt_init(struct berth_attempt *attempt, struct berth_cma *area,
+			const struct berth_claim_params *params, struct berth_claim_report *report);
+/* One range, or one batch of it. 1: go on; 0: claimed; else the round has failed. */
+int berth__attempt_step(struct berth_attempt *attempt);
+/* After a failed round. 1: another one, after *pause_ns; else the error. */
+int berth__attempt_round_failed(struct berth_attempt *attempt, int error, uint64_t *pause_ns);
+/* Gives up between two steps. */
+void berth__attempt_abandon(struct berth_attempt *attempt);
+/* All steps and rounds. Sleeps. */
+int berth__attempt_run(struct berth_attempt *attempt);
+bool berth__claim_params_valid(const struct berth_cma *area,
+			       const struct berth_claim_params *params);
+/* Completes the report, and counts: so many claims, and a failure if there weren't all. began_ns: of the
+ * call, or 0. */
+void berth__claim_ended(struct berth_cma *area, struct berth_claim_report *report, int error,
+			uint64_t claims, uint64_t began_ns);
 
 #endif

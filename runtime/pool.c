@@ -289,7 +289,7 @@ int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 	pool = map_anonymous(sizeof(*pool));
 	if (!pool)
 		return -BERTH_ENOMEM;
-	pool->mmu.uffd = -1;
+	pool->mmu.uffd = pool->mmu.watch_fd = pool->mmu.pagemap_fd = -1;
 	pool->memory.fd = -1;
 	pool->port = *berth_port_linux_ops();
 	error = open_frames(pool, params, bytes);
@@ -355,83 +355,6 @@ struct berth_pool_area *berth__pool_area(struct berth_pool_impl *pool, const cha
 		if (!name || strcmp(pool->areas[i].name, name) == 0)
 			return &pool->areas[i];
 	return NULL;
-}
-
-int berth__pool_claim(struct berth_pool_impl *pool, const char *name, size_t bytes,
-		      const struct berth_claim_options *options, struct berth_buffer *buffer,
-		      struct berth_claim_report *report)
-{
-	static const struct berth_claim_options plain;
-	const unsigned core_flags = BERTH_CLAIM_FIRST_FIT | BERTH_CLAIM_FREE_ONLY |
-				    BERTH_CLAIM_NORETRY;
-	struct berth_pool_area *area = berth__pool_area(pool, name);
-	struct berth_claim_params params = { 0 };
-	struct berth_claim_report own;
-	berth_pfn_t pfn;
-	int error;
-
-	if (!report)
-		report = &own;
-	if (!options)
-		options = &plain;
-	*report = (struct berth_claim_report){ .area = name, .blocker_pfn = BERTH_PFN_NONE };
-	if (!buffer || !bytes || (options->flags & ~(core_flags | BERTH_ZERO)) ||
-	    (options->align_bytes & (options->align_bytes - 1)))
-		return report->error = -BERTH_EINVAL;
-	if (!area)
-		return report->error = -BERTH_ENOENT;
-	/* Rounded without overflow; whatever doesn't fit the area is refused below. */
-	params.nr_pages = pages_of(bytes) + (bytes % BERTH_PAGE_SIZE != 0);
-	if (options->align_bytes > BERTH_PAGE_SIZE)
-		params.align_order = (unsigned)__builtin_ctzll(options->align_bytes) -
-				     BERTH_PAGE_SHIFT;
-	params.flags = options->flags & core_flags;
-	if (options->timeout_ns) {
-		uint64_t now = pool->port.now_ns(NULL);
-
-		params.deadline_ns = options->timeout_ns < UINT64_MAX - now ?
-					     now + options->timeout_ns :
-					     UINT64_MAX;
-	}
-	error = berth_cma_alloc(area->cma, &params, &pfn, report);
-	if (error)
-		return error;
-	/* No work, but for areas that become resident as they are used. */
-	if (berth_memory_populate(&pool->memory, pfn << BERTH_PAGE_SHIFT,
-				  params.nr_pages << BERTH_PAGE_SHIFT) != 0) {
-		if (berth_cma_release(area->cma, pfn, params.nr_pages) != 0)
-			abort(); /* it was claimed a line above */
-		return report->error = -BERTH_ENOMEM;
-	}
-	*buffer = (struct berth_buffer){
-		.address = berth_memory_at(&pool->memory, pfn),
-		.bytes = params.nr_pages << BERTH_PAGE_SHIFT,
-		.offset = pfn << BERTH_PAGE_SHIFT,
-		.area = area->name,
-	};
-	if (options->flags & BERTH_ZERO)
-		berth_memory_zero(&pool->memory, buffer->offset, buffer->bytes);
-	berth_memory_used(&pool->memory, buffer->offset, buffer->bytes);
-	atomic_fetch_add(&pool->claims_held, 1);
-	return 0;
-}
-
-int berth__pool_release(struct berth_pool_impl *pool, const struct berth_buffer *buffer)
-{
-	struct berth_pool_area *area;
-	int error;
-
-	if (!buffer || !buffer->area || !buffer->bytes || buffer->bytes % BERTH_PAGE_SIZE ||
-	    buffer->offset % BERTH_PAGE_SIZE || buffer->offset >= pool->memory.bytes ||
-	    buffer->address != pool->memory.linear + buffer->offset)
-		return -BERTH_EINVAL;
-	area = berth__pool_area(pool, buffer->area);
-	if (!area)
-		return -BERTH_EINVAL;
-	error = berth_cma_release(area->cma, pages_of(buffer->offset), pages_of(buffer->bytes));
-	if (!error)
-		atomic_fetch_sub(&pool->claims_held, 1);
-	return error;
 }
 
 /* ---- Statistics ------------------------------------------------------------------------------------------ */

@@ -2,6 +2,8 @@
 /*
  * Moving mapped memory under running threads: the space's answer to the core's "move these there".
  *
+ * Small segments, and all of them where the machine can't watch (stall_and_move()):
+ *
  *	freeze the blocks -> write-protect a segment -> copy it, looking after every 64 KiB whether a
  *	writer waits -> map the copy over it, wake
  *
@@ -10,17 +12,26 @@
  * quiet. So throughput is that of large pieces where nobody writes, and a writer waits for one step
  * where somebody does.
  *
+ * Large segments (watch_and_move()):
+ *
+ *	freeze the blocks -> watch -> copy while all go on -> halt: nobody reads or writes any more -> copy again
+ *	what was written meanwhile -> map the copy over it, wake
+ *
+ * So a segment of 2 MiB stays in one piece, which costs a tenth of its pieces where somebody writes, and who
+ * touches it at the end waits for two changes of its mapping and for what was written in the time of one copy.
+ *
  * I1  At every moment each page is mapped to exactly one frame, and it holds the page's contents.
  * I2  A block has moved wholly or not at all when the batch returns.
  * I3  Nothing is moved while the gate is shut.
- * I4  Between protect and wake: no lock is taken, nothing movable is touched, signals are blocked.
+ * I4  Between protect or halt and wake: no lock is taken, nothing movable is touched, signals are blocked.
  *
- * Complexity: per segment one protect and one remap; per 64 KiB one copy and one look. The space's
+ * Complexity: per segment one protect (or watch and halt) and one remap; per 64 KiB one copy and one look. The space's
  * lock is held for at most MAX_SEGMENT pages at a time.
  */
 #include "vm/internal.h"
 
 #define MAX_SEGMENT (1u << BERTH_HUGE_ORDER)
+#define WATCH_PAGES 128u /* watching less costs more than it saves a writer */
 #define MAX_COURTESY_NS 1000000u
 #define COURTESY_STEP_NS 10000u
 #define WAIT_STEP_NS 20000u
@@ -54,12 +65,57 @@ static void note_stall(struct berth_space *space, uint64_t since)
 		space->longest_stall_ns = stall;
 }
 
+/* Copies again those of pages [from, to) that were written. */
+static void copy_written(struct berth_space *space, const struct stretch *stretch, uint64_t from,
+			 uint64_t to, const uint64_t *written)
+{
+	uint64_t nr = to - from;
+
+	for (uint64_t i = 0, end; i < nr; i = end) {
+		end = i + 1;
+		if (!(written[i / 64] >> i % 64 & 1))
+			continue;
+		while (end < nr && written[end / 64] >> end % 64 & 1)
+			end++;
+		copy_stretch(space, stretch, from + i, from + end);
+	}
+}
+
+/* Moves pages [from, to) of the stretch. False: the machine refused, nothing changed. *waited: somebody had to. */
+static bool watch_and_move(struct berth_space *space, const struct stretch *stretch, uint64_t from,
+			   uint64_t to, bool *waited)
+{
+	const struct berth_mmu_ops *mmu = space->mmu;
+	uint64_t page = stretch->page + from, nr = to - from, since;
+	uint64_t written[MAX_SEGMENT / 64];
+	bool done;
+
+	if (!mmu->watch || nr < WATCH_PAGES || mmu->watch(space->mmu_ctx, page, nr) != 0)
+		return false;
+	copy_stretch(space, stretch, from, to);
+	mmu->begin(space->mmu_ctx);
+	since = berth__space_now(space);
+	done = mmu->halt(space->mmu_ctx, page, nr, written) == 0;
+	if (done) {
+		copy_written(space, stretch, from, to, written);
+		/* Its word isn't that of those who wait for a page to be pushed: no such page is watched. */
+		*waited = !space->pushing && mmu->writer_waits(space->mmu_ctx);
+		done = mmu->remap(space->mmu_ctx, page, stretch->dst + from, nr) == 0;
+	}
+	if (!done)
+		mmu->unprotect(space->mmu_ctx, page, nr);
+	else if (*waited)
+		note_stall(space, since);
+	mmu->end(space->mmu_ctx);
+	return done;
+}
+
 /*
  * Moves pages [from, to) of the stretch, or as many as are copied when a writer shows up. Returns
  * the page reached (from: the machine refused, nothing changed). *waited: a writer had to.
  */
-static uint64_t move_segment(struct berth_space *space, const struct stretch *stretch,
-			     uint64_t from, uint64_t to, bool *waited)
+static uint64_t stall_and_move(struct berth_space *space, const struct stretch *stretch,
+			       uint64_t from, uint64_t to, bool *waited)
 {
 	const struct berth_mmu_ops *mmu = space->mmu;
 	uint64_t page = stretch->page, done = from, since;
@@ -123,9 +179,14 @@ static int move_stretch(struct berth_space *space, const struct stretch *stretch
 
 	while (at < stretch->nr_pages) {
 		uint64_t left = stretch->nr_pages - at;
-		uint64_t reached = move_segment(space, stretch, at,
-						at + (left < step ? left : step), &waited);
+		uint64_t to = at + (left < step ? left : step), reached;
 
+		waited = false;
+		if (watch_and_move(space, stretch, at, to, &waited)) {
+			at = to;
+			continue;
+		}
+		reached = stall_and_move(space, stretch, at, to, &waited);
 		if (reached == at) {
 			if (at)
 				move_back(space, stretch, at);

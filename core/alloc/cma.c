@@ -4,12 +4,19 @@
  *
  * I1  A set bit of the bitmap: some claim of the area covers a frame of the bit's 2^order_per_bit.
  * I2  claimed_pages of an area = frames of its claims.
+ *
+ * An area has no lock. The search looks at counters that change under it; whose a range is, is decided
+ * under zone->lock when it is taken or fenced off (motion/isolate.c), and the slower of two searches
+ * again. So claims of different areas, and of disjoint ranges of one, only meet in zone->lock, for
+ * O(blocks) at the beginning and at the end and for O(blocks of a pageblock) in between.
  */
-#include "core/internal.h"
+#include "core/alloc/claims.h"
+#include "core/stats.h"
 
 #define FIRST_PAUSE_NS 50000ull /* between rounds of tries; doubles */
 #define LONGEST_PAUSE_NS 1600000ull
 #define REPORT_EDGES 64u /* pageblocks that a failed claim's report looks at by frames, each run */
+#define MAX_CONFLICTS 256u /* searches of one round that another claim made vain */
 
 /* ---- The bitmap ---------------------------------------------------------------------------------- */
 
@@ -49,11 +56,12 @@ struct berth_cma *berth_cma_find(struct berth_zone *zone, const char *name)
 	return NULL;
 }
 
-/* Z. Every pageblock of the range is managed, free and of no area. */
+/* Z. Every pageblock of the range is managed, of no area, and free or together one claim. */
 static int check_declarable_locked(const struct berth_zone *zone, berth_idx_t start,
 				   berth_idx_t end)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
+	bool claimed = berth__is_claim_locked(zone, start, end - start, 0);
 	int error = 0;
 
 	for (berth_idx_t idx = start; idx < end; idx += size) {
@@ -63,26 +71,30 @@ static int check_declarable_locked(const struct berth_zone *zone, berth_idx_t st
 			return -BERTH_EEXIST;
 		if (pageblock->nr_managed != size)
 			return -BERTH_EINVAL;
-		if (berth__nr_free(pageblock) != size ||
+		if ((berth__nr_free(pageblock) != size && !claimed) ||
 		    berth__pageblock_set(pageblock) == BERTH_ISOLATE)
 			error = -BERTH_EBUSY;
 	}
 	return error;
 }
 
-/* Z. Moves the free pageblocks of [start, end) to another set. */
+/* Z. Moves the pageblocks of [start, end) to another set: they are free, or all a claim, which ends. */
 static void retag_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, unsigned set)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
+	bool claimed = berth__is_claim_locked(zone, start, end - start, 0);
 
-	for (berth_idx_t idx = start; idx < end;) {
+	for (berth_idx_t idx = start; idx < end && !claimed;) {
 		berth_idx_t head = berth__head(zone, idx);
 
 		idx += berth__buddy_carve_locked(zone, head, idx, end);
 	}
 	for (berth_idx_t idx = start; idx < end; idx += size)
 		berth__pageblock_home_locked(zone, berth__pageblock(zone, idx), set);
-	berth__buddy_free_range_locked(zone, start, end);
+	if (claimed)
+		berth__release_claimed_locked(zone, start, end);
+	else
+		berth__buddy_free_range_locked(zone, start, end);
 }
 
 int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *params,
@@ -113,11 +125,8 @@ int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *pa
 		area->end = end;
 		area->order_per_bit = params->order_per_bit;
 		area->set = BERTH_CMA + zone->nr_areas;
-		area->lend = params->lend;
 		area->bitmap = params->bitmap;
-		/* Only what is lent first is cached: a cached frame is used before other memory. */
-		if (area->lend == BERTH_LEND_FIRST)
-			zone->pcp_list_of_set[area->set] = BERTH_PCP_CMA;
+		berth__lend_locked(zone, area, params->lend, params->lend_min_pages);
 		retag_locked(zone, start, end, area->set);
 		zone->nr_areas++;
 		*out = area;
@@ -128,117 +137,263 @@ int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *pa
 
 /* ---- Claiming --------------------------------------------------------------------------------------- */
 
-/* One round: the cheapest range, then the next, until one works or none is left. A. */
-static int try_ranges(struct berth_search *search, const struct berth_claim_params *params,
-		      struct berth_claim_report *report, berth_idx_t *start)
+int berth__attempt_init(struct berth_attempt *attempt, struct berth_cma *area,
+			const struct berth_claim_params *params, struct berth_claim_report *report)
 {
-	struct berth_zone *zone = search->area->zone;
-
-	search->nr_avoid = 0;
-	for (;;) {
-		uint64_t began = berth__now(zone);
-		bool found = berth__choose_range(search, start);
-		int error;
-
-		report->phase_ns[BERTH_PHASE_SEARCH] += berth__now(zone) - began;
-		if (!found)
-			return berth__explain_range(search, report);
-		error = berth__claim_range(zone, *start, *start + search->nr, BERTH_TAG_AREA,
-					   params, report);
-		if (error != -BERTH_EBUSY || search->nr_avoid == BERTH_CLAIM_TRIES ||
-		    report->blocker_pfn == BERTH_PFN_NONE)
-			return error;
-		search->avoid[search->nr_avoid++] = (berth_idx_t)(report->blocker_pfn -
-								  zone->base_pfn);
-	}
-}
-
-static int claim_locked(struct berth_cma *area, const struct berth_claim_params *params,
-			berth_idx_t *start, struct berth_claim_report *report)
-{
-	struct berth_search search;
-	int error = berth__search_init(&search, area, params);
-
-	if (error)
-		return error;
-	error = try_ranges(&search, params, report, start);
-	if (error)
-		return error;
-	berth__bitmap_set(area, *start, *start + search.nr, true);
-	atomic_fetch_add_explicit(&area->claimed_pages, search.nr, memory_order_relaxed);
-	return 0;
-}
-
-/* Claims, and tries again until the deadline while somebody holds what is needed. */
-static int claim_until_deadline(struct berth_cma *area, const struct berth_claim_params *params,
-				berth_idx_t *start, struct berth_claim_report *report)
-{
-	struct berth_zone *zone = area->zone;
-	uint64_t pause_ns = FIRST_PAUSE_NS;
 	int error;
 
-	for (;;) {
-		berth_mutex_lock(&area->lock);
-		error = claim_locked(area, params, start, report);
-		berth_mutex_unlock(&area->lock);
-		if (error != -BERTH_EBUSY || !params->deadline_ns ||
-		    params->flags & BERTH_CLAIM_NORETRY)
-			return error;
-		if (berth__now(zone) >= params->deadline_ns)
-			return -BERTH_EAGAIN; /* waited as long as was allowed */
-		zone->port->wait(zone->port_ctx, pause_ns);
-		if (pause_ns < LONGEST_PAUSE_NS)
-			pause_ns *= 2;
+	*attempt = (struct berth_attempt){ .area = area,
+					   .params = *params,
+					   .report = report,
+					   .explain = true,
+					   .pause_ns = FIRST_PAUSE_NS };
+	attempt->how = berth__emptying_of_claim(&attempt->params, BERTH_TAG_AREA);
+	error = berth__search_init(&attempt->search, area, params);
+	if (error == -BERTH_E2BIG)
+		report->reason = BERTH_CLAIM_TOO_LARGE;
+	return error;
+}
+
+/* All is taken: what the area remembers of it. */
+static void note_claims(struct berth_cma *area, berth_idx_t start, berth_idx_t end,
+			const struct berth_pieces *pieces)
+{
+	berth_idx_t nr = pieces->nr_pages ? pieces->nr_pages : end - start;
+	berth_idx_t stride = pieces->nr_pages ? pieces->stride : end - start;
+	uint64_t claims = 0;
+
+	if (nr == stride)
+		berth__bitmap_set(area, start, end, true);
+	for (berth_idx_t at = start; at < end; at += stride) {
+		if (nr < stride)
+			berth__bitmap_set(area, at, at + nr, true);
+		claims++;
+		if (end - at <= stride)
+			break;
 	}
+	atomic_fetch_add_explicit(&area->claimed_pages, claims * nr, memory_order_relaxed);
+	atomic_fetch_add_explicit(&area->claims_ok, claims, memory_order_relaxed);
+}
+
+/* Another claim was faster, or has just given back what the search missed. */
+static int look_again(struct berth_attempt *attempt)
+{
+	struct berth_claim_report *report = attempt->report;
+
+	if (++attempt->conflicts >= MAX_CONFLICTS)
+		return -BERTH_EBUSY;
+	if (!attempt->search.nr_avoid) /* otherwise an earlier range's blocker is remembered */
+		report->blocker_pfn = BERTH_PFN_NONE;
+	return 1;
+}
+
+/* After a step on a range: is there more to do, is it claimed, or which comes next? */
+static int settle_step(struct berth_attempt *attempt, int going)
+{
+	struct berth_claiming *claiming = &attempt->claiming;
+	struct berth_search *search = &attempt->search;
+	struct berth_claim_report *report = attempt->report;
+
+	attempt->emptying = going > 0;
+	if (attempt->emptying)
+		return 1;
+	berth__claiming_end(claiming, going);
+	if (!going) {
+		note_claims(attempt->area, attempt->start, attempt->start + search->nr,
+			    &attempt->how.pieces);
+		return 0;
+	}
+	if (claiming->conflict)
+		return look_again(attempt);
+	if (going != -BERTH_EBUSY || search->nr_avoid == BERTH_CLAIM_TRIES ||
+	    report->blocker_pfn == BERTH_PFN_NONE)
+		return going;
+	BERTH_EVENT(attempt->area->zone, busy_retry, attempt->area, &attempt->params,
+		    berth__pfn(attempt->area->zone, attempt->start));
+	search->avoid[search->nr_avoid++] = (berth_idx_t)(report->blocker_pfn -
+							  attempt->area->zone->base_pfn);
+	return 1;
+}
+
+static int choose_and_begin(struct berth_attempt *attempt)
+{
+	struct berth_search *search = &attempt->search;
+	struct berth_claim_report *report = attempt->report;
+	struct berth_zone *zone = attempt->area->zone;
+	uint64_t began = berth__now(zone);
+	bool found;
+
+	search->busy_clock = berth__busy_clock(began);
+	found = berth__choose_range(search, &attempt->start);
+	report->phase_ns[BERTH_PHASE_SEARCH] += berth__now(zone) - began;
+	if (!found) {
+		int why = attempt->explain ? berth__explain_range(search, report) : -BERTH_ENOSPC;
+
+		return why > 0 ? look_again(attempt) : why;
+	}
+	return settle_step(attempt, berth__claiming_begin(&attempt->claiming, zone, attempt->start,
+							  attempt->start + search->nr,
+							  &attempt->how, report));
+}
+
+int berth__attempt_step(struct berth_attempt *attempt)
+{
+	if (!attempt->emptying)
+		return choose_and_begin(attempt);
+	return settle_step(attempt, berth__claiming_step(&attempt->claiming));
+}
+
+void berth__attempt_abandon(struct berth_attempt *attempt)
+{
+	if (attempt->emptying)
+		berth__claiming_end(&attempt->claiming, -BERTH_EAGAIN);
+	attempt->emptying = false;
+}
+
+int berth__attempt_round_failed(struct berth_attempt *attempt, int error, uint64_t *pause_ns)
+{
+	const struct berth_claim_params *params = &attempt->params;
+
+	if (error != -BERTH_EBUSY || !params->deadline_ns || params->flags & BERTH_CLAIM_NORETRY)
+		return error;
+	if (berth__now(attempt->area->zone) >= params->deadline_ns) /* the reason is the holder's */
+		return -BERTH_EAGAIN; /* waited as long as was allowed */
+	*pause_ns = attempt->pause_ns;
+	if (attempt->pause_ns < LONGEST_PAUSE_NS)
+		attempt->pause_ns *= 2;
+	attempt->search.nr_avoid = attempt->conflicts = 0;
+	return 1;
+}
+
+int berth__attempt_run(struct berth_attempt *attempt)
+{
+	struct berth_zone *zone = attempt->area->zone;
+	uint64_t pause_ns;
+	int going;
+
+	for (;;) {
+		do
+			going = berth__attempt_step(attempt);
+		while (going > 0);
+		if (going < 0)
+			going = berth__attempt_round_failed(attempt, going, &pause_ns);
+		if (going <= 0)
+			return going;
+		zone->port->wait(zone->port_ctx, pause_ns);
+	}
+}
+
+bool berth__claim_params_valid(const struct berth_cma *area,
+			       const struct berth_claim_params *params)
+{
+	return params && params->nr_pages && params->align_order <= area->zone->max_order &&
+	       !(params->flags & ~(unsigned)BERTH_CLAIM_ALL_FLAGS) &&
+	       !(params->boundary_pages & (params->boundary_pages - 1)) &&
+	       (!params->max_pfn || params->min_pfn <= params->max_pfn);
+}
+
+void berth__claim_ended(struct berth_cma *area, struct berth_claim_report *report, int error,
+			uint64_t claims, uint64_t began_ns)
+{
+	struct berth_zone *zone = area->zone;
+
+	report->error = error;
+	if (claims)
+		berth__count(zone, BERTH_EVENT_CMA_SUCCESS, claims);
+	if (!error && began_ns)
+		berth__timing_end(zone, BERTH_TIMING_CLAIM, began_ns);
+	for (unsigned phase = 0; phase < BERTH_NR_PHASES; phase++)
+		if (report->phase_ns[phase])
+			berth__timing_add(zone,
+					  (enum berth_timing)(BERTH_TIMING_CLAIM_SEARCH + phase),
+					  report->phase_ns[phase]);
+	if (!error)
+		return;
+	if (error != -BERTH_E2BIG)
+		berth__count(zone, BERTH_EVENT_CMA_FAIL, 1);
+	atomic_fetch_add_explicit(&area->claims_failed, 1, memory_order_relaxed);
+	berth__largest_runs(area, REPORT_EDGES, &report->largest_free_pages,
+			    &report->largest_claimable_pages);
 }
 
 int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *params,
 		    berth_pfn_t *pfn, struct berth_claim_report *report)
 {
-	const unsigned all_flags = BERTH_CLAIM_FIRST_FIT | BERTH_CLAIM_FREE_ONLY |
-				   BERTH_CLAIM_NORETRY;
-	struct berth_zone *zone = area->zone;
+	uint64_t began_ns = berth__timing_begin(area->zone);
 	struct berth_claim_report own;
-	berth_idx_t start = 0;
+	struct berth_attempt attempt;
 	int error;
 
 	if (!report)
 		report = &own;
 	*report = (struct berth_claim_report){ .area = area->name, .blocker_pfn = BERTH_PFN_NONE };
-	if (!params || !pfn || !params->nr_pages || params->align_order > zone->max_order ||
-	    (params->flags & ~all_flags))
+	if (!pfn || !berth__claim_params_valid(area, params))
 		return report->error = -BERTH_EINVAL;
 	report->nr_pages = params->nr_pages;
-	error = claim_until_deadline(area, params, &start, report);
-	atomic_fetch_add_explicit(error ? &area->claims_failed : &area->claims_ok, 1,
-				  memory_order_relaxed);
-	report->error = error;
-	if (error)
-		berth__largest_runs(area, REPORT_EDGES, &report->largest_free_pages,
-				    &report->largest_claimable_pages);
-	else
-		*pfn = berth__pfn(zone, start);
+	BERTH_EVENT(area->zone, start, area, params);
+	error = berth__attempt_init(&attempt, area, params, report);
+	if (!error)
+		error = berth__attempt_run(&attempt);
+	berth__claim_ended(area, report, error, !error, began_ns);
+	if (!error) {
+		berth__claim_name(area->zone, attempt.start, params->name);
+		*pfn = berth__pfn(area->zone, attempt.start);
+	}
+	BERTH_EVENT(area->zone, finish, area, params, error ? BERTH_PFN_NONE : *pfn, error);
 	return error;
+}
+
+/* ---- Releasing ---------------------------------------------------------------------------------------- */
+
+/* True when [pfn, pfn + nr_pages) lies in the area. */
+static bool in_area(const struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_pages,
+		    berth_idx_t *start)
+{
+	return nr_pages && berth__idx(area->zone, pfn, nr_pages, start) && *start >= area->start &&
+	       *start < area->end && nr_pages <= area->end - *start;
+}
+
+/* A claim that berth__release_begin() has found. The bits go first: with the frames, the next claim may
+ * have set them. */
+static void finish_release(struct berth_cma *area, berth_idx_t start, uint64_t nr_pages)
+{
+	berth__bitmap_set(area, start, start + (berth_idx_t)nr_pages, false);
+	atomic_fetch_sub_explicit(&area->claimed_pages, nr_pages, memory_order_relaxed);
+	atomic_fetch_add_explicit(&area->releases, 1, memory_order_relaxed);
+	berth__count(area->zone, BERTH_EVENT_CMA_RELEASE, 1);
+	berth__release_end(area->zone, start, nr_pages);
+	BERTH_EVENT(area->zone, release, area, berth__pfn(area->zone, start), nr_pages);
 }
 
 int berth_cma_release(struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_pages)
 {
-	struct berth_zone *zone = area->zone;
 	berth_idx_t start;
-	int error;
 
-	if (!nr_pages || !berth__idx(zone, pfn, nr_pages, &start) || start < area->start ||
-	    start >= area->end || nr_pages > area->end - start)
+	if (!in_area(area, pfn, nr_pages, &start) ||
+	    !berth__release_begin(area->zone, start, nr_pages, BERTH_TAG_AREA))
 		return -BERTH_EINVAL;
-	berth_mutex_lock(&area->lock);
-	error = berth__release_range(zone, start, nr_pages, BERTH_TAG_AREA);
-	if (!error) {
-		berth__bitmap_set(area, start, start + (berth_idx_t)nr_pages, false);
-		atomic_fetch_sub_explicit(&area->claimed_pages, nr_pages, memory_order_relaxed);
-		atomic_fetch_add_explicit(&area->releases, 1, memory_order_relaxed);
+	finish_release(area, start, nr_pages);
+	return 0;
+}
+
+int berth_cma_release_bulk(struct berth_cma *area, const berth_pfn_t *pfns, unsigned nr,
+			   uint64_t nr_pages)
+{
+	berth_idx_t start;
+
+	for (unsigned i = 0; i < nr; i++) {
+		if (in_area(area, pfns[i], nr_pages, &start) &&
+		    berth__release_begin(area->zone, start, nr_pages, BERTH_TAG_AREA))
+			continue;
+		while (i-- > 0)
+			berth__release_undo(area->zone,
+					    (berth_idx_t)(pfns[i] - area->zone->base_pfn),
+					    BERTH_TAG_AREA);
+		return -BERTH_EINVAL;
 	}
-	berth_mutex_unlock(&area->lock);
-	return error;
+	for (unsigned i = 0; i < nr; i++)
+		finish_release(area, (berth_idx_t)(pfns[i] - area->zone->base_pfn), nr_pages);
+	return 0;
 }
 
 /* ---- Statistics -------------------------------------------------------------------------------------- */
@@ -255,6 +410,9 @@ void berth_cma_stats_brief(struct berth_cma *area, struct berth_cma_stats *stats
 		.claims_ok = atomic_load_explicit(&area->claims_ok, memory_order_relaxed),
 		.claims_failed = atomic_load_explicit(&area->claims_failed, memory_order_relaxed),
 		.releases = atomic_load_explicit(&area->releases, memory_order_relaxed),
+		.lend = berth__lend(area),
+		.order_per_bit = area->order_per_bit,
+		.lend_min_pages = atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed),
 	};
 	berth_lock(&zone->lock);
 	stats->free_pages = zone->sets[area->set].nr_free;

@@ -10,6 +10,7 @@
  * piece. All under the zone lock.
  */
 #include "core/frames/pcp_fast.h"
+#include "core/stats.h"
 
 berth_pfn_t berth_compound_head(struct berth_zone *zone, berth_pfn_t pfn, unsigned *order)
 {
@@ -37,6 +38,7 @@ static void split_locked(struct berth_zone *zone, berth_idx_t idx, unsigned orde
 	uint32_t tag = berth__tag(frame), base = (tag & ~BERTH_TAG(0, 31)) | BERTH_TAG(0, order);
 	berth_idx_t pages = berth__pages(berth__tag_order(tag));
 
+	berth__lru_begin_split(zone, tag);
 	berth__account_used_locked(zone, idx, berth__tag_order(tag), -1);
 	berth__account_used_locked(zone, idx, order, 1);
 	for (berth_idx_t i = berth__pages(order); i < pages; i += berth__pages(order)) {
@@ -44,6 +46,11 @@ static void split_locked(struct berth_zone *zone, berth_idx_t idx, unsigned orde
 		berth__mark_used(&frame[i], base, frame->cookie + i);
 	}
 	berth__set_tag(frame, base);
+	for (berth_idx_t i = berth__pages(order); i < pages && (tag & BERTH_TAG_LRU);
+	     i += berth__pages(
+		     order)) /* each before the next, so that the order is that of cookies */
+		berth__lru_inherit_locked(zone, idx, idx + pages - i);
+	berth__lru_end_split(zone, tag);
 }
 
 int berth_split_pages(struct berth_zone *zone, berth_pfn_t pfn, unsigned order)
@@ -90,8 +97,10 @@ static berth_idx_t take_exact(struct berth_zone *zone, berth_idx_t nr, unsigned 
 				 cookie + at);
 		at += berth__pages(part);
 	}
-	if (idx != BERTH_IDX_NONE)
+	if (idx != BERTH_IDX_NONE) {
 		berth__buddy_free_range_locked(zone, idx + nr, idx + berth__pages(order));
+		berth__count_locked(zone, BERTH_EVENT_PGALLOC, nr);
+	}
 	berth_unlock(&zone->lock);
 	return idx;
 }
@@ -100,7 +109,7 @@ int berth_alloc_pages_exact(struct berth_zone *zone, uint64_t nr_pages, unsigned
 			    unsigned owner, uint64_t cookie, berth_pfn_t *pfn)
 {
 	const unsigned plain = BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE | BERTH_GFP_NO_CMA |
-			       BERTH_GFP_CMA_LAST;
+			       BERTH_GFP_CMA_LAST | BERTH_GFP_LRU;
 	unsigned order = 0;
 	berth_idx_t idx;
 

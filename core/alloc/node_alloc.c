@@ -14,16 +14,18 @@
 
 #include "core/frames/node.h"
 #include "core/frames/pcp_fast.h"
+#include "core/stats.h"
 
 #define COSTLY_ORDER 3u /* above, a failure is likely, and not worth a victim */
 #define MAX_ROUNDS 16u
 #define MAX_OOMS 8u
 #define MAX_WAITS 64u
+#define MAX_PATIENCE 16u         /* tries without progress while others are at freeing */
 #define FIRST_WAIT_NS 1000000ull /* doubles to the longest: 6 s in all */
 #define LONGEST_WAIT_NS 100000000ull
 
 #define GFP_ZONE (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE | BERTH_GFP_NO_CMA | BERTH_GFP_CMA_LAST)
-#define GFP_ALL ((BERTH_GFP_COMPACT << 1) - 1u)
+#define GFP_ALL (((BERTH_GFP_COMPACT << 1) - 1u) | BERTH_GFP_LRU)
 /* The fast path goes to the preferred zone, wherever it is, and doesn't clear. */
 #define GFP_SLOW (BERTH_GFP_ZERO | BERTH_GFP_THISNODE | ~GFP_ALL)
 
@@ -58,6 +60,14 @@ static struct berth_zone *next_zone(const struct walk *walk, unsigned *at)
 			return ref->zone;
 	}
 	return NULL;
+}
+
+/* Where the walk begins; NULL: no zone may serve it. What isn't any zone's is counted there. */
+static struct berth_zone *first_zone(const struct walk *walk)
+{
+	unsigned at = 0;
+
+	return next_zone(walk, &at);
 }
 
 /* An urgent single frame isn't kept waiting by a boost, which is for the sake of large blocks. */
@@ -121,7 +131,10 @@ static void wake_kswapds(const struct walk *walk)
 	const struct berth_nodes *nodes = walk->nodes;
 	struct berth_zone *zone;
 
-	for (unsigned at = 0; nodes->ops->wake_kswapd && (zone = next_zone(walk, &at));) {
+	for (unsigned at = 0; (zone = next_zone(walk, &at));) {
+		if (!berth__want_kswapd(walk->nodes, zone->node, walk->order, walk->highest) ||
+		    !nodes->ops->wake_kswapd)
+			continue;
 		add(&walk->nodes->kswapd_wakes, 1);
 		nodes->ops->wake_kswapd(nodes->ctx, zone, walk->order, walk->highest);
 	}
@@ -149,19 +162,67 @@ static bool compact(struct walk *walk, unsigned flags)
 	return false;
 }
 
+static unsigned list_zones(const struct walk *walk, struct berth_zone **zones)
+{
+	struct berth_zone *zone;
+	unsigned nr = 0;
+
+	for (unsigned at = 0; (zone = next_zone(walk, &at));)
+		zones[nr++] = zone;
+	return nr;
+}
+
+static bool can_reclaim(const struct berth_nodes *nodes, struct berth_zone *const *zones,
+			unsigned nr_zones)
+{
+	bool any = atomic_load_explicit(&nodes->shrinkers.nr, memory_order_relaxed) && nr_zones;
+
+	for (unsigned i = 0; i < nr_zones; i++)
+		any |= zones[i]->lru_state != NULL;
+	return any;
+}
+
+/* Others are at freeing: give them some milliseconds before somebody is sacrificed. */
+static bool be_patient(struct walk *walk, unsigned *patience)
+{
+	struct berth_zone *zones[BERTH_MAX_ZONES];
+	unsigned nr_zones = list_zones(walk, zones);
+
+	if (*patience == MAX_PATIENCE || !berth__reclaim_in_flight(zones, nr_zones))
+		return false;
+	(*patience)++;
+	zones[0]->port->wait(zones[0]->port_ctx, FIRST_WAIT_NS);
+	return true;
+}
+
 static bool reclaim(struct walk *walk, unsigned flags, uint64_t *freed)
 {
 	const struct berth_nodes *nodes = walk->nodes;
+	struct berth_zone *zones[BERTH_MAX_ZONES];
+	unsigned nr_zones = list_zones(walk, zones);
+	struct berth_zone *first = first_zone(walk);
+	uint64_t want = berth__pages(walk->order), began_ns;
 
 	*freed = 0;
-	if (nodes->ops->reclaim) {
-		add(&walk->nodes->direct_reclaims, 1);
-		walk->reclaims++;
+	began_ns = first ? berth__timing_begin(first) : 0;
+	if (can_reclaim(nodes, zones, nr_zones)) {
+		if (want < BERTH_RECLAIM_BATCH)
+			want = BERTH_RECLAIM_BATCH;
+		*freed = berth__reclaim_zones(walk->nodes, zones, nr_zones, want);
+	} else if (!nodes->ops->reclaim) {
+		return false;
+	}
+	if (!*freed && nodes->ops->reclaim)
 		*freed = nodes->ops->reclaim(nodes->ctx, walk->node, walk->highest, walk->order,
 					     walk->gfp);
-		add(&walk->nodes->reclaimed_pages, *freed);
-		walk->reclaimed_pages += *freed;
+	if (first) {
+		berth__timing_end(first, BERTH_TIMING_RECLAIM, began_ns);
+		berth__count(first, BERTH_EVENT_ALLOCSTALL, 1);
 	}
+	add(&walk->nodes->direct_reclaims, 1);
+	walk->reclaims++;
+	add(&walk->nodes->reclaimed_pages, *freed);
+	walk->reclaimed_pages += *freed;
 	return *freed && try_zones(walk, BERTH_MARK_MIN, flags);
 }
 
@@ -181,24 +242,52 @@ static bool collect(struct walk *walk, unsigned flags, bool last_resort)
 	return any && try_zones(walk, BERTH_MARK_MIN, flags);
 }
 
-static bool sacrifice(struct walk *walk)
+/* Of two: what has no owner can't be sacrificed. */
+static void name_largest(struct berth_nodes *nodes, struct berth_oom *oom)
 {
+	struct berth_owner_pages top[2];
+	unsigned nr = berth_nodes_owners(nodes, top, 2);
+	unsigned i = nr == 2 && top[0].owner == BERTH_OWNER_NONE;
+
+	oom->owner = nr ? top[i].owner : BERTH_OWNER_NONE;
+	oom->owner_name = nr ? top[i].name : "nobody";
+	oom->owner_pages = nr ? top[i].pages : 0;
+}
+
+/* True: try again, or walk->idx is set already. */
+static bool sacrifice(struct walk *walk, unsigned flags)
+{
+	bool helped = true;
 	const struct berth_nodes *nodes = walk->nodes;
-	unsigned at = 0;
-	struct berth_zone *zone = next_zone(walk, &at);
+	struct berth_zone *zone = first_zone(walk);
 
 	if (!nodes->ops->oom || !zone)
 		return false;
-	add(&walk->nodes->ooms, 1);
-	walk->ooms++;
-	return nodes->ops->oom(nodes->ctx, zone, walk->order, walk->gfp);
+	/* One at a time; and the last one's victim may have freed enough. */
+	if (atomic_exchange_explicit(&walk->nodes->oom_running, 1, memory_order_acquire)) {
+		zone->port->wait(zone->port_ctx, FIRST_WAIT_NS);
+		return true;
+	}
+	if (!try_zones(walk, BERTH_MARK_HIGH, flags)) {
+		struct berth_oom oom = { .zone = zone,
+					 .node = walk->node,
+					 .order = walk->order,
+					 .gfp = walk->gfp };
+
+		add(&walk->nodes->ooms, 1);
+		berth__count(zone, BERTH_EVENT_OOM, 1);
+		walk->ooms++;
+		name_largest(walk->nodes, &oom);
+		helped = nodes->ops->oom(nodes->ctx, &oom);
+	}
+	atomic_store_explicit(&walk->nodes->oom_running, 0, memory_order_release);
+	return helped;
 }
 
 /* Some seconds, in which others may free: then even NOFAIL fails rather than hang. */
 static bool wait_for_others(struct walk *walk)
 {
-	unsigned at = 0;
-	const struct berth_zone *zone = next_zone(walk, &at);
+	const struct berth_zone *zone = first_zone(walk);
 	uint64_t ns = walk->waits < 7 ? FIRST_WAIT_NS << walk->waits : LONGEST_WAIT_NS;
 
 	if (walk->waits == MAX_WAITS || !zone)
@@ -217,7 +306,7 @@ static bool try_hard(struct walk *walk, unsigned flags)
 			   nofail;
 	bool rounds_allowed = walk->order <= COSTLY_ORDER ||
 			      (walk->gfp & (BERTH_GFP_MAYFAIL | BERTH_GFP_NOFAIL));
-	unsigned rounds = 0, helped = 0; /* by OOM, as it says */
+	unsigned rounds = 0, patience = 0, helped = 0; /* helped: by OOM, as it says */
 
 	for (;;) {
 		uint64_t freed;
@@ -231,12 +320,14 @@ static bool try_hard(struct walk *walk, unsigned flags)
 			continue;
 		if (collect(walk, flags, true))
 			return true;
+		if (be_patient(walk, &patience))
+			continue;
 		if (!oom_allowed)
 			return false;
 		rounds = 0;
-		if (helped < MAX_OOMS && sacrifice(walk)) {
+		if (helped < MAX_OOMS && sacrifice(walk, flags)) {
 			helped++;
-			if (try_zones(walk, BERTH_MARK_MIN, flags))
+			if (walk->idx != BERTH_IDX_NONE || try_zones(walk, BERTH_MARK_MIN, flags))
 				return true;
 			continue;
 		}
@@ -328,6 +419,7 @@ int berth_alloc(struct berth_nodes *nodes, const struct berth_alloc_request *req
 		.order = order,
 		.gfp = gfp,
 		.tag = berth__used_tag(order, gfp, request->owner),
+		.idx = BERTH_IDX_NONE,
 		.cookie = request->cookie,
 	};
 
@@ -336,7 +428,11 @@ int berth_alloc(struct berth_nodes *nodes, const struct berth_alloc_request *req
 	walk.from = &nodes->nodes[node];
 	walk.highest = berth__highest_kind(gfp);
 	if (!walk_slow(&walk)) {
+		struct berth_zone *first = first_zone(&walk);
+
 		add(&nodes->failures, 1);
+		if (first)
+			berth__count(first, BERTH_EVENT_ALLOC_FAIL, 1);
 		if (failure)
 			report(&walk, request->owner, failure);
 		return -BERTH_ENOMEM;
@@ -386,6 +482,7 @@ void berth_nodes_stats(struct berth_nodes *nodes, struct berth_nodes_stats *stat
 							memory_order_relaxed),
 		.reclaimed_pages = atomic_load_explicit(&nodes->reclaimed_pages,
 							memory_order_relaxed),
+		.kswapd_pages = atomic_load_explicit(&nodes->kswapd_pages, memory_order_relaxed),
 		.ooms = atomic_load_explicit(&nodes->ooms, memory_order_relaxed),
 		.failures = atomic_load_explicit(&nodes->failures, memory_order_relaxed),
 	};

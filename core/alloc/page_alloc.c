@@ -9,11 +9,12 @@
  * free_range O(blocks).
  */
 #include "core/frames/pcp_fast.h"
+#include "core/stats.h"
 
 /* What the hot path serves without a further look. */
 #define GFP_PLAIN                                                                            \
 	(BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE | BERTH_GFP_NO_CMA | BERTH_GFP_CMA_LAST | \
-	 BERTH_GFP_COMPACT)
+	 BERTH_GFP_COMPACT | BERTH_GFP_LRU)
 
 /* USED, but not to be freed by its owner: freed already, or not there yet. */
 #define NOT_FREEABLE (BERTH_TAG_ORPHAN | BERTH_TAG_ARRIVING)
@@ -29,6 +30,7 @@ static berth_idx_t alloc_from_zone(struct berth_zone *zone, unsigned order, unsi
 	if (idx != BERTH_IDX_NONE) {
 		berth__account_used_locked(zone, idx, order, 1);
 		berth__mark_used(&zone->frames[idx], tag, cookie);
+		berth__count_locked(zone, BERTH_EVENT_PGALLOC, berth__pages(order));
 	}
 	berth_unlock(&zone->lock);
 	return idx;
@@ -121,7 +123,11 @@ static int free_block(struct berth_zone *zone, berth_idx_t idx)
 	if (berth__tag_kind(tag) == BERTH_FRAME_USED && !(tag & NOT_FREEABLE) &&
 	    atomic_load_explicit(&frame->refcount, memory_order_relaxed) != 0) {
 		error = 0;
+		if (tag & BERTH_TAG_LRU)
+			berth__lru_forget(zone, idx);
 		if (put_owner(frame, tag)) {
+			berth__count_locked(zone, BERTH_EVENT_PGFREE,
+					    berth__pages(berth__tag_order(tag)));
 			berth__account_used_locked(zone, idx, berth__tag_order(tag), -1);
 			berth__buddy_free_locked(zone, idx, berth__tag_order(tag));
 		}
@@ -146,17 +152,20 @@ static BERTH_COLD int free_slow(struct berth_zone *zone, berth_pfn_t pfn)
 	if (berth__tag_kind(tag) != BERTH_FRAME_USED || (tag & NOT_FREEABLE) ||
 	    atomic_load_explicit(&frame->refcount, memory_order_relaxed) == 0)
 		return -BERTH_EINVAL;
+	if (tag & BERTH_TAG_LRU)
+		berth__lru_forget(zone, idx);
 	if (!put_owner(frame, tag) || berth__pcp_free(zone, idx))
 		return 0;
 	berth_lock(&zone->lock);
 	berth__buddy_free_locked(zone, idx, 0);
+	berth__count_locked(zone, BERTH_EVENT_PGFREE, 1);
 	berth_unlock(&zone->lock);
 	return 0;
 }
 
 int berth_free_pages(struct berth_zone *zone, berth_pfn_t pfn)
 {
-	const uint32_t plain = BERTH_TAG(7, 31) | NOT_FREEABLE;
+	const uint32_t plain = BERTH_TAG(7, 31) | NOT_FREEABLE | BERTH_TAG_LRU;
 	struct berth_frame *frame;
 	struct berth_pcp *pcp;
 	berth_idx_t idx;
@@ -212,6 +221,7 @@ static int check_range_locked(struct berth_zone *zone, berth_idx_t start, berth_
 int berth_free_range(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages, unsigned owner)
 {
 	berth_idx_t start, end, head;
+	uint64_t freed = 0;
 	int error;
 
 	if (!nr_pages || !berth__idx(zone, pfn, nr_pages, &start))
@@ -232,12 +242,16 @@ int berth_free_range(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages
 		struct berth_frame *frame = &zone->frames[idx];
 		uint32_t tag = berth__tag(frame);
 
+		if (tag & BERTH_TAG_LRU)
+			berth__lru_forget(zone, idx);
 		if (put_owner(frame, tag)) {
+			freed += berth__pages(berth__tag_order(tag));
 			berth__account_used_locked(zone, idx, berth__tag_order(tag), -1);
 			berth__buddy_free_locked(zone, idx, berth__tag_order(tag));
 		}
 		idx += berth__pages(berth__tag_order(tag));
 	}
+	berth__count_locked(zone, BERTH_EVENT_PGFREE, freed);
 	berth_unlock(&zone->lock);
 	return error;
 }

@@ -32,37 +32,30 @@ static uint64_t bits_in_word(uint64_t first, uint64_t last)
 	return (~0ull << from) & (~0ull >> (63 - to));
 }
 
-/* Bits of the frames [start, end), both inside the area. */
-void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t end, bool value)
+static void change_word(_Atomic uint64_t *word, uint64_t bits, bool value)
 {
-	uint64_t first = (uint64_t)(start - area->start) >> area->order_per_bit;
-	uint64_t last = (uint64_t)(end - 1 - area->start) >> area->order_per_bit;
-
-	for (uint64_t word = first / 64; word <= last / 64; word++) {
-		uint64_t from = word == first / 64 ? first : word * 64;
-		uint64_t to = word == last / 64 ? last : word * 64 + 63;
-		uint64_t bits = bits_in_word(from, to);
-
-		if (value)
-			area->bitmap[word] |= bits;
-		else
-			area->bitmap[word] &= ~bits;
-	}
+	if (value)
+		atomic_fetch_or_explicit(word, bits, memory_order_relaxed);
+	else
+		atomic_fetch_and_explicit(word, ~bits, memory_order_relaxed);
 }
 
-static bool bitmap_any(const struct berth_cma *area, berth_idx_t start, berth_idx_t end)
+/*
+ * Bits of the frames [start, end), both inside the area. Without a lock: claims begin at multiples of a
+ * bit, so none shares a bit with another, and only the words at its ends.
+ */
+void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t end, bool value)
 {
+	_Atomic uint64_t *bitmap = (_Atomic uint64_t *)area->bitmap;
 	uint64_t first = (uint64_t)(start - area->start) >> area->order_per_bit;
 	uint64_t last = (uint64_t)(end - 1 - area->start) >> area->order_per_bit;
+	uint64_t word = first / 64, last_word = last / 64;
 
-	for (uint64_t word = first / 64; word <= last / 64; word++) {
-		uint64_t from = word == first / 64 ? first : word * 64;
-		uint64_t to = word == last / 64 ? last : word * 64 + 63;
-
-		if (area->bitmap[word] & bits_in_word(from, to))
-			return true;
-	}
-	return false;
+	change_word(&bitmap[word], bits_in_word(first, word == last_word ? last : 63), value);
+	while (++word < last_word) /* nobody else's bits are in it */
+		atomic_store_explicit(&bitmap[word], value ? ~0ull : 0, memory_order_relaxed);
+	if (word == last_word)
+		change_word(&bitmap[word], bits_in_word(0, last), value);
 }
 
 /* ---- Legal starts --------------------------------------------------------------------------------- */
@@ -110,8 +103,6 @@ int berth__search_init(struct berth_search *search, struct berth_cma *area,
 	berth_idx_t bit = berth__pages(area->order_per_bit);
 	uint64_t boundary = params->boundary_pages;
 
-	if ((boundary & (boundary - 1)) || (params->max_pfn && params->min_pfn > params->max_pfn))
-		return -BERTH_EINVAL;
 	if (min < params->min_pfn)
 		min = params->min_pfn;
 	if (params->max_pfn && max > params->max_pfn)
@@ -145,16 +136,35 @@ struct choice {
 	berth_idx_t last;         /* start that ends at hi */
 	uint64_t best_cost;       /* COST_NONE: none yet */
 	berth_idx_t best;
-	uint64_t swept; /* pageblocks, and ns that this may have cost */
+	uint32_t busy_clock; /* as search->busy_clock; 0 also where nobody was refused lately */
+	uint64_t swept;      /* pageblocks, and ns that this may have cost */
 	uint64_t swept_ns;
 };
 
 static bool avoided(const struct berth_search *search, berth_idx_t start, berth_idx_t end)
 {
-	for (unsigned i = 0; i < search->nr_avoid && !search->ignore_pins; i++)
+	for (unsigned i = 0; i < search->nr_avoid; i++)
 		if (search->avoid[i] >= start && search->avoid[i] < end)
 			return true;
 	return false;
+}
+
+/* The last of nr pageblocks that has frames in use and in which a claim was refused lately, or this one
+ * before; BERTH_IDX_NONE: there is none. */
+static uint32_t last_busy(const struct choice *choice, uint32_t first, uint32_t nr)
+{
+	const struct berth_zone *zone = choice->zone;
+	unsigned shift = zone->pageblock_order;
+
+	if (choice->search->ignore_pins || (!choice->busy_clock && !choice->search->nr_avoid))
+		return BERTH_IDX_NONE;
+	for (uint32_t number = first + nr; number-- > first;)
+		if (zone->loads[number].used &&
+		    ((choice->busy_clock &&
+		      berth__is_busy(&zone->pageblocks[number], choice->busy_clock)) ||
+		     avoided(choice->search, number << shift, (number + 1) << shift)))
+			return number;
+	return BERTH_IDX_NONE;
 }
 
 static uint64_t cost_of(const struct choice *choice, uint64_t used, uint64_t blocks)
@@ -164,9 +174,7 @@ static uint64_t cost_of(const struct choice *choice, uint64_t used, uint64_t blo
 
 static void consider(struct choice *choice, berth_idx_t start, uint64_t cost)
 {
-	const struct berth_search *search = choice->search;
-
-	if (cost >= choice->best_cost || bitmap_any(search->area, start, start + search->nr))
+	if (cost >= choice->best_cost)
 		return;
 	choice->best_cost = cost;
 	choice->best = start;
@@ -180,25 +188,57 @@ static bool enough(const struct choice *choice)
 
 /* ---- A sweep over one pageblock's starts ------------------------------------------------------------ */
 
-/* A block, or the part of it in one pageblock. */
+/* A block, or the part of it in one pageblock and inside or outside of another claim's range. */
 struct part {
-	berth_idx_t end;
+	berth_idx_t start, end;
 	bool used, blocked;
 };
+
+/* Ranges that other claims are emptying are in the way. */
+static void cut_by_claims(const struct choice *choice, berth_idx_t idx, struct part *part)
+{
+	const struct berth_isolation *other;
+
+	while ((other = berth__isolation_in_locked(choice->zone, idx, part->end))) {
+		if (other->start > idx) {
+			part->end = other->start;
+			continue;
+		}
+		part->blocked = true;
+		part->start = part->start < other->start ? other->start : part->start;
+		part->end = part->end > other->end ? other->end : part->end;
+		break;
+	}
+}
+
+/* What holds up a used block. */
+static bool held(const struct choice *choice, berth_idx_t head, berth_idx_t end)
+{
+	const struct berth_search *search = choice->search;
+	const struct berth_zone *zone = choice->zone;
+
+	if (search->ignore_pins)
+		return false;
+	return atomic_load_explicit(&zone->frames[head].refcount, memory_order_relaxed) > 1 ||
+	       (choice->busy_clock &&
+		berth__is_busy(berth__pageblock(zone, head), choice->busy_clock)) ||
+	       avoided(search, head, end);
+}
 
 static struct part part_at(const struct choice *choice, berth_idx_t idx)
 {
 	const struct berth_search *search = choice->search;
 	const struct berth_zone *zone = choice->zone;
-	berth_idx_t head = idx, pageblock_end = (idx & ~(choice->size - 1)) + choice->size;
+	berth_idx_t head = idx, first = idx & ~(choice->size - 1);
 	uint32_t tag = berth__tag(&zone->frames[idx]);
-	struct part part = { idx + 1, true, search->free_only };
+	struct part part = { idx, idx + 1, true, search->free_only };
 
 	if (!tag)
 		head = berth__head(zone, idx);
 	if (head == BERTH_IDX_NONE) /* on its way through a per-CPU list */
 		return part;
 	tag = berth__tag(&zone->frames[head]);
+	part.start = head < first ? first : head;
 	part.end = head + berth__pages(berth__tag_order(tag));
 	switch (berth__tag_kind(tag)) {
 	case BERTH_FRAME_FREE:
@@ -207,17 +247,17 @@ static struct part part_at(const struct choice *choice, berth_idx_t idx)
 	case BERTH_FRAME_PCP:
 		break;
 	case BERTH_FRAME_USED:
-		part.blocked |= !search->ignore_pins &&
-				(atomic_load_explicit(&zone->frames[head].refcount,
-						      memory_order_relaxed) > 1 ||
-				 avoided(search, head, part.end));
+		part.blocked |= held(choice, head, part.end);
 		break;
 	default:
 		part.blocked = true;
 		break;
 	}
-	if (part.end > pageblock_end)
-		part.end = pageblock_end;
+	if (part.end - first > choice->size)
+		part.end = first + choice->size;
+	if (!search->ignore_pins && zone->isolations &&
+	    berth__pageblock_set(berth__pageblock(zone, idx)) == BERTH_ISOLATE)
+		cut_by_claims(choice, idx, &part);
 	return part;
 }
 
@@ -267,9 +307,7 @@ static void open_window(const struct choice *choice, struct window *window, bert
 	window->left = part_at(choice, at);
 	if (end < choice->search->hi) {
 		window->right = part_at(choice, end);
-		window->right_begun = (end & (choice->size - 1)) &&
-				      berth__tag(&choice->zone->frames[end]) == 0 &&
-				      berth__head(choice->zone, end) != BERTH_IDX_NONE;
+		window->right_begun = window->right.start < end;
 	}
 }
 
@@ -340,8 +378,7 @@ static void sweep(struct choice *choice, uint32_t number, const struct inner *in
 
 	first = legal_up(search, first < search->lo ? search->lo : first);
 	if (first >= stop || first > choice->last ||
-	    (inner->nr && avoided(search, inner->first << choice->zone->pageblock_order,
-				  (inner->first + inner->nr) << choice->zone->pageblock_order)))
+	    last_busy(choice, inner->first, inner->nr) != BERTH_IDX_NONE)
 		return;
 	choice->swept++;
 	choice->swept_ns += (uint64_t)FRAME_NS * choice->size;
@@ -433,8 +470,7 @@ static void free_runs(struct choice *choice)
 
 		from = legal_up(search, from < search->lo ? search->lo : from);
 		if (end - first >= shortest || from + search->nr > to ||
-		    from + search->nr > search->hi ||
-		    bitmap_any(search->area, (berth_idx_t)from, (berth_idx_t)from + search->nr))
+		    from + search->nr > search->hi)
 			continue;
 		shortest = end - first;
 		choice->best = (berth_idx_t)from;
@@ -466,8 +502,7 @@ static berth_idx_t free_run_locked(const struct choice *choice, uint32_t number,
 		}
 		from = legal_up(search, first);
 		if (from + search->nr > (idx < search->hi ? idx : search->hi) ||
-		    (shortest && idx - first >= shortest) ||
-		    bitmap_any(search->area, (berth_idx_t)from, (berth_idx_t)from + search->nr))
+		    (shortest && idx - first >= shortest))
 			continue;
 		shortest = idx - first;
 		*start = (berth_idx_t)from;
@@ -575,6 +610,8 @@ static void slide_over_run(struct choice *choice, uint32_t first, uint32_t end, 
 
 	while (sum.first + nr <= end && !enough(choice)) {
 		berth_idx_t start = sum.first << shift;
+		uint32_t busy;
+		uint64_t cost;
 
 		if (sum.first % BERTH_GROUP == 0 && nr <= FAR_REACH &&
 		    sum.first + BERTH_GROUP + nr <= end &&
@@ -582,9 +619,17 @@ static void slide_over_run(struct choice *choice, uint32_t first, uint32_t end, 
 			sum = sum_of(choice, sum.first + BERTH_GROUP, nr);
 			continue;
 		}
-		if (legal_up(search, start) == start &&
-		    !avoided(search, start, start + (nr << shift)))
-			consider(choice, start, cost_of(choice, sum.used, sum.blocks));
+		cost = cost_of(choice, sum.used, sum.blocks);
+		if (cost < choice->best_cost && legal_up(search, start) == start) {
+			busy = last_busy(choice, sum.first, nr);
+			if (busy != BERTH_IDX_NONE) { /* and so are all windows over it */
+				if (busy + 1 + nr > end)
+					break;
+				sum = sum_of(choice, busy + 1, nr);
+				continue;
+			}
+			consider(choice, start, cost);
+		}
 		step_sum(choice, &sum, end);
 	}
 }
@@ -679,25 +724,24 @@ static void other_starts(struct choice *choice)
 	}
 }
 
-bool berth__choose_range(const struct berth_search *search, berth_idx_t *best)
+/* S. */
+static bool choose_locked(const struct berth_search *search, uint32_t busy_clock, berth_idx_t *best)
 {
 	struct berth_zone *zone = search->area->zone;
 	struct choice choice = {
 		.search = search,
 		.zone = zone,
+		.cost = zone->cost,
 		.kind = search->free_only   ? BERTH_RUN_FREE :
 			search->ignore_pins ? BERTH_RUN_UNCLAIMED :
 					      BERTH_RUN_EMPTIABLE,
 		.size = berth__pages(zone->pageblock_order),
 		.last = search->hi - search->nr,
 		.best_cost = COST_NONE,
+		.busy_clock = busy_clock,
 	};
 	bool at_boundaries = search->step >= choice.size && !(search->nr & (choice.size - 1));
 
-	berth_mutex_lock(&zone->search_lock);
-	choice.cost = zone->cost;
-	berth__refresh(zone, search->lo >> zone->pageblock_order,
-		       ((search->hi - 1) >> zone->pageblock_order) + 1);
 	if (!search->first_fit && search->nr < choice.size)
 		partly_free(&choice);
 	if (!search->first_fit && !enough(&choice))
@@ -706,9 +750,27 @@ bool berth__choose_range(const struct berth_search *search, berth_idx_t *best)
 		aligned_starts(&choice);
 	if (!enough(&choice) && (search->first_fit || !at_boundaries))
 		other_starts(&choice);
-	berth_mutex_unlock(&zone->search_lock);
 	*best = choice.best;
 	return choice.best_cost != COST_NONE;
+}
+
+bool berth__choose_range(const struct berth_search *search, berth_idx_t *best)
+{
+	struct berth_zone *zone = search->area->zone;
+	uint32_t clock = search->busy_clock;
+	bool found;
+
+	if (clock &&
+	    (int32_t)(atomic_load_explicit(&zone->busy_latest, memory_order_relaxed) - clock) <= 0)
+		clock = 0;
+	berth_mutex_lock(&zone->search_lock);
+	berth__refresh(zone, search->lo >> zone->pageblock_order,
+		       ((search->hi - 1) >> zone->pageblock_order) + 1);
+	found = choose_locked(search, clock, best);
+	if (!found && clock) /* then also where a claim was refused lately */
+		found = choose_locked(search, 0, best);
+	berth_mutex_unlock(&zone->search_lock);
+	return found;
 }
 
 void berth_zone_set_cost(struct berth_zone *zone, const struct berth_cost_model *cost)
@@ -799,26 +861,36 @@ int berth__explain_range(const struct berth_search *search, struct berth_claim_r
 	struct berth_zone *zone = search->area->zone;
 	struct berth_search probe = *search;
 	berth_idx_t start;
+	bool changed = false;
 
 	probe.free_only = false;
-	if (search->free_only && berth__choose_range(&probe, &start))
+	probe.busy_clock = 0;
+	if (search->free_only && berth__choose_range(&probe, &start)) {
+		report->reason = BERTH_CLAIM_NOT_FREE;
 		return -BERTH_EAGAIN; /* moving borrowers would make room */
+	}
 	probe.ignore_pins = true;
-	if (!berth__choose_range(&probe, &start))
+	if (!berth__choose_range(&probe, &start)) {
+		report->reason = BERTH_CLAIM_NO_RUN;
 		return -BERTH_ENOSPC;
+	}
 	report->nr_blockers = 0;
-	if (report->blocker_pfn == BERTH_PFN_NONE) {
-		list_blockers(zone, start, start + search->nr, report);
-		ask_holders(zone, report);
-	} else { /* known from a try */
+	if (report->blocker_pfn != BERTH_PFN_NONE) { /* known from a try */
 		report->blockers[report->nr_blockers++] =
 			(struct berth_blocker){ report->blocker_pfn, report->blocker_pages,
 						report->blocker_owner, report->blocker_holder };
+		return -BERTH_EBUSY;
 	}
-	if (report->blocker_pfn == BERTH_PFN_NONE) {
+	list_blockers(zone, start, start + search->nr, report);
+	if (!report->nr_blockers) {
+		berth_lock(&zone->lock);
+		changed = !berth__isolation_in_locked(zone, start, start + search->nr);
+		berth_unlock(&zone->lock);
 		report->blocker_pfn = berth__pfn(zone, start);
 		report->blocker_pages = search->nr;
 		report->blocker_owner = "another claim in progress";
+		report->reason = BERTH_CLAIM_OTHER_CLAIM;
 	}
-	return -BERTH_EBUSY;
+	ask_holders(zone, report);
+	return changed ? 1 : -BERTH_EBUSY;
 }

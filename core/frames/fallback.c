@@ -21,7 +21,7 @@
  *
  * Complexity: O(max_order), and O(blocks of the pageblock) when one changes its type.
  */
-#include "core/internal.h"
+#include "core/stats.h"
 
 static unsigned order_above(uint32_t orders)
 {
@@ -146,6 +146,7 @@ static berth_idx_t fall_back_locked(struct berth_zone *zone, unsigned want, unsi
 	current = order_above(first | second);
 	if (want == BERTH_MOVABLE && current < zone->pageblock_order / 2)
 		current = (unsigned)__builtin_ctz(first | second);
+	berth__count_locked(zone, BERTH_EVENT_FALLBACK, 1);
 	return steal_locked(zone, want, fallbacks[want][first >> current & 1 ? 0 : 1], current,
 			    order);
 }

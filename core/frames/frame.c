@@ -9,7 +9,7 @@
  *
  * Complexity: O(max_order) for a lookup, O(1) for the rest; a split writes one head per piece.
  */
-#include "core/internal.h"
+#include "core/stats.h"
 
 _Noreturn void berth__panic(const struct berth_zone *zone, const char *what, uint64_t value,
 			    uint64_t expected)
@@ -110,6 +110,7 @@ static void put_pin(struct berth_zone *zone, berth_idx_t head)
 		berth__set_tag(frame, 0);
 		berth__account_used_locked(zone, head, order, -1);
 		berth__buddy_free_locked(zone, head, order);
+		berth__count_locked(zone, BERTH_EVENT_PGFREE, berth__pages(order));
 		berth_unlock(&zone->lock);
 	}
 }
@@ -178,6 +179,7 @@ bool berth__split_used_at_locked(struct berth_zone *zone, berth_idx_t head, bert
 		     head);
 	if (!berth__freeze(frame))
 		return false;
+	berth__lru_begin_split(zone, tag);
 	/* Halve the half that `at` falls into until it is a boundary: at most max_order pieces. */
 	while (at != head && at != end) {
 		berth_idx_t middle;
@@ -190,6 +192,8 @@ bool berth__split_used_at_locked(struct berth_zone *zone, berth_idx_t head, bert
 		berth__mark_used(&zone->frames[middle], base | BERTH_TAG(0, order),
 				 zone->frames[head].cookie + berth__pages(order));
 		berth__set_tag(&zone->frames[head], base | BERTH_TAG(0, order));
+		if (tag & BERTH_TAG_LRU)
+			berth__lru_inherit_locked(zone, head, middle);
 		if (at >= middle) {
 			/* The lower half is final; go on in the upper one. */
 			head = middle;
@@ -199,6 +203,7 @@ bool berth__split_used_at_locked(struct berth_zone *zone, berth_idx_t head, bert
 		if (at == middle)
 			break;
 	}
+	berth__lru_end_split(zone, tag);
 	berth__unfreeze(zone, frame);
 	return true;
 }

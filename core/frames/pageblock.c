@@ -6,6 +6,7 @@
  * I2  nr_claimed of a pageblock = its frames in CLAIMED blocks, and the zone's is their sum.
  * I3  The zone's nr_free, nr_free_cma, nr_free_unlent and nr_free_highatomic are the sums over the
  *     sets that they name, and nr_highatomic that over the pageblocks which belong to HIGHATOMIC.
+ *     Unlent is what areas don't lend of their free frames: all, or as many as their watermark.
  * I4  A free block lies in pageblocks of one set, and in that set's list.
  * I5  nr_joined of a pageblock = its frames in USED blocks, less one for each part of a block in it.
  *     So its used blocks, cached frames included, are managed - free - claimed - joined, although
@@ -92,6 +93,41 @@ static berth_idx_t in_pageblock(const struct berth_zone *zone, berth_idx_t idx, 
 	return nr < left ? nr : left;
 }
 
+/* How many of an area's free frames it doesn't lend. Z. */
+static uint64_t unlent(const struct berth_cma *area, uint64_t nr_free)
+{
+	uint64_t keep = atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed);
+
+	return berth__lend(area) == BERTH_LEND_OFF || keep > nr_free ? nr_free : keep;
+}
+
+void berth__lend_locked(struct berth_zone *zone, struct berth_cma *area,
+			enum berth_lend_policy lend, uint64_t lend_min_pages)
+{
+	uint64_t nr_free = zone->sets[area->set].nr_free;
+
+	count(&zone->nr_free_unlent, unlent(area, nr_free), -1);
+	atomic_store_explicit(&area->lend, lend, memory_order_relaxed);
+	atomic_store_explicit(&area->lend_min_pages, lend_min_pages, memory_order_relaxed);
+	count(&zone->nr_free_unlent, unlent(area, nr_free), 1);
+	/* Only what is lent first is cached: a cached frame is used before other memory. */
+	zone->pcp_list_of_set[area->set] = lend == BERTH_LEND_FIRST ? BERTH_PCP_CMA :
+								      BERTH_PCP_NONE;
+	for (berth_idx_t idx = area->start; idx < area->end;
+	     idx += berth__pages(zone->pageblock_order))
+		berth__pageblock_route_locked(zone, berth__pageblock(zone, idx));
+}
+
+/* The set has as many more free frames as `nr` and `sign` say. Z. */
+static void count_area_free(struct berth_zone *zone, unsigned number, uint64_t nr, int sign)
+{
+	const struct berth_cma *area = &zone->areas[number - BERTH_CMA];
+	uint64_t after = zone->sets[number].nr_free, before = sign > 0 ? after - nr : after + nr;
+
+	count(&zone->nr_free_cma, nr, sign);
+	count(&zone->nr_free_unlent, unlent(area, after) - unlent(area, before), 1);
+}
+
 void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr, int sign)
 {
 	unsigned number = berth__pageblock_set(berth__pageblock(zone, idx));
@@ -103,11 +139,8 @@ void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_
 		count(&zone->nr_free, nr, sign);
 	if (number == BERTH_HIGHATOMIC)
 		count(&zone->nr_free_highatomic, nr, sign);
-	if (number >= BERTH_CMA) {
-		count(&zone->nr_free_cma, nr, sign);
-		if (zone->areas[number - BERTH_CMA].lend == BERTH_LEND_OFF)
-			count(&zone->nr_free_unlent, nr, sign);
-	}
+	if (number >= BERTH_CMA)
+		count_area_free(zone, number, nr, sign);
 	while (nr) {
 		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
 		berth_idx_t part = in_pageblock(zone, idx, nr);

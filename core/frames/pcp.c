@@ -24,6 +24,7 @@
  * one aligned block, as in bulk frees, merges in one step.
  */
 #include "core/frames/pcp_fast.h"
+#include "core/stats.h"
 
 size_t berth__pcp_stride(unsigned pcp_shift, unsigned return_order)
 {
@@ -66,6 +67,13 @@ static struct berth_pcp *enter(struct berth_zone *zone)
 	return pcp;
 }
 
+struct berth_pcp *berth__pcp_enter_any(struct berth_zone *zone)
+{
+	struct berth_pcp *pcp = berth__pcp_enter(zone);
+
+	return pcp ? pcp : enter(zone);
+}
+
 /* ---- Batches ----------------------------------------------------------------------------------- */
 
 static unsigned list_for(unsigned set, unsigned gfp)
@@ -82,7 +90,8 @@ static berth_idx_t take_block_locked(struct berth_zone *zone, unsigned gfp, unsi
 	*order = 0;
 	if (*set == BERTH_SET_NONE)
 		return berth__rmqueue_locked(zone, 0, gfp, set);
-	return berth__buddy_take_locked(zone, *set, limit, order);
+	return berth__buddy_take_locked(zone, *set, berth__lendable_order_locked(zone, *set, limit),
+					order);
 }
 
 /* The frames of a block, so that pops ascend. Locals only: nothing is loaded again in the loop. */
@@ -147,6 +156,8 @@ static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned 
 	}
 	if (any)
 		set_front_locked(zone, pcp, filled, last);
+	berth__count_locked(zone, BERTH_EVENT_PGALLOC, zone->pcp_batch - want);
+	berth__count_locked(zone, BERTH_EVENT_PCP_REFILL, zone->pcp_batch - want);
 	berth_unlock(&zone->lock);
 	return filled;
 }
@@ -199,6 +210,8 @@ static void spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
 			berth__buddy_free_locked(zone, stack[i], 0);
 	}
 	berth__pcp_set_count(pcp, list, left); /* in step with the free counters */
+	berth__count_locked(zone, BERTH_EVENT_PGFREE, nr);
+	berth__count_locked(zone, BERTH_EVENT_PCP_SPILL, nr);
 	berth_unlock(&zone->lock);
 	__builtin_memmove(stack, stack + nr, left * sizeof(*stack));
 }
@@ -209,6 +222,8 @@ static void spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
  */
 static void give_back(struct berth_zone *zone, struct berth_pcp *pcp)
 {
+	uint64_t given = 0;
+
 	berth_lock(&zone->lock);
 	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
 		berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
@@ -228,9 +243,12 @@ static void give_back(struct berth_zone *zone, struct berth_pcp *pcp)
 		}
 		if (kept == nr)
 			continue;
+		given += nr - kept;
 		__builtin_memmove(stack + kept, stack + nr, (count - nr) * sizeof(*stack));
 		berth__pcp_set_count(pcp, list, count - nr + kept);
 	}
+	berth__count_locked(zone, BERTH_EVENT_PGFREE, given);
+	berth__count_locked(zone, BERTH_EVENT_PCP_SPILL, given);
 	berth_unlock(&zone->lock);
 }
 
@@ -300,6 +318,8 @@ static void drain_one(struct berth_zone *zone, struct berth_pcp *pcp, berth_idx_
 			berth__buddy_free_locked(zone, stack[i], 0);
 			any = true;
 		}
+		berth__count_locked(zone, BERTH_EVENT_PGFREE, count - kept);
+		berth__count_locked(zone, BERTH_EVENT_PCP_DRAIN, count - kept);
 		berth__pcp_set_count(pcp, list, kept); /* in step with the free counters */
 		berth_unlock(&zone->lock);
 	}
@@ -340,6 +360,7 @@ void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_id
 
 			wait_until_outside(zone, pcp);
 			drain_one(zone, pcp, start, end);
+			berth__lru_drain_slot(zone, pcp);
 			atomic_fetch_and_explicit(&pcp->gate, ~BERTH_PCP_DRAIN,
 						  memory_order_release);
 			berth_mutex_unlock(&pcp->drain_lock);

@@ -58,6 +58,9 @@ static inline struct berth_pcp *berth__pcp_enter(struct berth_zone *zone)
 	return pcp;
 }
 
+/* The same whatever it takes; NULL: no slot, or a drainer is at work. */
+struct berth_pcp *berth__pcp_enter_any(struct berth_zone *zone);
+
 /* The list a request is served from while it lasts. */
 static inline unsigned berth__pcp_list(const struct berth_pcp *pcp, unsigned gfp)
 {
@@ -82,17 +85,26 @@ static inline berth_idx_t berth__pcp_pop(const struct berth_zone *zone, struct b
 
 static inline uint32_t berth__used_tag(unsigned order, unsigned gfp, unsigned owner)
 {
+	_Static_assert(BERTH_GFP_MOVABLE << 8 == BERTH_TAG_MOVABLE &&
+			       BERTH_GFP_RECLAIMABLE << 8 == BERTH_TAG_RECLAIMABLE &&
+			       BERTH_GFP_LRU >> 1 == BERTH_TAG_LRU,
+		       "flags of allocations become tags by shifts");
 	return BERTH_TAG(BERTH_FRAME_USED, order) | (uint32_t)owner << BERTH_TAG_OWNER_SHIFT |
-	       (gfp & BERTH_GFP_MOVABLE ? BERTH_TAG_MOVABLE : 0) |
-	       (gfp & BERTH_GFP_RECLAIMABLE ? BERTH_TAG_RECLAIMABLE : 0);
+	       (gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE)) << 8 |
+	       (gfp & BERTH_GFP_LRU) >> 1;
 }
 
 /* The owner is registered, and can do what the flags say that it can. */
 static inline bool berth__owner_fits(const struct berth_zone *zone, unsigned gfp, unsigned owner)
 {
-	return owner < zone->nr_owners &&
-	       (!(gfp & BERTH_GFP_MOVABLE) ||
-		(owner != BERTH_OWNER_NONE && !(gfp & BERTH_GFP_RECLAIMABLE)));
+	if (owner >= zone->nr_owners)
+		return false;
+	if (!(gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_LRU)))
+		return true;
+	return owner != BERTH_OWNER_NONE &&
+	       (gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE)) !=
+		       (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE) &&
+	       (!(gfp & BERTH_GFP_LRU) || (zone->lru_state && zone->owners[owner].ops->reclaim));
 }
 
 /* The whole hot path of an order-0 allocation; false: go the slow way. */

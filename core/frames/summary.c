@@ -90,7 +90,7 @@ static void add_source(const struct berth_zone *zone, const struct berth_pageblo
 		source = BERTH_SOURCE_AREA;
 	else
 		return;
-	if (load->used == berth__pages(zone->pageblock_order) || berth__nr_claimed(pageblock) ||
+	if (berth__nr_claimed(pageblock) ||
 	    atomic_load_explicit(&pageblock->skip, memory_order_relaxed) ==
 		    atomic_load_explicit(&zone->compact.epoch, memory_order_relaxed))
 		return;

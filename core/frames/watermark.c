@@ -152,7 +152,7 @@ static bool has_block_locked(const struct berth_zone *zone, unsigned order, unsi
 	    zone->sets[BERTH_HIGHATOMIC].nonempty >> order)
 		return true;
 	for (unsigned i = 0; (flags & BERTH_ALLOC_CMA) && i < zone->nr_areas; i++)
-		if (zone->areas[i].lend != BERTH_LEND_OFF &&
+		if (berth__lend(&zone->areas[i]) != BERTH_LEND_OFF &&
 		    zone->sets[zone->areas[i].set].nonempty >> order)
 			return true;
 	return false;

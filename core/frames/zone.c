@@ -8,17 +8,21 @@
  *
  * Complexity: init O(pageblocks) with zeroed metadata; choosing a set O(areas).
  */
-#include "core/internal.h"
+#include "core/alloc/claims.h"
+#include "core/stats.h"
 
 /* The places of the parts in the metadata. */
 struct layout {
-	size_t frames, pageblocks, sets, lists, heads, buckets, areas, owners, pcps, total;
+	size_t frames, pageblocks, sets, lists, heads, buckets, areas, owners, names, pcps, total;
+	size_t counters, timings;
 	size_t loads, groups, regions, stale;
+	unsigned nr_counters;
 	size_t pcp_stride;
 	berth_pfn_t base_pfn;
 	uint64_t nr_frames, nr_groups;
-	unsigned max_order, pageblock_order, max_owners, nr_sets;
+	unsigned max_order, pageblock_order, max_owners, max_names, nr_sets;
 	unsigned pcp_high, pcp_shift, pcp_batch_order, pcp_return_order;
+	size_t lru_offset, lru_state;
 };
 
 static size_t place(size_t *at, size_t align, uint64_t count, size_t size)
@@ -51,6 +55,16 @@ static unsigned default_pcp_high(uint64_t nr_pages, unsigned nr_cpus)
 	return high < 2 ? 2 : 1u << log2_floor(high);
 }
 
+/* A power of two, as many as CPUs unless that would be more than half a byte a frame. */
+static unsigned counter_slots(uint64_t nr_pages, unsigned nr_cpus)
+{
+	uint64_t most = nr_pages / (2 * sizeof(struct berth_counters));
+
+	if (most > nr_cpus)
+		most = nr_cpus;
+	return most < 2 ? 1 : 1u << log2_floor(2 * most - 1);
+}
+
 static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 {
 	uint64_t largest;
@@ -62,9 +76,11 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->max_order = params->max_order ? params->max_order : 10;
 	l->pageblock_order = params->pageblock_order ? params->pageblock_order : 9;
 	l->max_owners = params->max_owners ? params->max_owners : 8;
+	l->max_names = params->max_claim_names ? params->max_claim_names : 32;
 	if (l->max_order > BERTH_MAX_ORDER_LIMIT || l->pageblock_order > l->max_order ||
 	    params->max_areas > BERTH_MAX_AREAS || l->max_owners > BERTH_MAX_OWNERS ||
-	    params->nr_cpus > 4096 || params->pcp_high > 1u << 16 || !params->nr_pages ||
+	    l->max_names > BERTH_MAX_CLAIM_NAMES || params->nr_cpus > 4096 ||
+	    params->pcp_high > 1u << 16 || !params->nr_pages ||
 	    params->start_pfn + params->nr_pages < params->start_pfn)
 		return false;
 	largest = 1ull << l->max_order;
@@ -92,6 +108,9 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->pcp_return_order = l->pcp_batch_order < 5 ? l->pcp_batch_order : 5;
 	l->pcp_shift = log2_floor(2 * l->pcp_high - 1);
 	l->pcp_stride = berth__pcp_stride(l->pcp_shift, l->pcp_return_order);
+	l->lru_offset = l->pcp_stride;
+	if (params->lru)
+		l->pcp_stride += sizeof(struct berth_lru_batch);
 
 	l->frames = place(&at, 64, l->nr_frames, sizeof(struct berth_frame));
 	l->pageblocks = place(&at, 64, l->nr_frames >> l->pageblock_order,
@@ -111,7 +130,12 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->stale = place(&at, 64, (l->nr_groups - 1) / BERTH_GROUP + 1, sizeof(uint64_t));
 	l->areas = place(&at, 64, params->max_areas, sizeof(struct berth_cma));
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
+	l->names = place(&at, 64, l->max_names, sizeof(struct berth_name));
 	l->pcps = place(&at, 64, params->nr_cpus, l->pcp_stride);
+	l->lru_state = place(&at, 64, params->lru ? l->nr_frames : 0, sizeof(uint8_t));
+	l->nr_counters = counter_slots(params->nr_pages, params->nr_cpus);
+	l->counters = place(&at, 64, l->nr_counters + 1, sizeof(struct berth_counters));
+	l->timings = place(&at, 64, params->histograms, sizeof(struct berth_timings));
 	l->total = place(&at, 64, 0, 0);
 	return true;
 }
@@ -177,7 +201,16 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->stale = (void *)(base + l.stale);
 	zone->areas = (void *)(base + l.areas);
 	zone->owners = (void *)(base + l.owners);
+	zone->names = (struct berth_names){ (void *)(base + l.names), l.max_names };
 	zone->pcps = base + l.pcps;
+	zone->lru_offset = l.lru_offset;
+	zone->lru_state = params->lru ? (void *)(base + l.lru_state) : NULL;
+	for (unsigned list = 0; list < BERTH_NR_LRU_LISTS; list++)
+		zone->lru.lists[list] = (struct berth_lru_list_ends){ BERTH_IDX_NONE,
+								      BERTH_IDX_NONE };
+	zone->counters = (void *)(base + l.counters);
+	zone->counter_mask = l.nr_counters - 1;
+	zone->timings = params->histograms ? (void *)(base + l.timings) : NULL;
 	zone->nr_owners = 1; /* BERTH_OWNER_NONE */
 	zone->compact.epoch = 1;
 	zone->cost = (struct berth_cost_model)BERTH_COST_DEFAULT;
@@ -250,14 +283,49 @@ static bool has(const struct berth_zone *zone, unsigned set, unsigned order)
 	return zone->sets[set].nonempty >> order != 0;
 }
 
-/* A CMA area whose policy is at most `last` and that has a block; its set, or BERTH_SET_NONE. */
-static unsigned choose_lent(const struct berth_zone *zone, unsigned order,
-			    enum berth_lend_policy last)
+/* Frames that an area could lend without getting below its watermark. Z. */
+static uint64_t spare(const struct berth_zone *zone, const struct berth_cma *area)
 {
-	for (unsigned i = 0; i < zone->nr_areas; i++)
-		if (zone->areas[i].lend <= last && has(zone, zone->areas[i].set, order))
-			return zone->areas[i].set;
+	uint64_t keep = atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed);
+	uint64_t nr_free = zone->sets[area->set].nr_free;
+
+	return nr_free > keep ? nr_free - keep : 0;
+}
+
+unsigned berth__lendable_order_locked(const struct berth_zone *zone, unsigned set, unsigned limit)
+{
+	uint64_t most;
+
+	if (set < BERTH_CMA)
+		return limit;
+	most = spare(zone, &zone->areas[set - BERTH_CMA]);
+	while (limit && berth__pages(limit) > most)
+		limit--;
+	return limit;
+}
+
+/* A CMA area that lends by a policy from `first` to `last` and has a block; its set, or BERTH_SET_NONE. */
+static unsigned choose_lent(const struct berth_zone *zone, unsigned order,
+			    enum berth_lend_policy first, enum berth_lend_policy last)
+{
+	for (unsigned i = 0; i < zone->nr_areas; i++) {
+		const struct berth_cma *area = &zone->areas[i];
+
+		if (has(zone, area->set, order) && berth__lend(area) >= first &&
+		    berth__lend(area) <= last && spare(zone, area) >= berth__pages(order))
+			return area->set;
+	}
 	return BERTH_SET_NONE;
+}
+
+/* More than half of what is free, and not kept from borrowers, is in areas: as __rmqueue() of Linux
+ * asks. */
+static bool areas_have_most(const struct berth_zone *zone)
+{
+	uint64_t unlent = atomic_load_explicit(&zone->nr_free_unlent, memory_order_relaxed);
+	uint64_t lendable = atomic_load_explicit(&zone->nr_free_cma, memory_order_relaxed) - unlent;
+
+	return lendable > (atomic_load_explicit(&zone->nr_free, memory_order_relaxed) - unlent) / 2;
 }
 
 unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp)
@@ -266,11 +334,14 @@ unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order,
 	bool lent = want == BERTH_MOVABLE && !(gfp & BERTH_GFP_NO_CMA);
 
 	if (lent && !(gfp & BERTH_GFP_CMA_LAST))
-		set = choose_lent(zone, order, BERTH_LEND_FIRST);
+		set = choose_lent(zone, order, BERTH_LEND_FIRST, BERTH_LEND_FIRST);
+	if (set == BERTH_SET_NONE && lent && !(gfp & BERTH_GFP_CMA_LAST) && zone->nr_areas &&
+	    areas_have_most(zone))
+		set = choose_lent(zone, order, BERTH_LEND_BALANCED, BERTH_LEND_BALANCED);
 	if (set == BERTH_SET_NONE && has(zone, want, order))
 		set = want;
 	if (set == BERTH_SET_NONE && lent)
-		set = choose_lent(zone, order, BERTH_LEND_LAST);
+		set = choose_lent(zone, order, BERTH_LEND_FIRST, BERTH_LEND_LAST);
 	return set;
 }
 

@@ -15,13 +15,14 @@
  *     hints are forgotten. Pinned pageblocks are passed over by their counter.
  * I4  Every loop is bounded: MAX_TRIES sources for one order, MAX_PASSES walks over a zone.
  *
- * Complexity: O(pageblocks) to choose a source or to plan a whole zone; then O(blocks) of each source
+ * Complexity: by the summaries O(regions), and the groups that may have a better one, to choose a source
+ * of at most a pageblock; O(pageblocks) for a larger one, or to plan a whole zone; then O(blocks) of each source
  * and its moves. Nothing is locked while an owner moves.
  *
  * Deferral, the fragmentation index and their constants are those of Linux (mm/compaction.c,
  * mm/vmstat.c; Documentation/admin-guide/sysctl/vm.rst, extfrag_threshold).
  */
-#include "core/internal.h"
+#include "core/stats.h"
 
 #define MAX_TRIES 16u /* sources for one order */
 #define MAX_PASSES 8u /* walks over a set's pageblocks; one does it where everything moves */
@@ -133,12 +134,13 @@ static void reset_deferral_locked(struct berth_zone *zone, unsigned order)
 		state->order_failed = order + 1;
 }
 
-/* A hint is valid while it equals the zone's epoch; O(1), but once in 255 times. */
+/* A hint is valid while it equals the zone's epoch; O(regions), but once in 255 times. */
 static void forget_hints_locked(struct berth_zone *zone)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
 
 	zone->compact.nothing_left = false;
+	berth__stale_all_locked(zone);
 	if (++zone->compact.epoch < 256)
 		return;
 	zone->compact.epoch = 1;
@@ -151,9 +153,13 @@ static void hint(struct compaction *run, berth_idx_t start, berth_idx_t end)
 	struct berth_zone *zone = run->zone;
 
 	berth_lock(&zone->lock);
-	for (; start < end; start += berth__pages(zone->pageblock_order))
-		atomic_store_explicit(&berth__pageblock(zone, start)->skip,
-				      (uint8_t)zone->compact.epoch, memory_order_relaxed);
+	for (; start < end; start += berth__pages(zone->pageblock_order)) {
+		struct berth_pageblock *pageblock = berth__pageblock(zone, start);
+
+		atomic_store_explicit(&pageblock->skip, (uint8_t)zone->compact.epoch,
+				      memory_order_relaxed);
+		berth__stale_locked(zone, pageblock);
+	}
 	berth_unlock(&zone->lock);
 }
 
@@ -294,6 +300,72 @@ static bool out_of_time(const struct compaction *run)
 
 /* ---- For one order --------------------------------------------------------------------------------- */
 
+/* A block of this set, an area's, may be lent whatever else is free in it. */
+static bool lends_freely(const struct berth_zone *zone, unsigned set)
+{
+	const struct berth_cma *area = &zone->areas[set - BERTH_CMA];
+
+	return berth__lend(area) != BERTH_LEND_OFF &&
+	       !atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed);
+}
+
+/* A unit of `order` aligned frames from idx on, if it beats the best so far. */
+static bool try_unit(const struct compaction *run, berth_idx_t idx, berth_idx_t size, bool areas,
+		     struct unit *best)
+{
+	struct unit unit;
+
+	if (!look_at_unit(run, idx, idx + size, &unit) ||
+	    (unit.set >= BERTH_CMA && (!areas || !lends_freely(run->zone, unit.set))) ||
+	    unit.used >= best->used ||
+	    !has_room_for(run, &unit, takes_part(run, unit.set) ? 1 : unit.used))
+		return false;
+	*best = unit;
+	return true;
+}
+
+/* Whether a group, or a region, can't have a pageblock that beats the best so far. S. */
+static bool nothing_better(const struct compaction *run, const struct berth_summary *summary,
+			   bool areas, const struct unit *best)
+{
+	bool pinned_too = run->params->order < run->zone->pageblock_order;
+	const uint32_t *least = summary->least_source[pinned_too];
+
+	return least[BERTH_SOURCE_MOVABLE] >= best->used &&
+	       (run->params->mode == BERTH_COMPACT_ASYNC ||
+		least[BERTH_SOURCE_OTHER] >= best->used) &&
+	       (!areas || least[BERTH_SOURCE_AREA] >= best->used);
+}
+
+/* Pageblocks, by the summaries: only what may beat the best so far is looked at. */
+static bool choose_pageblock(const struct compaction *run, bool areas, struct unit *best)
+{
+	const uint32_t group = BERTH_GROUP, region = BERTH_GROUP * BERTH_GROUP;
+	struct berth_zone *zone = run->zone;
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+	uint32_t first = (zone->first + size - 1) >> zone->pageblock_order;
+	uint32_t end = zone->end >> zone->pageblock_order;
+	bool found = false;
+
+	if (first >= end)
+		return false;
+	berth_mutex_lock(&zone->search_lock);
+	berth__refresh(zone, 0, ((zone->end - 1) >> zone->pageblock_order) + 1);
+	for (uint32_t number = first; number < end;) {
+		if (number % region == 0 &&
+		    nothing_better(run, &zone->regions[number / region], areas, best))
+			number += region;
+		else if (number % group == 0 &&
+			 nothing_better(run, &zone->groups[number / group].summary, areas, best))
+			number += group;
+		else
+			found |= try_unit(run, number++ << zone->pageblock_order, size, areas,
+					  best);
+	}
+	berth_mutex_unlock(&zone->search_lock);
+	return found;
+}
+
 /*
  * The unit with the fewest frames in use that the others of its set have room for. `areas`: also in
  * CMA areas. Below a pageblock's order only a part of it is emptied: then a pageblock is good if the
@@ -303,22 +375,15 @@ static bool choose(const struct compaction *run, bool areas, struct unit *best)
 {
 	struct berth_zone *zone = run->zone;
 	unsigned order = run->params->order;
-	berth_idx_t size = berth__pages(order > zone->pageblock_order ? order :
-									zone->pageblock_order);
-	berth_idx_t least = (zone->first + size - 1) & ~(size - 1);
-	struct unit unit;
+	berth_idx_t size = berth__pages(order), least;
 	bool found = false;
 
-	for (berth_idx_t idx = least; idx < zone->end && zone->end - idx >= size; idx += size) {
-		if (!look_at_unit(run, idx, idx + size, &unit) ||
-		    (unit.set >= BERTH_CMA && !areas) || (found && unit.used >= best->used) ||
-		    unit.used == size)
-			continue;
-		if (!has_room_for(run, &unit, takes_part(run, unit.set) ? 1 : unit.used))
-			continue;
-		*best = unit;
-		found = true;
-	}
+	best->used = order > zone->pageblock_order ? size : berth__pages(zone->pageblock_order);
+	if (order <= zone->pageblock_order)
+		return choose_pageblock(run, areas, best);
+	least = (zone->first + size - 1) & ~(size - 1);
+	for (berth_idx_t idx = least; idx < zone->end && zone->end - idx >= size; idx += size)
+		found |= try_unit(run, idx, size, areas, best);
 	return found;
 }
 
@@ -583,6 +648,8 @@ static int run_for_order(struct compaction *run, uint32_t tag, uint64_t cookie, 
 	const unsigned order = run->params->order;
 
 	if (outcome == BERTH_COMPACT_CONTINUE) {
+		uint64_t began_ns = berth__timing_begin(zone);
+
 		outcome = compact_for_order(run, unit);
 		if (outcome == BERTH_COMPACT_SUCCESS && run->capture)
 			capture(run, unit, tag, cookie);
@@ -599,6 +666,14 @@ static int run_for_order(struct compaction *run, uint32_t tag, uint64_t cookie, 
 			zone->compact.nothing_left = true;
 		}
 		berth_unlock(&zone->lock);
+		berth__timing_end(zone, BERTH_TIMING_COMPACT, began_ns);
+		berth__count(zone,
+			     outcome == BERTH_COMPACT_SUCCESS ? BERTH_EVENT_COMPACT_SUCCESS :
+								BERTH_EVENT_COMPACT_FAIL,
+			     1);
+		berth__count(zone, BERTH_EVENT_COMPACT_STALL, run->capture);
+		if (outcome == BERTH_COMPACT_SUCCESS && run->capture)
+			berth__count(zone, BERTH_EVENT_PGALLOC, berth__pages(order));
 	}
 	run->result->outcome = outcome;
 	switch (outcome) {
@@ -616,12 +691,14 @@ static int run_for_order(struct compaction *run, uint32_t tag, uint64_t cookie, 
 static int run_whole_zone(struct compaction *run)
 {
 	struct berth_zone *zone = run->zone;
+	uint64_t began_ns = berth__timing_begin(zone);
 	enum berth_compact_outcome outcome;
 
 	berth_lock(&zone->lock);
 	forget_hints_locked(zone);
 	berth_unlock(&zone->lock);
 	outcome = compact_whole_zone(run);
+	berth__timing_end(zone, BERTH_TIMING_COMPACT, began_ns);
 	run->result->outcome = outcome;
 	return outcome == BERTH_COMPACT_PARTIAL ? -BERTH_EAGAIN : 0;
 }

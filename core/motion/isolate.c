@@ -3,14 +3,22 @@
  * Isolation: fencing off pageblocks so that nothing is allocated from them while a range in them is
  * emptied.
  *
- * I1  A pageblock with set ISOLATE belongs to one claim; home_set remembers where it returns to.
+ * I1  A pageblock has set ISOLATE exactly while nr_isolating, the number of ranges in zone->isolations
+ *     that touch it, isn't 0; home_set remembers where it returns to.
  * I2  What a claim has taken so far is CLAIMED | TAKING, and lies inside its range.
- * I3  A block that is freed while its pageblock is isolated waits in the ISOLATE set until the
- *     claim takes it or ends.
+ * I3  A block that is freed while its pageblock is isolated waits in the ISOLATE set until a claim
+ *     takes it, or the last range that touches the pageblock has ended.
+ * I4  No two ranges of zone->isolations overlap, and none begins with a frame of somebody's claim.
  *
- * What is free already is taken in the same walk that isolates. So a range that is wholly free
- * costs O(blocks + pageblocks), and no frame inside a block is looked at.
+ * So claims of disjoint ranges run at the same time, also when they share the pageblocks at their
+ * edges. Each touches only what is in its own range, until a pageblock is nobody's any more: whoever
+ * ends last puts it back.
+ *
+ * What is free already is taken in the same walk that isolates, and a range that is wholly free is
+ * taken without isolating anything. Either costs O(blocks + pageblocks), and no frame inside a block
+ * is looked at.
  */
+#include "core/alloc/claims.h"
 #include "core/internal.h"
 
 /* The range [start, end) widened to whole pageblocks. */
@@ -96,17 +104,10 @@ static void free_taken_locked(struct berth_zone *zone, berth_idx_t start, berth_
 	}
 }
 
-/* Turns the TAKING blocks of [start, end) into one claim of the largest blocks. */
-static void keep_taken_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
-			      uint32_t flags)
+/* [start, end), whose tags are zero, becomes one claim of the largest blocks. */
+static void lay_out_claim_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+				 uint32_t flags)
 {
-	for (berth_idx_t idx = start; idx < end;) {
-		uint32_t tag = berth__tag(&zone->frames[idx]);
-
-		BERTH_ASSERT(zone, tag & BERTH_TAG_TAKING, tag, idx);
-		berth__set_tag(&zone->frames[idx], 0);
-		idx += walk_step(tag);
-	}
 	for (berth_idx_t idx = start; idx < end;) {
 		unsigned order = berth__largest_order(idx, end, zone->max_order);
 
@@ -118,23 +119,141 @@ static void keep_taken_locked(struct berth_zone *zone, berth_idx_t start, berth_
 	}
 }
 
+/* [start, end), counted as claimed and without tags, becomes claims; what lies between those is free. */
+static void lay_out_claims_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+				  const struct berth_pieces *pieces)
+{
+	berth_idx_t nr = pieces->nr_pages ? pieces->nr_pages : end - start;
+	berth_idx_t stride = pieces->nr_pages ? pieces->stride : end - start;
+
+	while (start < end) {
+		berth_idx_t next = end - start < stride ? end : start + stride;
+
+		lay_out_claim_locked(zone, start, start + nr, pieces->start_flags);
+		berth__claim_note_locked(zone, start, NULL);
+		if (start + nr < next) {
+			berth__account_claimed_locked(zone, start + nr, next - start - nr, -1);
+			berth__buddy_free_range_locked(zone, start + nr, next);
+		}
+		start = next;
+	}
+}
+
+/* Turns the TAKING blocks of [start, end) into claims. */
+static void keep_taken_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+			      const struct berth_pieces *pieces)
+{
+	for (berth_idx_t idx = start; idx < end;) {
+		uint32_t tag = berth__tag(&zone->frames[idx]);
+
+		BERTH_ASSERT(zone, tag & BERTH_TAG_TAKING, tag, idx);
+		berth__set_tag(&zone->frames[idx], 0);
+		idx += walk_step(tag);
+	}
+	lay_out_claims_locked(zone, start, end, pieces);
+}
+
+/* ---- A range that is free -------------------------------------------------------------------------- */
+
+const struct berth_isolation *berth__isolation_in_locked(const struct berth_zone *zone,
+							 berth_idx_t start, berth_idx_t end)
+{
+	const struct berth_isolation *range = zone->isolations;
+
+	while (range && (range->start >= end || range->end <= start))
+		range = range->next;
+	return range;
+}
+
+/* By the counters alone: a look that needs no lock, and a necessary condition. */
+static bool may_be_free(const struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
+{
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+
+	for (berth_idx_t idx = start; idx < end;) {
+		berth_idx_t next = (idx & ~(size - 1)) + size;
+
+		if (next > end)
+			next = end;
+		if (berth__nr_free(berth__pageblock(zone, idx)) < next - idx)
+			return false;
+		idx = next;
+	}
+	return true;
+}
+
+/* [start, end) lies in one pageblock, of which only a part may be free. */
+static bool part_is_free_locked(const struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
+{
+	while (start < end) {
+		berth_idx_t head = berth__head(zone, start);
+		uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
+
+		if (berth__tag_kind(tag) != BERTH_FRAME_FREE)
+			return false;
+		start = head + berth__pages(berth__tag_order(tag));
+	}
+	return true;
+}
+
+/* Free, and nobody else is about to take it. */
+static bool is_free_locked(const struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
+{
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+
+	if (!may_be_free(zone, start, end) || berth__isolation_in_locked(zone, start, end))
+		return false;
+	if (start & (size - 1)) {
+		berth_idx_t stop = (start & ~(size - 1)) + size;
+
+		if (!part_is_free_locked(zone, start, stop < end ? stop : end))
+			return false;
+	}
+	/* Whole pageblocks by their counters; what is left is the last one's part. */
+	return !(end & (size - 1)) || (end & ~(size - 1)) < start ||
+	       part_is_free_locked(zone, end & ~(size - 1), end);
+}
+
+bool berth__take_if_free(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+			 const struct berth_pieces *pieces)
+{
+	bool taken;
+
+	if (!may_be_free(zone, start, end))
+		return false;
+	berth_lock(&zone->lock);
+	taken = is_free_locked(zone, start, end);
+	if (taken) {
+		for (berth_idx_t idx = start; idx < end;)
+			idx += berth__buddy_carve_locked(zone, berth__head(zone, idx), idx, end);
+		berth__account_claimed_locked(zone, start, end - start, 1);
+		lay_out_claims_locked(zone, start, end, pieces);
+	}
+	berth_unlock(&zone->lock);
+	return taken;
+}
+
+/* ---- Fencing off ------------------------------------------------------------------------------------- */
+
 /* 0; -EBUSY: another claim has or isolates a part; -EINVAL: a frame isn't managed. */
 static int check_isolatable_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
 				   berth_idx_t *blocker)
 {
-	struct span span = widen(zone, start, end);
+	const struct berth_isolation *other = berth__isolation_in_locked(zone, start, end);
 	berth_idx_t size = berth__pages(zone->pageblock_order);
 
-	for (berth_idx_t idx = span.first; idx < span.last; idx += size) {
-		const struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
-		berth_idx_t at = idx < start ? start : idx;
-		berth_idx_t stop = idx + size < end ? idx + size : end;
+	if (other) {
+		*blocker = other->start > start ? other->start : start;
+		return -BERTH_EBUSY;
+	}
+	for (berth_idx_t at = start; at < end;) {
+		const struct berth_pageblock *pageblock = berth__pageblock(zone, at);
+		berth_idx_t stop = (at & ~(size - 1)) + size;
 
-		*blocker = idx;
-		if (berth__pageblock_set(pageblock) == BERTH_ISOLATE)
-			return -BERTH_EBUSY;
+		if (stop > end)
+			stop = end;
 		if (!berth__nr_claimed(pageblock) && pageblock->nr_managed == size)
-			continue;
+			at = stop;
 		while (at < stop) {
 			berth_idx_t head = walk_start(zone, at);
 			uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
@@ -151,50 +270,81 @@ static int check_isolatable_locked(struct berth_zone *zone, berth_idx_t start, b
 	return 0;
 }
 
-static void set_pageblocks_locked(struct berth_zone *zone, struct span span, bool isolate)
+/* Gives the pageblocks of [first, last), which no other range touches, the set ISOLATE, or that which
+ * they belong to. What is TAKING in them stays so inside [start, end), and is free outside. */
+static void retag_locked(struct berth_zone *zone, berth_idx_t first, berth_idx_t last, bool isolate,
+			 berth_idx_t start, berth_idx_t end)
 {
-	for (berth_idx_t idx = span.first; idx < span.last;
-	     idx += berth__pages(zone->pageblock_order)) {
+	/* Off the lists first, since a list belongs to the old set. */
+	take_all_free_locked(zone, first, last);
+	for (berth_idx_t idx = first; idx < last; idx += berth__pages(zone->pageblock_order)) {
 		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
 
 		berth__pageblock_set_locked(zone, pageblock,
 					    isolate ? BERTH_ISOLATE : pageblock->home_set);
 	}
+	free_taken_locked(zone, first, start < last ? start : last);
+	free_taken_locked(zone, end > first ? end : first, last);
 }
 
-int berth__isolate_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
-			 uint64_t *taken, berth_idx_t *blocker)
+/*
+ * Counts the range in, or out, of its pageblocks, and retags those that no other touches. In: what is
+ * TAKING in the range stays. Out: all of that is free, also in pageblocks that others touch.
+ */
+static void count_range_locked(struct berth_zone *zone, const struct berth_isolation *range,
+			       bool in)
 {
-	struct span span = widen(zone, start, end);
+	struct span span = widen(zone, range->start, range->end);
+	berth_idx_t size = berth__pages(zone->pageblock_order), first = span.first;
+	berth_idx_t start = in ? range->start : span.last, end = in ? range->end : span.last;
+
+	for (berth_idx_t idx = span.first; idx < span.last; idx += size) {
+		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+		berth_idx_t stop = idx + size;
+
+		BERTH_ASSERT(zone, in || pageblock->nr_isolating, idx, 0);
+		if ((in ? pageblock->nr_isolating++ : --pageblock->nr_isolating) == 0)
+			continue;
+		if (first < idx)
+			retag_locked(zone, first, idx, in, start, end);
+		first = stop;
+		if (!in)
+			free_taken_locked(zone, idx < range->start ? range->start : idx,
+					  stop < range->end ? stop : range->end);
+	}
+	if (first < span.last)
+		retag_locked(zone, first, span.last, in, start, end);
+}
+
+int berth__isolate_range(struct berth_zone *zone, struct berth_isolation *range, uint64_t *taken,
+			 berth_idx_t *blocker)
+{
 	int error;
 
 	berth_lock(&zone->lock);
-	error = check_isolatable_locked(zone, start, end, blocker);
+	error = check_isolatable_locked(zone, range->start, range->end, blocker);
 	if (!error) {
-		/* Off the lists first, since a list belongs to the old set. */
-		*taken = take_all_free_locked(zone, start, end);
-		if (span.first < start)
-			take_all_free_locked(zone, span.first, start);
-		if (end < span.last)
-			take_all_free_locked(zone, end, span.last);
-		set_pageblocks_locked(zone, span, true);
-		free_taken_locked(zone, span.first, start);
-		free_taken_locked(zone, end, span.last);
+		range->next = zone->isolations;
+		zone->isolations = range;
+		*taken = take_all_free_locked(zone, range->start, range->end);
+		count_range_locked(zone, range, true);
 	}
 	berth_unlock(&zone->lock);
 	return error;
 }
 
-void berth__unisolate_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end, bool keep,
-			    uint32_t flags)
+void berth__unisolate_range(struct berth_zone *zone, struct berth_isolation *range,
+			    const struct berth_pieces *keep)
 {
-	struct span span = widen(zone, start, end);
+	struct berth_isolation **link = &zone->isolations;
 
 	berth_lock(&zone->lock);
+	while (*link && *link != range)
+		link = &(*link)->next;
+	BERTH_ASSERT(zone, *link, range->start, range->end);
+	*link = range->next;
 	if (keep)
-		keep_taken_locked(zone, start, end, flags);
-	take_all_free_locked(zone, span.first, span.last);
-	set_pageblocks_locked(zone, span, false);
-	free_taken_locked(zone, span.first, span.last);
+		keep_taken_locked(zone, range->start, range->end, keep);
+	count_range_locked(zone, range, false);
 	berth_unlock(&zone->lock);
 }

@@ -14,7 +14,7 @@
  * for the destination, plus the owner's move. The zone lock is held for a batch's destinations and for
  * its settlement, never during the move.
  */
-#include "core/internal.h"
+#include "core/stats.h"
 
 static struct berth_frame *frame_at(struct berth_zone *zone, berth_pfn_t pfn)
 {
@@ -29,6 +29,9 @@ static void arrive_locked(struct berth_zone *zone, struct berth_move *move)
 
 	BERTH_ASSERT(zone, tag & BERTH_TAG_ARRIVING, tag, move->dst);
 	berth__mark_used(dst, tag & ~BERTH_TAG_ARRIVING, move->cookie);
+	if (tag & BERTH_TAG_LRU)
+		berth__lru_moved_locked(zone, (berth_idx_t)(move->src - zone->base_pfn),
+					(berth_idx_t)(move->dst - zone->base_pfn));
 	move->arrived = true;
 }
 
@@ -86,8 +89,9 @@ static bool unchanged_locked(const struct berth_zone *zone, const struct berth_m
 {
 	const struct berth_frame *head = &zone->frames[move->src - zone->base_pfn];
 
-	return berth__tag(head) == (BERTH_TAG(BERTH_FRAME_USED, move->order) | BERTH_TAG_MOVABLE |
-				    (uint32_t)move->owner << BERTH_TAG_OWNER_SHIFT) &&
+	return (berth__tag(head) & ~BERTH_TAG_LRU) ==
+		       (BERTH_TAG(BERTH_FRAME_USED, move->order) | BERTH_TAG_MOVABLE |
+			(uint32_t)move->owner << BERTH_TAG_OWNER_SHIFT) &&
 	       head->cookie == move->cookie;
 }
 
@@ -137,6 +141,7 @@ static bool find_destination_locked(struct berth_zone *zone, struct berth_move *
 		berth__set_tag(&zone->frames[idx],
 			       BERTH_TAG(BERTH_FRAME_USED, moves[i].order) | BERTH_TAG_MOVABLE |
 				       BERTH_TAG_ARRIVING |
+				       (berth__tag(frame_at(zone, moves[i].src)) & BERTH_TAG_LRU) |
 				       (uint32_t)moves[i].owner << BERTH_TAG_OWNER_SHIFT);
 		moves[i].dst = berth__pfn(zone, idx);
 		idx += berth__pages(moves[i].order);
@@ -201,7 +206,7 @@ int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsi
 			 unsigned dst_set, bool may_split, struct berth_claim_report *report,
 			 const struct berth_move **busy)
 {
-	uint64_t moved = 0, failed = 0;
+	uint64_t moved = 0, failed = 0, failed_pages = 0;
 	unsigned ready;
 	bool exhausted;
 	int error = 0;
@@ -238,6 +243,7 @@ int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsi
 		} else if (move->result != BERTH_MOVE_GONE) {
 			report->busy_blocks++;
 			failed++;
+			failed_pages += berth__pages(move->order);
 			if (!*busy)
 				*busy = move;
 			error = -BERTH_EBUSY;
@@ -246,6 +252,8 @@ int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsi
 	report->moved_pages += moved;
 	atomic_fetch_add_explicit(&zone->moved_pages, moved, memory_order_relaxed);
 	atomic_fetch_add_explicit(&zone->failed_moves, failed, memory_order_relaxed);
+	berth__count(zone, BERTH_EVENT_MIGRATE_SUCCESS, moved);
+	berth__count(zone, BERTH_EVENT_MIGRATE_FAIL, failed_pages);
 	if (!error && ready == 0 && exhausted)
 		error = -BERTH_ENOMEM;
 	return error;

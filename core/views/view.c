@@ -76,12 +76,19 @@ void berth_zone_count_pageblocks(struct berth_zone *zone, uint64_t counts[BERTH_
 
 /* ---- Who holds memory ------------------------------------------------------------------------------- */
 
-/* Adds to pages[owner - first] what owners of [first, first + OWNERS_AT_ONCE) hold. */
-static void count_owned(struct berth_zone *zone, unsigned first, uint64_t *pages)
-{
-	berth_idx_t size = berth__pages(zone->pageblock_order), idx = zone->first;
+/* Frames of one zone. */
+struct range {
+	struct berth_zone *zone;
+	berth_idx_t start, end;
+};
 
-	while (idx < zone->end) {
+/* Adds to pages[owner - first] what owners of [first, first + OWNERS_AT_ONCE) hold in the range. */
+static void count_owned(const struct range *range, unsigned first, uint64_t *pages)
+{
+	struct berth_zone *zone = range->zone;
+	berth_idx_t size = berth__pages(zone->pageblock_order), idx = range->start;
+
+	while (idx < range->end) {
 		berth_idx_t stop = (idx & ~(size - 1)) + size;
 		const struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
 
@@ -89,7 +96,7 @@ static void count_owned(struct berth_zone *zone, unsigned first, uint64_t *pages
 		if (berth__nr_free(pageblock) + berth__nr_claimed(pageblock) ==
 		    pageblock->nr_managed)
 			idx = stop;
-		while (idx < stop && idx < zone->end) {
+		while (idx < stop && idx < range->end) {
 			berth_idx_t head = berth__head(zone, idx), end;
 			uint32_t tag;
 			unsigned owner;
@@ -128,8 +135,9 @@ static unsigned insert(struct berth_owner_pages *top, unsigned filled, unsigned 
 	return filled < nr ? filled + 1 : nr;
 }
 
+/* Those with most in the zones, or if there is an area, in that. */
 static unsigned owners_of(struct berth_zone *const *zones, unsigned nr_zones,
-			  struct berth_owner_pages *top, unsigned nr)
+			  const struct berth_cma *area, struct berth_owner_pages *top, unsigned nr)
 {
 	unsigned filled = 0, nr_owners = nr_zones ? zones[0]->nr_owners : 0;
 
@@ -137,7 +145,9 @@ static unsigned owners_of(struct berth_zone *const *zones, unsigned nr_zones,
 		uint64_t pages[OWNERS_AT_ONCE] = { 0 };
 
 		for (unsigned i = 0; i < nr_zones; i++)
-			count_owned(zones[i], first, pages);
+			count_owned(&(struct range){ zones[i], area ? area->start : zones[i]->first,
+						     area ? area->end : zones[i]->end },
+				    first, pages);
 		for (unsigned i = 0; i < OWNERS_AT_ONCE && first + i < nr_owners; i++) {
 			const struct berth_owner *owner = &zones[0]->owners[first + i];
 
@@ -154,12 +164,17 @@ static unsigned owners_of(struct berth_zone *const *zones, unsigned nr_zones,
 
 unsigned berth_zone_owners(struct berth_zone *zone, struct berth_owner_pages *top, unsigned nr)
 {
-	return owners_of(&zone, 1, top, nr);
+	return owners_of(&zone, 1, NULL, top, nr);
+}
+
+unsigned berth_cma_borrowers(struct berth_cma *area, struct berth_owner_pages *top, unsigned nr)
+{
+	return owners_of(&area->zone, 1, area, top, nr);
 }
 
 unsigned berth_nodes_owners(struct berth_nodes *nodes, struct berth_owner_pages *top, unsigned nr)
 {
-	return owners_of(nodes->by_pfn, nodes->nr_zones, top, nr);
+	return owners_of(nodes->by_pfn, nodes->nr_zones, NULL, top, nr);
 }
 
 void berth_alloc_failure_owners(struct berth_nodes *nodes, struct berth_alloc_failure *failure)

@@ -56,6 +56,25 @@ struct berth_move {
 	bool arrived; /* set by berth_move_arrived() */
 };
 
+enum berth_reclaim_result {
+	BERTH_RECLAIM_PENDING,    /* not tried; the core treats it as busy */
+	BERTH_RECLAIM_DROPPED,    /* frozen, and the owner has let go of it: the core frees it */
+	BERTH_RECLAIM_BUSY,       /* in use, or not started: looked at again another time */
+	BERTH_RECLAIM_DIRTY,      /* must be written first: it's dirty from now on */
+	BERTH_RECLAIM_REFERENCED, /* was used lately: goes to the active list */
+	BERTH_RECLAIM_GONE,       /* it isn't the owner's any more */
+};
+
+/* One block that the core would like to have: 2^order frames from pfn, see <berth/lru.h>. */
+struct berth_reclaim_item {
+	berth_pfn_t pfn;
+	uint64_t cookie;
+	uint8_t order;
+	uint8_t result;     /* out of reclaim and writeback: enum berth_reclaim_result */
+	uint8_t referenced; /* out of referenced: how often it was used since it was asked last */
+	uint16_t owner;
+};
+
 /*
  * An owner's answers to the core. `migrate` gets a batch of blocks that all belong to this owner,
  * in ascending order of cookie, and fills in a result for each. It is called without core locks, may
@@ -72,6 +91,21 @@ struct berth_owner_ops {
 	/* Its blocks are locked in memory (as mlock does): a claim moves them all the same, compaction
 	 * unless it has BERTH_COMPACT_EVICTABLE_ONLY. */
 	bool unevictable;
+	/*
+	 * The following are for blocks on LRU lists (<berth/lru.h>), in batches of at most 32 that all
+	 * belong to this owner. They are called without core locks, may sleep, and may be told of blocks
+	 * that the owner has just freed or moved. What they allocate must say BERTH_GFP_MEMALLOC.
+	 *
+	 * reclaim: drops clean blocks. Under the lock that keeps its users out the owner makes sure that
+	 * the block is still its own, freezes it by berth_reclaim_freeze(), removes it from its tables
+	 * and answers DROPPED. Without this operation nothing of the owner's can be on an LRU list.
+	 */
+	void (*reclaim)(void *ctx, struct berth_reclaim_item *items, unsigned nr_items);
+	/* How often was each used through mappings that the core can't see? NULL: there are none. */
+	void (*referenced)(void *ctx, struct berth_reclaim_item *items, unsigned nr_items);
+	/* Begins to write dirty blocks, which are pinned until berth_lru_end_writeback(); what it
+	 * answers BUSY for wasn't begun. NULL: dirty blocks wait until the owner says that they're clean. */
+	void (*writeback)(void *ctx, struct berth_reclaim_item *items, unsigned nr_items);
 };
 
 /* For an owner's migrate: the block is at move->dst now, and dst is an ordinary block of its owner. */
@@ -85,6 +119,7 @@ void berth_move_arrived(struct berth_zone *zone, struct berth_move *move);
 #define BERTH_MAX_ORDER_LIMIT 30u
 #define BERTH_MAX_AREAS 64u
 #define BERTH_MAX_OWNERS 1024u
+#define BERTH_MAX_CLAIM_NAMES 65535u
 
 struct berth_zone_params {
 	const char *name;         /* lives as long as the zone */
@@ -96,15 +131,18 @@ struct berth_zone_params {
 	unsigned pcp_high;   /* frames a CPU's list may hold per type; 0 picks by zone size */
 	unsigned max_areas;  /* CMA areas that can be declared, <= BERTH_MAX_AREAS */
 	unsigned max_owners; /* owners that can be registered; 0 means 8 */
-	bool metadata_is_zeroed; /* the metadata memory is all zero already (fresh from mmap) */
+	bool lru;        /* blocks can be on LRU lists (lru.h): one more byte a frame, 256 a CPU */
+	bool histograms; /* keep the histograms of <berth/stats.h>: 41 KiB of metadata */
+	unsigned max_claim_names; /* different names that claims can have at a time; 0 means 32 */
+	bool metadata_is_zeroed;  /* the metadata memory is all zero already (fresh from mmap) */
 	const struct berth_port_ops *port;
 	void *port_ctx;
 };
 
 /*
  * Bytes of metadata a zone with these parameters needs: at most 32 a frame, everything included,
- * for zones of 4096 frames and more that start at a multiple of 2^max_order, with default lists. 0 for parameters that berth_zone_init()
- * would refuse.
+ * for zones of 4096 frames and more that start at a multiple of 2^max_order, with default lists and without
+ * histograms. 0 for parameters that berth_zone_init() would refuse.
  */
 size_t berth_zone_metadata_size(const struct berth_zone_params *params);
 
@@ -174,6 +212,8 @@ enum berth_gfp {
 	BERTH_GFP_COMPACT = 1u << 15,   /* order > 0: when there is no such block, owners are asked
 					  * to move others for one: may sleep, and the caller holds
 					  * no lock that an owner's migrate takes */
+	BERTH_GFP_LRU = 1u << 16, /* the block may be put on an LRU list (lru.h): in a zone that has
+				   * them, for an owner that has `reclaim` */
 };
 
 /*
@@ -274,15 +314,31 @@ struct berth_blocker {
 	const char *holder; /* who pins or holds it, as far as the owner can say */
 };
 #define BERTH_MAX_BLOCKERS 8u
+/* Why the last range that was tried couldn't be had, or that there was none to try. */
+enum berth_claim_reason {
+	BERTH_CLAIM_DONE,
+	BERTH_CLAIM_TOO_LARGE,   /* -E2BIG */
+	BERTH_CLAIM_NO_RUN,      /* -ENOSPC: claims in place leave no room */
+	BERTH_CLAIM_PINNED,      /* -EBUSY: the blocker is pinned */
+	BERTH_CLAIM_UNMOVABLE,   /* -EBUSY: its owner can't move it */
+	BERTH_CLAIM_OWNER_BUSY,  /* -EBUSY: its owner wouldn't move it now */
+	BERTH_CLAIM_IN_FLIGHT,   /* -EBUSY: it kept moving or being freed, as long as was waited */
+	BERTH_CLAIM_OTHER_CLAIM, /* -EBUSY: another claim is taking the range */
+	BERTH_CLAIM_NO_DESTINATION, /* -ENOMEM: nowhere to move borrowers to */
+	BERTH_CLAIM_NOT_FREE, /* -EAGAIN: BERTH_CLAIM_FREE_ONLY, and it would have to be emptied */
+	BERTH_CLAIM_DEADLINE, /* -EAGAIN */
+};
 
 /* What a claim did, and for a failed one why. Filled for success and failure alike. */
 struct berth_claim_report {
-	int error;                 /* 0 or the negative code that was returned */
+	int error; /* 0 or the negative code that was returned */
+	enum berth_claim_reason reason;
 	const char *area;          /* name */
 	uint64_t nr_pages;         /* asked for */
 	unsigned tries;            /* ranges tried */
 	uint64_t moved_pages;      /* moved, also by tries that failed */
 	uint64_t free_pages_taken; /* taken while free */
+	uint64_t dropped_pages;    /* clean ones that their owners dropped instead of moving them */
 	uint64_t busy_blocks;      /* answered busy */
 	uint64_t phase_ns[BERTH_NR_PHASES];
 	/* Failure: the first blocker of the last range tried; BERTH_PFN_NONE when there is none. */
@@ -330,6 +386,7 @@ struct berth_claim_params {
 	unsigned flags;       /* enum berth_claim_flags */
 	uint64_t deadline_ns; /* port time after which no wait or new try begins; 0: holders are not
 				 * waited for (a block in flight by another move is, up to 1.3 s) */
+	const char *name;     /* of who claims, for claims.h; copied; NULL: none */
 	/* For berth_cma_alloc(), where to look; 0: anywhere in the area. */
 	berth_pfn_t min_pfn, max_pfn; /* first and last frame the range may contain: a DMA mask */
 	uint64_t boundary_pages; /* a power of two: the range doesn't cross a multiple of it, as with
@@ -341,6 +398,13 @@ enum berth_claim_flags {
 	BERTH_CLAIM_FREE_ONLY = 1u << 1, /* only what is free now: move nothing (non-blocking) */
 	BERTH_CLAIM_NORETRY = 1u << 2,   /* the deadline is for moving: holders aren't waited for,
 					  * the answer is -EBUSY (a block in flight is, up to 5 ms) */
+	/* How long blocks in flight are waited for (freed, moved or cached by somebody this moment), as
+	 * with compaction. Without either: SYNC, up to 1.3 s. */
+	BERTH_CLAIM_ASYNC = 1u << 3,      /* not at all */
+	BERTH_CLAIM_SYNC_LIGHT = 1u << 4, /* 40 us */
+	BERTH_CLAIM_DROP = 1u << 5, /* clean blocks on LRU lists are dropped even if they're in use;
+				     * without it only inactive ones that weren't used since */
+	BERTH_CLAIM_ALL_FLAGS = 63
 };
 
 /*
@@ -439,8 +503,11 @@ struct berth_cma;
 /* When movable allocations borrow from an area. */
 enum berth_lend_policy {
 	BERTH_LEND_FIRST, /* before other memory: the rest stays free for what can't move */
-	BERTH_LEND_LAST,  /* only when other movable memory is used up */
-	BERTH_LEND_OFF,   /* never: a plain reservation */
+	/* While areas that lend have more than half of the zone's free memory, as Linux does; so both
+	 * are used up alike. After other movable memory as well. */
+	BERTH_LEND_BALANCED,
+	BERTH_LEND_LAST, /* only when other movable memory is used up */
+	BERTH_LEND_OFF,  /* never: a plain reservation */
 };
 
 struct berth_cma_params {
@@ -449,14 +516,17 @@ struct berth_cma_params {
 	uint64_t nr_pages;      /* > 0, multiple of a pageblock */
 	unsigned order_per_bit; /* the bitmap holds one bit for 2^order_per_bit frames */
 	enum berth_lend_policy lend;
-	uint64_t *bitmap; /* berth_cma_bitmap_bytes() of zeroes, owned by the caller */
+	uint64_t lend_min_pages; /* lent only as long as so many frames of the area stay free */
+	uint64_t *bitmap;        /* berth_cma_bitmap_bytes() of zeroes, owned by the caller */
 };
 
 /* Bytes of the bitmap for an area of this size. */
 size_t berth_cma_bitmap_bytes(uint64_t nr_pages, unsigned order_per_bit);
 
 /*
- * Declares an area. Its frames must be managed and free. -EINVAL: bad range, alignment or name.
+ * Declares an area. Its frames must be managed and free; or they are exactly what the caller has
+ * claimed by berth_alloc_contig_range(), to declare an area in memory that is in use: that claim
+ * ends, and nobody else gets a frame in between. -EINVAL: bad range, alignment or name.
  * -EEXIST: the name or part of the range belongs to an area. -EBUSY: part of it is allocated.
  * -ENOSPC: max_areas are declared. Unchanged on error.
  */
@@ -468,6 +538,14 @@ uint64_t *berth_cma_bitmap(const struct berth_cma *area);
 
 /* The area with this name, or NULL. */
 struct berth_cma *berth_cma_find(struct berth_zone *zone, const char *name);
+
+/*
+ * Changes how an area lends, at any time; the arguments are as in struct berth_cma_params. What is
+ * lent already stays where it is, until it is freed or a claim moves it. -EINVAL: no such policy;
+ * unchanged. Cost: O(pageblocks of the area); each CPU's list is drained of the area's frames.
+ */
+int berth_cma_set_lend(struct berth_cma *area, enum berth_lend_policy lend,
+		       uint64_t lend_min_pages) BERTH_MUST_CHECK;
 
 /*
  * Claims params->nr_pages contiguous frames of the area. Chooses the range that is cheapest to
@@ -484,6 +562,79 @@ int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *par
  * only part of one, or released already; unchanged.
  */
 int berth_cma_release(struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_pages) BERTH_MUST_CHECK;
+
+/* ---- Many at once, and ahead of the need ------------------------------------------------------- */
+
+enum berth_bulk_flags {
+	BERTH_BULK_ALL_OR_NOTHING = 0,
+	BERTH_BULK_AS_MANY_AS_POSSIBLE = 1u << 0, /* fewer are fine */
+};
+
+/*
+ * Claims nr buffers of params->nr_pages each, one search, isolation, drain and move for as many of them
+ * as fit in one range: the largest free ranges first, then the cheapest ones, each half as large as the
+ * one before if there is none. pfns[0 .. nr): where they are, in no order; each is a claim to be released by itself,
+ * or by berth_cma_release_bulk().
+ * Returns how many were claimed, nr unless fewer are fine, or an error as berth_cma_alloc(): then none
+ * is. The report is about all of them; its error says why there aren't more. May sleep.
+ */
+int berth_cma_alloc_bulk(struct berth_cma *area, const struct berth_claim_params *params,
+			 unsigned nr, berth_pfn_t *pfns, unsigned flags,
+			 struct berth_claim_report *report) BERTH_MUST_CHECK;
+
+/* Releases nr claims of nr_pages each. -EINVAL: one isn't such a claim, or is named twice; then none is
+ * released. */
+int berth_cma_release_bulk(struct berth_cma *area, const berth_pfn_t *pfns, unsigned nr,
+			   uint64_t nr_pages) BERTH_MUST_CHECK;
+
+/* A claim that is made ahead of the need. */
+struct berth_cma_prepared;
+
+enum berth_prepare_state {
+	BERTH_PREPARE_PENDING,   /* the range is being chosen or emptied, by whoever makes steps */
+	BERTH_PREPARE_READY,     /* it is empty, and held: nobody else gets it */
+	BERTH_PREPARE_FAILED,    /* nothing is held */
+	BERTH_PREPARE_TAKEN,     /* it is a claim like any other */
+	BERTH_PREPARE_CANCELLED, /* nothing is held */
+};
+
+/* Bytes of the memory for one, aligned to 16. */
+size_t berth_cma_prepared_bytes(void);
+
+/*
+ * Begins to prepare a claim in `memory`, which must last until it is taken, failed or cancelled. Nothing
+ * is done yet: that is for berth_cma_prepare_step(), by any thread. params->deadline_ns is for the
+ * preparation. -EINVAL; -E2BIG.
+ */
+int berth_cma_prepare(struct berth_cma *area, const struct berth_claim_params *params, void *memory,
+		      struct berth_cma_prepared **prepared) BERTH_MUST_CHECK;
+
+/*
+ * Goes on until it is ready, has failed, or about budget_pages have been moved (0: one batch). Between
+ * steps its range is fenced off: what is free in it isn't lent. 1: pending, also while it waits for
+ * holders (*wait_ns: so long; else 0; may be NULL); 0: ready, taken or cancelled; else the error. May
+ * sleep. Other threads that step meanwhile wait.
+ */
+int berth_cma_prepare_step(struct berth_cma_prepared *prepared, uint64_t budget_pages,
+			   uint64_t *wait_ns);
+
+/* What it is now. Without a lock. */
+enum berth_prepare_state berth_cma_prepare_poll(struct berth_cma_prepared *prepared);
+
+/* Steps until it is no longer pending, or -EAGAIN: the deadline (port time, 0: none) has passed. */
+int berth_cma_prepare_wait(struct berth_cma_prepared *prepared,
+			   uint64_t deadline_ns) BERTH_MUST_CHECK;
+
+/*
+ * Takes what is ready: O(1), no search, nothing moves. -EAGAIN: pending; -EINVAL: taken or cancelled
+ * before; or the error by which it has failed. The report (may be NULL) is that of the preparation.
+ */
+int berth_cma_prepare_take(struct berth_cma_prepared *prepared, berth_pfn_t *pfn,
+			   struct berth_claim_report *report) BERTH_MUST_CHECK;
+
+/* Gives the range back, whether it is ready or on its way; waits for a step that is being made.
+ * -EINVAL: it was taken. */
+int berth_cma_prepare_cancel(struct berth_cma_prepared *prepared);
 
 /* ---- Watermarks ------------------------------------------------------------------------------- */
 
@@ -594,6 +745,9 @@ struct berth_cma_stats {
 	uint64_t largest_free_pages;
 	uint64_t largest_claimable_pages;
 	uint64_t claims_ok, claims_failed, releases; /* since declaration */
+	enum berth_lend_policy lend;
+	unsigned order_per_bit;
+	uint64_t lend_min_pages;
 };
 /* Costs O(pageblocks), and O(blocks) in pageblocks that are partly free. */
 void berth_cma_stats(struct berth_cma *area, struct berth_cma_stats *stats);

@@ -14,14 +14,15 @@
  *	5  (only if it may wait) compact, reclaim, drain, unreserve, OOM: until one of them helped;
  *	   so the caller holds no lock that an owner's migrate takes
  *
- * The core brings the walk; what reclaims memory is the caller's (struct berth_nodes_ops).
+ * Reclaim is the core's, from LRU lists and shrinkers (lru.h): the allocator's own below min, and
+ * kswapd's, whose thread the caller brings (berth_kswapd_step()).
  *
  * Thread safety: as in core.h. Zones are added before use; tuning is possible at any time.
  */
 #ifndef BERTH_NODES_H
 #define BERTH_NODES_H
 
-#include <berth/core.h>
+#include <berth/lru.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -39,17 +40,28 @@ struct berth_nodes;
  * All but ctx may be NULL. They are called without core locks, on the caller's stack, and may free
  * memory through the core; what they allocate must say BERTH_GFP_MEMALLOC, which never comes here.
  */
+/* Who is to be sacrificed, and for what. */
+struct berth_oom {
+	struct berth_zone *zone; /* the preferred one */
+	unsigned node, order, gfp;
+	/* The owner that holds most, in all zones; BERTH_OWNER_NONE: only nobody holds memory. */
+	unsigned owner;
+	const char *owner_name;
+	uint64_t owner_pages;
+};
+
 struct berth_nodes_ops {
-	/* An allocation found the zone below low: reclaim until it is above high again. Must not
-	 * wait; called again and again until then. */
+	/* An allocation found the zone below low: wake the thread that calls berth_kswapd_step() for its
+	 * node. Must not wait; called again and again until the zone has enough. */
 	void (*wake_kswapd)(void *ctx, struct berth_zone *zone, unsigned order,
 			    enum berth_zone_kind highest);
-	/* Frees memory in the zones of the node's list up to `highest`. Returns frames freed. */
+	/* Frees memory that no LRU list and no shrinker knows, in the zones of the node's list up to
+	 * `highest`; asked when those gave nothing. Returns frames freed. */
 	uint64_t (*reclaim)(void *ctx, unsigned node, enum berth_zone_kind highest, unsigned order,
 			    unsigned gfp);
-	/* Nothing else is left: sacrifices somebody. The zone is the preferred one; berth_zone_owners()
-	 * (views.h) says who holds most. True: memory was or will soon be freed. */
-	bool (*oom)(void *ctx, struct berth_zone *zone, unsigned order, unsigned gfp);
+	/* Nothing else is left, nothing is being written and no other allocation is here: sacrifices
+	 * somebody. True: memory was or will soon be freed. */
+	bool (*oom)(void *ctx, const struct berth_oom *oom);
 };
 
 struct berth_nodes_params {
@@ -117,6 +129,35 @@ int berth_node_alloc(struct berth_nodes *nodes, unsigned node, unsigned order, u
 /* berth_free_pages() in the zone that spans pfn. */
 int berth_node_free(struct berth_nodes *nodes, berth_pfn_t pfn) BERTH_MUST_CHECK;
 
+/* ---- Reclaiming ------------------------------------------------------------------------------- */
+
+enum berth_kswapd_next {
+	BERTH_KSWAPD_AGAIN, /* there is more to do */
+	BERTH_KSWAPD_WAIT,  /* likewise, when a write-back has ended: some milliseconds */
+	BERTH_KSWAPD_SLEEP, /* until wake_kswapd(): all is well, or nothing helps */
+};
+
+struct berth_kswapd_result {
+	uint64_t scanned_pages, reclaimed_pages;
+	uint64_t written_pages; /* their write-back was begun */
+	bool balanced;          /* the zones have what was wanted */
+};
+
+/*
+ * A step of the node's kswapd, for the caller's thread or idle loop: reclaims in the zones that
+ * allocations found below low until they are above high and the boost, clean blocks first, and begins to
+ * write dirty ones; then makes blocks of the order that was wanted by compaction, and ends the boost. Looks at
+ * about budget_pages frames (0: as many as it takes), and goes on from there the next time. Zones
+ * below low are found without wake_kswapd(), too. May sleep in owners. `result` may be NULL.
+ */
+enum berth_kswapd_next berth_kswapd_step(struct berth_nodes *nodes, unsigned node,
+					 uint64_t budget_pages, struct berth_kswapd_result *result);
+
+/* A shrinker for all zones; after the first zone was added. As berth_shrinker_register(). */
+int berth_nodes_shrinker_register(struct berth_nodes *nodes,
+				  struct berth_shrinker *shrinker) BERTH_MUST_CHECK;
+void berth_nodes_shrinker_unregister(struct berth_nodes *nodes, struct berth_shrinker *shrinker);
+
 /* What happened since init. Safe to read at any time. */
 struct berth_nodes_stats {
 	uint64_t slow_allocs;     /* no zone above low */
@@ -124,6 +165,7 @@ struct berth_nodes_stats {
 	uint64_t compactions;     /* zones */
 	uint64_t direct_reclaims; /* calls */
 	uint64_t reclaimed_pages; /* by those */
+	uint64_t kswapd_pages;    /* reclaimed by kswapd */
 	uint64_t ooms;            /* calls */
 	uint64_t failures;        /* -ENOMEM */
 };

@@ -43,9 +43,19 @@ struct berth_mmu_ops {
 	int (*unmap)(void *mmu, uint64_t page, uint64_t nr_pages);
 	/* Readers go on, writers wait. The pages are mapped to frames. */
 	int (*protect)(void *mmu, uint64_t page, uint64_t nr_pages);
-	/* Undoes protect() and wakes the writers. Can't fail: a writer would sleep for ever. */
+	/*
+	 * The other way, for large runs: who writes goes on until the last moment. Both NULL: there is none.
+	 * watch(): from now on it is noted which of the pages are written; outside begin() and end().
+	 * halt(): after watch(): nobody touches the pages any more, readers wait too, and each page that may have been
+	 * written has its bit set in `written` (bit i of the words: page + i). Then remap() or unprotect(), as after
+	 * protect(). An error of watch() has changed nothing; after one of halt(), unprotect() follows.
+	 */
+	int (*watch)(void *mmu, uint64_t page, uint64_t nr_pages);
+	int (*halt)(void *mmu, uint64_t page, uint64_t nr_pages, uint64_t *written);
+	/* Undoes protect(), watch() and halt(), and wakes who waits. Can't fail: a writer would sleep for
+	 * ever. */
 	void (*unprotect)(void *mmu, uint64_t page, uint64_t nr_pages);
-	/* map() for protected pages, then wakes their writers. */
+	/* map() for protected or halted pages, then wakes who waits for them. */
 	int (*remap)(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);
 	/* True when a writer began to wait since the last call. Never blocks. Not called while a child's pages are
 	 * pending: the pusher hears of waiting writers in the same way, and each is heard of once. */

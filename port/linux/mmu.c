@@ -9,6 +9,9 @@
  *    registered mapping, so nothing has to be unregistered on success, and UFFDIO_WAKE lets the
  *    writers go on. No handler thread: a writer sleeps in the kernel, also inside a system call.
  *  - mprotect: the writer takes SIGSEGV, and our handler waits on `gate` until the run has moved.
+ * And a third, for large runs, where both the kernel and the way of userfaultfd allow it: writes are noted by
+ * the kernel while the run is copied (WP_ASYNC), then its page tables are emptied, so that all who touch it wait
+ * (MINOR), and only what was written meanwhile is copied once more.
  *
  * I1  While any page is protected by mprotect, the gate is odd.
  * I2  A run outside a move isn't registered, so neighbours can merge to one mapping.
@@ -34,6 +37,17 @@
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
+#endif
+#ifndef PAGEMAP_SCAN /* Linux 6.7; headers may be older */
+#define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#define PAGE_IS_SWAPPED (1 << 4)
+struct pm_scan_arg {
+	__u64 size, flags, start, end, walk_end, vec, vec_len, max_pages;
+	__u64 category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+struct page_region {
+	__u64 start, end, categories;
+};
 #endif
 
 static char *address(const struct berth_mmu *mmu, uint64_t page)
@@ -124,7 +138,8 @@ static int unmap(void *ctx, uint64_t page, uint64_t nr_pages)
 
 /* ---- Moving: userfaultfd ---------------------------------------------------------------------------- */
 
-static int uffd_write_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages, bool on)
+static int uffd_write_protect(const struct berth_mmu *mmu, int fd, uint64_t page, uint64_t nr_pages,
+			      bool on)
 {
 	struct uffdio_writeprotect wp = {
 		.range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) },
@@ -133,7 +148,7 @@ static int uffd_write_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_
 	int result;
 
 	do { /* EAGAIN: the address space is changing; try again */
-		result = ioctl(mmu->uffd, UFFDIO_WRITEPROTECT, &wp);
+		result = ioctl(fd, UFFDIO_WRITEPROTECT, &wp);
 	} while (result != 0 && errno == EAGAIN);
 	return result;
 }
@@ -158,7 +173,7 @@ static int uffd_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 		result = ioctl(mmu->uffd, UFFDIO_REGISTER, &range);
 	if (result != 0)
 		return -BERTH_ENOMEM;
-	if (uffd_write_protect(mmu, page, nr_pages, true) != 0) {
+	if (uffd_write_protect(mmu, mmu->uffd, page, nr_pages, true) != 0) {
 		ioctl(mmu->uffd, UFFDIO_UNREGISTER, &range.range);
 		return -BERTH_ENOMEM;
 	}
@@ -170,17 +185,151 @@ static void uffd_unprotect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pag
 	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
 
 	/* Refused half-way where a part has been mapped anew (a push's huge pages), so not all are awake. */
-	(void)uffd_write_protect(mmu, page, nr_pages, false);
+	(void)uffd_write_protect(mmu, mmu->uffd, page, nr_pages, false);
 	/* Takes the protection away too, but wakes nobody who waits to write. */
 	(void)ioctl(mmu->uffd, UFFDIO_UNREGISTER, &range);
 	(void)ioctl(mmu->uffd, UFFDIO_WAKE, &range);
 }
 
-static void open_part(void *ctx, uint64_t page, uint64_t nr_pages)
+/* ---- Moving: watching -------------------------------------------------------------------------------- */
+
+static void close_watcher(struct berth_mmu *mmu)
+{
+	if (mmu->watch_fd >= 0)
+		berth_fd_close(mmu->watch_fd);
+	if (mmu->pagemap_fd >= 0)
+		berth_fd_close(mmu->pagemap_fd);
+	mmu->watch_fd = mmu->pagemap_fd = -1;
+}
+
+/* Both or none; without them runs are moved in the other ways. */
+static void open_watcher(struct berth_mmu *mmu)
 {
 	int saved = errno;
 
-	(void)uffd_write_protect(ctx, page, nr_pages, false);
+	if (berth_uffd_open_watcher(mmu->mover, &mmu->watch_fd) == 0) {
+		int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+		if (fd >= 0)
+			mmu->pagemap_fd = berth_fd_move_up(fd);
+		else
+			close_watcher(mmu);
+	}
+	errno = saved;
+}
+
+/* The program has closed them, by means that we don't see; the numbers may be its own by now. */
+static void lose_watcher(struct berth_mmu *mmu)
+{
+	berth__fd_release(mmu->watch_fd);
+	berth__fd_release(mmu->pagemap_fd);
+	mmu->watch_fd = mmu->pagemap_fd = -1;
+}
+
+static int register_watched(const struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages,
+			    uint64_t mode)
+{
+	struct uffdio_register range = {
+		.range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) },
+		.mode = mode,
+	};
+
+	return ioctl(mmu->watch_fd, UFFDIO_REGISTER, &range);
+}
+
+static void end_watch(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
+{
+	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
+
+	(void)ioctl(mmu->watch_fd, UFFDIO_UNREGISTER, &range); /* takes all marks away, too */
+	(void)ioctl(mmu->watch_fd, UFFDIO_WAKE, &range);
+	mmu->watching = false;
+}
+
+static int watch(void *ctx, uint64_t page, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
+	int saved = errno;
+
+	if (mmu->watch_fd < 0)
+		return -BERTH_ENOSYS;
+	/*
+	 * Marking takes a huge page's one entry apart, and a writer that comes in between would put it
+	 * together again, and so on. The advice ends with this mapping.
+	 */
+	if (nr_pages >= BERTH_HUGE_BYTES >> BERTH_PAGE_SHIFT)
+		(void)madvise(address(mmu, page), bytes_of(nr_pages), MADV_NOHUGEPAGE);
+	if (register_watched(mmu, page, nr_pages, UFFDIO_REGISTER_MODE_WP) != 0) {
+		if (errno == EBADF || errno == ENOTTY)
+			lose_watcher(mmu);
+		errno = saved;
+		return -BERTH_ENOSYS;
+	}
+	mmu->watching = true;
+	if (uffd_write_protect(mmu, mmu->watch_fd, page, nr_pages, true) != 0) {
+		end_watch(mmu, page, nr_pages);
+		errno = saved;
+		return -BERTH_ENOMEM;
+	}
+	return 0;
+}
+
+/* Sets the bits of pages that have lost their marks: they were written, or always had none. */
+static void find_written(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages, uint64_t *written)
+{
+	const uint64_t start = (uintptr_t)address(mmu, page);
+	struct page_region regions[64];
+	struct pm_scan_arg scan = {
+		.size = sizeof(scan),
+		.start = start,
+		.end = start + bytes_of(nr_pages),
+		.vec = (uintptr_t)regions,
+		.vec_len = sizeof(regions) / sizeof(regions[0]),
+		.category_inverted = PAGE_IS_SWAPPED, /* as an unmapped page's mark is seen */
+		.category_mask = PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_SWAPPED,
+	};
+
+	memset(written, 0, (nr_pages + 63) / 64 * sizeof(*written));
+	while (scan.start < scan.end) {
+		long nr = ioctl(mmu->pagemap_fd, PAGEMAP_SCAN, &scan);
+
+		if (nr < 0) { /* not ours any more: all of them, then */
+			memset(written, 0xff, (nr_pages + 63) / 64 * sizeof(*written));
+			return;
+		}
+		for (long i = 0; i < nr; i++)
+			for (uint64_t at = regions[i].start; at < regions[i].end;
+			     at += BERTH_PAGE_SIZE) {
+				uint64_t bit = (at - start) >> BERTH_PAGE_SHIFT;
+
+				written[bit / 64] |= 1ull << bit % 64;
+			}
+		scan.start = scan.walk_end;
+	}
+}
+
+static int halt(void *ctx, uint64_t page, uint64_t nr_pages, uint64_t *written)
+{
+	struct berth_mmu *mmu = ctx;
+	int saved = errno, error = 0;
+
+	if (register_watched(mmu, page, nr_pages,
+			     UFFDIO_REGISTER_MODE_WP | UFFDIO_REGISTER_MODE_MINOR) != 0 ||
+	    madvise(address(mmu, page), bytes_of(nr_pages), MADV_DONTNEED) != 0)
+		error = -BERTH_ENOMEM;
+	else
+		find_written(mmu, page, nr_pages, written);
+	errno = saved;
+	return error;
+}
+
+static void open_part(void *ctx, uint64_t page, uint64_t nr_pages)
+{
+	const struct berth_mmu *mmu = ctx;
+	int saved = errno;
+
+	(void)uffd_write_protect(mmu, mmu->uffd, page, nr_pages, false);
 	errno = saved;
 }
 
@@ -188,7 +337,7 @@ static void uffd_wake(const struct berth_mmu *mmu, uint64_t page, uint64_t nr_pa
 {
 	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
 
-	(void)ioctl(mmu->uffd, UFFDIO_WAKE, &range);
+	(void)ioctl(mmu->watching ? mmu->watch_fd : mmu->uffd, UFFDIO_WAKE, &range);
 }
 
 /* ---- Moving: mprotect -------------------------------------------------------------------------------- */
@@ -379,7 +528,9 @@ static void unprotect(void *ctx, uint64_t page, uint64_t nr_pages)
 	struct berth_mmu *mmu = ctx;
 	int saved = errno;
 
-	if (mmu->mover == BERTH_MOVER_MPROTECT)
+	if (mmu->watching)
+		end_watch(mmu, page, nr_pages);
+	else if (mmu->mover == BERTH_MOVER_MPROTECT)
 		gate_unprotect(mmu, page, nr_pages);
 	else
 		uffd_unprotect(mmu, page, nr_pages);
@@ -393,6 +544,7 @@ static void remapped(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 		gate_reopened(mmu, nr_pages);
 	else
 		uffd_wake(mmu, page, nr_pages);
+	mmu->watching = false;
 }
 
 static int remap(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
@@ -417,7 +569,7 @@ static bool writer_waits(void *ctx)
 
 	if (mmu->mover == BERTH_MOVER_MPROTECT)
 		return atomic_exchange(&mmu->waiting, 0) != 0;
-	while (read(mmu->uffd, messages, sizeof(messages)) > 0)
+	while (read(mmu->watching ? mmu->watch_fd : mmu->uffd, messages, sizeof(messages)) > 0)
 		any = true;
 	errno = saved;
 	return any;
@@ -533,6 +685,8 @@ static void forget_protection(void *ctx)
 	if (mmu->uffd >= 0)
 		berth_fd_close(mmu->uffd);
 	mmu->uffd = -1;
+	close_watcher(mmu);
+	mmu->watching = false;
 	mmu->moved = NULL;
 	mmu->gated_pages = 0;
 	if (atomic_load(&mmu->gate) & 1)
@@ -546,6 +700,8 @@ const struct berth_mmu_ops berth_mmu_linux_ops = {
 	.make_private = make_private,
 	.unmap = unmap,
 	.protect = protect,
+	.watch = watch,
+	.halt = halt,
 	.unprotect = unprotect,
 	.remap = remap,
 	.writer_waits = writer_waits,
@@ -567,7 +723,12 @@ int berth_mmu_open(struct berth_mmu *mmu, struct berth_memory *memory, size_t by
 {
 	int error;
 
-	*mmu = (struct berth_mmu){ .memory = memory, .mover = mover, .uffd = -1, .child_uffd = -1 };
+	*mmu = (struct berth_mmu){ .memory = memory,
+				   .mover = mover,
+				   .uffd = -1,
+				   .watch_fd = -1,
+				   .pagemap_fd = -1,
+				   .child_uffd = -1 };
 	bytes = (bytes + BERTH_HUGE_BYTES - 1) & ~(size_t)(BERTH_HUGE_BYTES - 1);
 	error = berth_uffd_open(&mmu->mover, &mmu->uffd);
 	if (error)
@@ -583,14 +744,21 @@ int berth_mmu_open(struct berth_mmu *mmu, struct berth_memory *memory, size_t by
 		error = gate_register(mmu);
 	if (error)
 		berth_mmu_close(mmu);
+	else
+		open_watcher(mmu);
 	return error;
 }
 
 int berth_mmu_reopen(struct berth_mmu *mmu)
 {
+	int error;
+
 	if (mmu->uffd >= 0 || mmu->mover == BERTH_MOVER_MPROTECT)
 		return 0;
-	return berth_uffd_open(&mmu->mover, &mmu->uffd);
+	error = berth_uffd_open(&mmu->mover, &mmu->uffd);
+	if (!error && mmu->watch_fd < 0)
+		open_watcher(mmu);
+	return error;
 }
 
 void berth_mmu_close(struct berth_mmu *mmu)
@@ -601,6 +769,7 @@ void berth_mmu_close(struct berth_mmu *mmu)
 		munmap(mmu->base, mmu->bytes);
 	if (mmu->uffd >= 0)
 		berth_fd_close(mmu->uffd);
+	close_watcher(mmu);
 	mmu->base = NULL;
 	mmu->uffd = -1;
 }

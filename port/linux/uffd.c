@@ -27,7 +27,17 @@
 #define UFFD_FEATURE_WP_HUGETLBFS_SHMEM (1 << 12)
 #endif
 
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC (1 << 15)
+#endif
+
 #define FEATURES (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
+
+#define WATCHER_FEATURES \
+	(FEATURES | UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_MINOR_SHMEM)
 
 static int open_as(enum berth_mover mover)
 {
@@ -51,9 +61,9 @@ static int open_as(enum berth_mover mover)
 	}
 }
 
-static int try_mover(enum berth_mover mover, int *out)
+static int try_mover(enum berth_mover mover, uint64_t features, int *out)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
 	int fd = open_as(mover);
 
 	if (fd < 0)
@@ -76,11 +86,11 @@ int berth_uffd_open(enum berth_mover *mover, int *fd)
 	if (*mover == BERTH_MOVER_MPROTECT)
 		return 0;
 	if (*mover != BERTH_MOVER_AUTO) {
-		error = try_mover(*mover, fd);
+		error = try_mover(*mover, FEATURES, fd);
 	} else {
 		for (enum berth_mover m = BERTH_MOVER_UFFD; m < BERTH_MOVER_MPROTECT && error;
 		     m++) {
-			error = try_mover(m, fd);
+			error = try_mover(m, FEATURES, fd);
 			*mover = m;
 			if (error == -BERTH_ENOMEM)
 				break; /* a worse one is no answer to that */
@@ -90,6 +100,17 @@ int berth_uffd_open(enum berth_mover *mover, int *fd)
 			error = 0;
 		}
 	}
+	errno = saved;
+	return error;
+}
+
+int berth_uffd_open_watcher(enum berth_mover mover, int *fd)
+{
+	int saved = errno, error = -BERTH_ENOSYS;
+
+	*fd = -1;
+	if (mover == BERTH_MOVER_UFFD || mover == BERTH_MOVER_UFFD_DEV)
+		error = try_mover(mover, WATCHER_FEATURES, fd);
 	errno = saved;
 	return error;
 }

@@ -24,6 +24,13 @@ enum berth_mover {
  */
 int berth_uffd_open(enum berth_mover *mover, int *fd);
 
+/*
+ * Opens a userfaultfd that notes writes without stopping them, and can stop all accesses later. Only for those
+ * that handle faults of the kernel, too. -ENOSYS: not this mover, or the kernel can't (before 6.7); -EPERM, -ENOMEM:
+ * as above.
+ */
+int berth_uffd_open_watcher(enum berth_mover mover, int *fd);
+
 /* "userfaultfd", "/dev/userfaultfd", "userfaultfd (user mode)", "mprotect". */
 const char *berth_mover_name(enum berth_mover mover);
 /* What a user should know about a mover, or NULL when nothing is lost. */

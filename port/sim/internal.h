@@ -79,7 +79,8 @@ struct sim_step {
 struct sim_page {
 	berth_pfn_t pfn;
 	uint64_t private_word;
-	bool protected;
+	bool protected; /* or halted */
+	bool watched, written;
 };
 
 struct berth_sim {

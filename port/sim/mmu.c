@@ -65,7 +65,7 @@ static void set_page(struct berth_sim *sim, uint64_t page, berth_pfn_t pfn)
 static void open_page(struct berth_sim *sim, uint64_t page)
 {
 	sim->nr_protected -= sim->pages[page].protected;
-	sim->pages[page].protected = false;
+	sim->pages[page].protected = sim->pages[page].watched = false;
 	berth__sim_wake(sim, &sim->pages[page]);
 }
 
@@ -162,6 +162,44 @@ static int sim_protect(void *mmu, uint64_t page, uint64_t nr)
 	for (uint64_t at = page; at < page + nr; at++) {
 		require(sim, is_frame(sim->pages[at].pfn), "mmu: no frame to protect", at);
 		sim->pages[at].protected = true;
+	}
+	sim->nr_protected += nr;
+	return 0;
+}
+
+static int sim_watch(void *mmu, uint64_t page, uint64_t nr)
+{
+	struct berth_sim *sim = mmu;
+
+	check_pages(sim, page, nr);
+	check_protection(sim, page, nr, false);
+	require(sim, !sim->begun, "mmu: watch() between begin() and end()", page);
+	if (berth__sim_step(sim, BERTH_SIM_WATCH, page, 0, nr, true))
+		return -BERTH_ENOSYS;
+	for (uint64_t at = page; at < page + nr; at++) {
+		require(sim, is_frame(sim->pages[at].pfn), "mmu: no frame to watch", at);
+		sim->pages[at].watched = true;
+		sim->pages[at].written = false;
+	}
+	return 0;
+}
+
+/* Unlike a real machine's, its readers go on: that can only show more. */
+static int sim_halt(void *mmu, uint64_t page, uint64_t nr, uint64_t *written)
+{
+	struct berth_sim *sim = mmu;
+
+	check_pages(sim, page, nr);
+	require(sim, sim->begun, "mmu: halt() outside begin() and end()", page);
+	if (berth__sim_step(sim, BERTH_SIM_HALT, page, 0, nr, true))
+		return -BERTH_ENOMEM;
+	memset(written, 0, (nr + 63) / 64 * sizeof(*written));
+	for (uint64_t i = 0; i < nr; i++) {
+		struct sim_page *p = &sim->pages[page + i];
+
+		require(sim, p->watched && !p->protected, "mmu: halt() without watch()", page + i);
+		p->protected = true;
+		written[i / 64] |= (uint64_t)p->written << i % 64;
 	}
 	sim->nr_protected += nr;
 	return 0;
@@ -277,6 +315,8 @@ const struct berth_mmu_ops berth_sim_mmu_ops = {
 	.make_private = sim_make_private,
 	.unmap = sim_unmap,
 	.protect = sim_protect,
+	.watch = sim_watch,
+	.halt = sim_halt,
 	.unprotect = sim_unprotect,
 	.remap = sim_remap,
 	.writer_waits = sim_writer_waits,
@@ -319,6 +359,7 @@ void berth_sim_write(struct berth_sim *sim, uint64_t page, uint64_t value)
 		sim->waits = true;
 		berth__sim_block(sim, &sim->pages[page]);
 	}
+	sim->pages[page].written = true;
 	*page_word(sim, page) = value;
 }
 

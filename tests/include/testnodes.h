@@ -31,6 +31,9 @@ struct machine {
 	unsigned wakes, reclaims, ooms;
 	struct berth_zone *woken[8];
 	struct berth_zone *oom_zone;
+	unsigned oom_owner;
+	const char *oom_owner_name;
+	uint64_t oom_owner_pages;
 	enum berth_zone_kind woken_for;
 	bool movable;
 	char order_of_calls[64]; /* "mro": first moves, then reclaim, then OOM */
@@ -79,15 +82,16 @@ static inline uint64_t reclaim(void *ctx, unsigned node, enum berth_zone_kind hi
 	return free_hoard(m, m->reclaim_step);
 }
 
-static inline bool oom(void *ctx, struct berth_zone *zone, unsigned order, unsigned gfp)
+static inline bool oom(void *ctx, const struct berth_oom *why)
 {
 	struct machine *m = ctx;
 
-	(void)order;
-	(void)gfp;
 	m->ooms++;
 	note(m, 'o');
-	m->oom_zone = zone;
+	m->oom_zone = why->zone;
+	m->oom_owner = why->owner;
+	m->oom_owner_name = why->owner_name;
+	m->oom_owner_pages = why->owner_pages;
 	if (!m->oom_answers)
 		return false;
 	m->oom_answers--;

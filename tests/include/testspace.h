@@ -21,6 +21,8 @@ enum rig_op {
 	RIG_MAP_PRIVATE,
 	RIG_UNMAP,
 	RIG_PROTECT,
+	RIG_WATCH,
+	RIG_HALT,
 	RIG_REMAP,
 	RIG_PREPARE,
 	RIG_COPY_PRIVATE,
@@ -36,16 +38,17 @@ enum rig_op {
 };
 
 static const char *const rig_op_names[] __attribute__((unused)) = {
-	"map",     "map_private",  "unmap",        "protect",   "remap",
-	"prepare", "copy_private", "make_private", "unprotect", "writer_waits",
-	"copy",    "zero",         "begin",        "end",
+	"map",   "map_private", "unmap",        "protect",      "watch",     "halt",
+	"remap", "prepare",     "copy_private", "make_private", "unprotect", "writer_waits",
+	"copy",  "zero",        "begin",        "end",
 };
 
 struct rig_page {
 	berth_pfn_t pfn; /* where the machine has it: a frame, BERTH_PFN_NONE or _PRIVATE */
 	uint32_t private_content;
 	uint32_t expected; /* what it must read; when a writer waits: what it will write */
-	bool protected;
+	bool protected;    /* or halted */
+	bool watched, written;
 	bool pending; /* a writer waits here */
 };
 
@@ -62,9 +65,10 @@ struct rig {
 	struct rig_page *pages;
 	uint64_t *mapper; /* by frame: the page that maps it, + 1 */
 	bool *prepared;   /* by frame */
-	uint64_t nr_protected, nr_pending;
+	uint64_t nr_protected, nr_watched, nr_pending;
 	bool leaving; /* the space forgets its zone, without a fork */
 	bool begun, waits, in_child;
+	bool can_watch;
 	uint32_t next_value;
 	uint64_t calls[RIG_NR_OPS];
 	/* The next failure: the fail_call-th call of fail_op from now. */
@@ -101,6 +105,7 @@ static inline void rig_write(struct rig *rig, uint64_t page)
 	if (!p->protected) {
 		p->expected = ++rig->next_value;
 		*rig_word(rig, page) = p->expected;
+		p->written = true;
 	} else if (!p->pending) {
 		p->expected = ++rig->next_value;
 		p->pending = true;
@@ -143,7 +148,8 @@ static inline void rig_open_page(struct rig *rig, uint64_t page)
 	struct rig_page *p = &rig->pages[page];
 
 	rig->nr_protected -= p->protected;
-	p->protected = false;
+	rig->nr_watched -= p->watched;
+	p->protected = p->watched = false;
 	if (!p->pending)
 		return;
 	p->pending = false;
@@ -218,6 +224,44 @@ static inline int rig_protect(void *mmu, uint64_t page, uint64_t nr_pages)
 	return 0;
 }
 
+static inline int rig_watch(void *mmu, uint64_t page, uint64_t nr_pages)
+{
+	struct rig *rig = mmu;
+
+	assert_false(rig->begun);
+	rig_check_range(rig, page, nr_pages, false);
+	if (!rig->can_watch || rig_call(rig, RIG_WATCH))
+		return -BERTH_ENOSYS;
+	for (uint64_t at = page; at < page + nr_pages; at++) {
+		assert_true(rig_is_frame(rig->pages[at].pfn) && !rig->pages[at].watched);
+		rig->pages[at].watched = true;
+		rig->pages[at].written = false;
+	}
+	rig->nr_watched += nr_pages;
+	return 0;
+}
+
+static inline int rig_halt(void *mmu, uint64_t page, uint64_t nr_pages, uint64_t *written)
+{
+	struct rig *rig = mmu;
+
+	assert_true(rig->begun);
+	rig_check_range(rig, page, nr_pages, false);
+	memset(written, 0xa5, (nr_pages + 63) / 64 * sizeof(*written));
+	if (rig_call(rig, RIG_HALT))
+		return -BERTH_ENOMEM;
+	memset(written, 0, (nr_pages + 63) / 64 * sizeof(*written));
+	for (uint64_t i = 0; i < nr_pages; i++) {
+		struct rig_page *p = &rig->pages[page + i];
+
+		assert_true(p->watched);
+		p->protected = true;
+		written[i / 64] |= (uint64_t)p->written << i % 64;
+	}
+	rig->nr_protected += nr_pages;
+	return 0;
+}
+
 static inline void rig_unprotect(void *mmu, uint64_t page, uint64_t nr_pages)
 {
 	struct rig *rig = mmu;
@@ -273,7 +317,7 @@ static inline void rig_copy(void *mmu, berth_pfn_t dst, berth_pfn_t src, uint64_
 {
 	struct rig *rig = mmu;
 
-	assert_true(rig->begun);
+	assert_true(rig->begun || rig->nr_watched);
 	(void)rig_call(rig, RIG_COPY);
 	for (uint64_t i = 0; i < nr_pages; i++) {
 		assert_true(rig->prepared[dst + i - RIG_START_PFN]);
@@ -354,6 +398,7 @@ static inline void rig_end(void *mmu)
 
 	assert_true(rig->begun);
 	assert_int_equal(rig->nr_protected, 0);
+	assert_int_equal(rig->nr_watched, 0);
 	(void)rig_call(rig, RIG_END);
 	rig->begun = false;
 }
@@ -363,6 +408,8 @@ static const struct berth_mmu_ops rig_mmu_ops __attribute__((unused)) = {
 	.map_private = rig_map_private,
 	.unmap = rig_unmap,
 	.protect = rig_protect,
+	.watch = rig_watch,
+	.halt = rig_halt,
 	.unprotect = rig_unprotect,
 	.remap = rig_remap,
 	.writer_waits = rig_writer_waits,

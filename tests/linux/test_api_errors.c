@@ -60,7 +60,7 @@ static void bad_areas_are_refused(void **state)
 		{ { "a", 0, BERTH_LEND_FIRST } },
 		{ { "a", SIZE_MAX, BERTH_LEND_FIRST } },
 		{ { "a", SIZE_MAX - MIB, BERTH_LEND_FIRST } },
-		{ { "a", 2 * MIB, (enum berth_lend_policy)3 } },
+		{ { "a", 2 * MIB, (enum berth_lend_policy)(BERTH_LEND_OFF + 1) } },
 		{ { "a", 2 * MIB, (enum berth_lend_policy) - 1 } },
 		{ { "a", 2 * MIB, BERTH_LEND_FIRST }, { "a", 2 * MIB, BERTH_LEND_OFF } },
 		{ { "a", (size_t)1 << 63, BERTH_LEND_FIRST },

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <sys/socket.h>
 
+#include "port/linux/fd.h"
 #include "port/linux/mmu.h"
 #include "port/linux/port_linux.h"
 #include "tests/include/testpool.h"
@@ -237,6 +238,75 @@ static void a_write_waits_and_lands_where_its_page_is(void **state)
 		write_during_a_move(m, pfn, spare, 16, page);
 		write_during_a_move(m, pfn, spare, 8, page);
 		write_during_a_move(m, pfn, spare, 0, page);
+	}
+	machine_close(m);
+}
+
+static bool bit_of(const uint64_t *bits, uint64_t i)
+{
+	return bits[i / 64] >> i % 64 & 1;
+}
+
+/*
+ * A huge page that is watched: what is written is noted, and nobody waits. Halted: a write waits, and lands where the
+ * page is then. fail: it isn't moved after all.
+ */
+static void watch_a_huge_page(struct machine *m, berth_pfn_t pfn, berth_pfn_t spare, bool fail)
+{
+	struct one_write write = prepare_write(m, 77);
+	uint64_t written[512 / 64];
+	pthread_t thread;
+
+	pattern_fill(address_of(m, 512), 512 * 4096, 3);
+	must(m->ops->watch(&m->mmu, 512, 512));
+	for (uint64_t page = 0; page < 512; page += 7) /* with what is there: the pattern stays */
+		*(volatile char *)address_of(m, 512 + page) = *address_of(m, 512 + page);
+	pattern_ok(address_of(m, 512), 512 * 4096, 3);
+	m->ops->copy(&m->mmu, spare, pfn, 512);
+	m->ops->begin(&m->mmu);
+	must(m->ops->halt(&m->mmu, 512, 512, written));
+	for (uint64_t page = 0; page < 512; page++)
+		assert_int_equal(bit_of(written, page), page % 7 == 0);
+	start_write(m, &write, &thread);
+	if (fail)
+		m->ops->unprotect(&m->mmu, 512, 512);
+	else
+		must(m->ops->remap(&m->mmu, 512, spare, 512));
+	m->ops->end(&m->mmu);
+	check_write(m, &write, thread, pattern_word(3, 77 * 512 + 1), (fail ? pfn : spare) + 77,
+		    (fail ? spare : pfn) + 77);
+	if (!fail)
+		memset(berth_memory_at(&m->memory, pfn), 0xdb, 512 * 4096);
+	pattern_ok(address_of(m, 512), 512 * 4096, 3);
+	must(m->ops->map(&m->mmu, 512, pfn, 512));
+}
+
+static void a_watched_page_is_halted_at_last(void **state)
+{
+	struct machine *m = machine_open(mover_of(state));
+	berth_pfn_t pfn = machine_map(m, 512, 512), spare = spare_frames(m, 9);
+	uint64_t written[512 / 64];
+
+	if (mover_of(state) > BERTH_MOVER_UFFD_DEV || m->mmu.watch_fd < 0) {
+		assert_int_equal(m->ops->watch(&m->mmu, 512, 512), -BERTH_ENOSYS);
+	} else {
+		for (int i = 0; i < 3; i++) {
+			watch_a_huge_page(m, pfn, spare, false);
+			watch_a_huge_page(m, pfn, spare, true);
+		}
+		/* Without /proc/self/pagemap all counts as written. */
+		must(m->ops->watch(&m->mmu, 512, 512));
+		berth_fd_close(m->mmu.pagemap_fd);
+		m->ops->begin(&m->mmu);
+		must(m->ops->halt(&m->mmu, 512, 512, written));
+		m->ops->unprotect(&m->mmu, 512, 512);
+		m->ops->end(&m->mmu);
+		for (uint64_t page = 0; page < 512; page++)
+			assert_true(bit_of(written, page));
+		/* Without its descriptor there is no watching. */
+		berth_fd_close(m->mmu.watch_fd);
+		assert_int_equal(m->ops->watch(&m->mmu, 512, 512), -BERTH_ENOSYS);
+		assert_int_equal(m->mmu.watch_fd, -1);
 	}
 	machine_close(m);
 }
@@ -604,6 +674,8 @@ int main(void)
 		{ "frames_appear_at_their_pages", frames_appear_at_their_pages, false, false },
 		{ "a_write_waits_and_lands_where_its_page_is",
 		  a_write_waits_and_lands_where_its_page_is, false, false },
+		{ "a_watched_page_is_halted_at_last", a_watched_page_is_halted_at_last, false,
+		  false },
 		{ "protection_ends_without_a_trace", protection_ends_without_a_trace, false,
 		  false },
 		{ "no_handler_of_ours_stays_in_the_way", no_handler_of_ours_stays_in_the_way, false,

@@ -141,6 +141,54 @@ static void test_claims_with_changing_cpus(void **state)
 		      &sim, 1000);
 }
 
+/* Three claimers of one area of four pageblocks, with claims of up to two: they meet in ranges and
+ * pageblocks all the time. */
+static void test_claims_of_one_area_at_once(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 2,
+					      .nr_ops = 20,
+					      .max_order = 2,
+					      .movable = true,
+					      .nr_claims = 4,
+					      .nr_claimers = 3,
+					      .one_area = true },
+		      NULL, 1500);
+}
+
+/* Single, in bulk and prepared, with cancels, pins, ranges and deadlines. */
+static void test_claims_in_all_ways_at_once(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 2,
+					      .nr_ops = 20,
+					      .max_order = 2,
+					      .movable = true,
+					      .pins = true,
+					      .nr_ranges = 2,
+					      .nr_claims = 4,
+					      .nr_claimers = 3,
+					      .many_ways = true,
+					      .deadline_ns = 300000 },
+		      NULL, 1500);
+}
+
+/* The same when undoing is the rule. */
+static void test_claims_in_all_ways_when_memory_is_short(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 2,
+					      .nr_ops = 20,
+					      .max_order = 2,
+					      .movable = true,
+					      .nr_claims = 4,
+					      .nr_claimers = 3,
+					      .one_area = true,
+					      .many_ways = true,
+					      .ballast = ZONE_PAGES - 2 * AREA_PAGES - 8 },
+		      NULL, 1000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -155,6 +203,9 @@ int main(void)
 		cmocka_unit_test(test_migration_against_frees_and_pins),
 		cmocka_unit_test(test_migration_when_memory_is_short),
 		cmocka_unit_test(test_claims_with_changing_cpus),
+		cmocka_unit_test(test_claims_of_one_area_at_once),
+		cmocka_unit_test(test_claims_in_all_ways_at_once),
+		cmocka_unit_test(test_claims_in_all_ways_when_memory_is_short),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,6 +42,7 @@
 #define ZONE_START 0x1000u
 #define AREA_PAGES 64u
 #define MAX_WORKERS 6u
+#define MAX_CLAIMERS 4u
 #define SLOTS 10u
 #define SLOT_PAGES 4u
 #define NR_PAGES (MAX_WORKERS * SLOTS * SLOT_PAGES)
@@ -68,8 +69,11 @@ struct world_params {
 	unsigned max_order;                /* of an allocation */
 	bool movable, pins;
 	unsigned nr_drains;   /* a drainer that drains so often */
-	unsigned nr_claims;   /* a claimer of areas; */
+	unsigned nr_claims;   /* claimers of areas; */
 	unsigned nr_ranges;   /* one of ranges; claims of each */
+	unsigned nr_claimers; /* of areas; 0: one */
+	bool one_area;        /* they all claim from the first one, */
+	bool many_ways;       /* also in bulk, and prepared */
 	uint64_t deadline_ns; /* of a claim, from its start; 0: none */
 	bool must_succeed;    /* claims are of a whole area, and none may fail */
 	bool prefilled;       /* workers begin with pages that nobody's list has seen */
@@ -90,7 +94,8 @@ struct world {
 	bool taken[ZONE_PAGES];
 	berth_pfn_t ballast[ZONE_PAGES];
 	struct worker workers[MAX_WORKERS];
-	struct worker claimers[3];
+	struct worker claimers[2 + MAX_CLAIMERS];
+	char *prepared[MAX_CLAIMERS]; /* memory for a preparation in each step of each */
 	uint64_t nr_claimed, nr_refused, nr_moved, nr_allocated;
 	uint64_t calls[BERTH_SIM_NR_OPS]; /* until the run's end */
 };
@@ -384,7 +389,7 @@ static inline struct berth_claim_params claim_params(struct worker *k, uint64_t 
 	struct berth_claim_params params = { .nr_pages = nr_pages };
 
 	if (below(&k->random, 4) == 0)
-		params.flags = 1u << below(&k->random, 3);
+		params.flags = 1u << below(&k->random, 5);
 	if (k->w->params.deadline_ns)
 		params.deadline_ns = berth_sim_clock(k->w->sim) + k->w->params.deadline_ns;
 	return params;
@@ -403,13 +408,91 @@ static inline void claimed(struct world *w, berth_pfn_t pfn, uint64_t nr_pages)
 	leave_frames(w, pfn, nr_pages);
 }
 
+/* Several buffers at once, given back together or one by one. */
+static inline void claim_bulk(struct worker *k, struct berth_cma *area)
+{
+	struct world *w = k->w;
+	struct berth_claim_params params = claim_params(k, 1 + below(&k->random, 6));
+	unsigned wanted = 1 + (unsigned)below(&k->random, 8);
+	unsigned flags = below(&k->random, 2) ? BERTH_BULK_AS_MANY_AS_POSSIBLE : 0;
+	berth_pfn_t pfns[8];
+	int got = berth_cma_alloc_bulk(area, &params, wanted, pfns, flags, NULL);
+
+	if (got < 0) {
+		require(w, may_fail_with(got), "a bulk claim", (uint64_t)(int64_t)got, 0);
+		return;
+	}
+	require(w, flags ? got > 0 && got <= (int)wanted : got == (int)wanted,
+		"buffers of a bulk claim", (uint64_t)got, wanted);
+	for (int i = 0; i < got; i++)
+		claimed(w, pfns[i], params.nr_pages);
+	if (below(&k->random, 2)) {
+		require_ret(w, "a bulk release",
+			    berth_cma_release_bulk(area, pfns, (unsigned)got, params.nr_pages), 0);
+		return;
+	}
+	while (got-- > 0)
+		require_ret(w, "a release of one of many",
+			    berth_cma_release(area, pfns[got], params.nr_pages), 0);
+}
+
+/* Prepared step by step, then taken or given up. */
+static inline void claim_prepared(struct worker *k, struct berth_cma *area, unsigned step)
+{
+	struct world *w = k->w;
+	struct berth_claim_params params = claim_params(k, 1 + below(&k->random, 32));
+	struct berth_cma_prepared *prepared;
+	uint64_t steps = below(&k->random, 6);
+	berth_pfn_t pfn;
+	int ret;
+
+	/* Memory of its own: the simulator knows what atomic objects held. */
+	ret = berth_cma_prepare(area, &params,
+				w->prepared[k->id] + step * berth_cma_prepared_bytes(), &prepared);
+	require_ret(w, "a preparation", ret, 0);
+	for (ret = 1; ret > 0 && steps; steps--)
+		ret = berth_cma_prepare_step(prepared, below(&k->random, 8), NULL);
+	if (below(&k->random, 3) == 0) {
+		require_ret(w, "a cancel", berth_cma_prepare_cancel(prepared), 0);
+		require_ret(w, "taking what was cancelled",
+			    berth_cma_prepare_take(prepared, &pfn, NULL),
+			    ret < 0 ? ret : -BERTH_EINVAL);
+		return;
+	}
+	ret = berth_cma_prepare_wait(prepared, 0);
+	if (ret < 0) {
+		require(w, may_fail_with(ret), "a preparation", (uint64_t)(int64_t)ret, 0);
+		require_ret(w, "taking what has failed",
+			    berth_cma_prepare_take(prepared, &pfn, NULL), ret);
+		return;
+	}
+	require_ret(w, "taking what is ready", berth_cma_prepare_take(prepared, &pfn, NULL), 0);
+	claimed(w, pfn, params.nr_pages);
+	require_ret(w, "a release", berth_cma_release(area, pfn, params.nr_pages), 0);
+}
+
+/* One of the other ways, or false. */
+static inline bool claim_otherwise(struct worker *k, struct berth_cma *area, unsigned step)
+{
+	switch (k->w->params.many_ways ? below(&k->random, 3) : 2) {
+	case 0:
+		claim_bulk(k, area);
+		return true;
+	case 1:
+		claim_prepared(k, area, step);
+		return true;
+	default:
+		return false;
+	}
+}
+
 static inline void claimer_main(void *arg)
 {
 	struct worker *k = arg;
 	struct world *w = k->w;
 
 	for (unsigned i = 0; i < k->nr_ops; i++) {
-		struct berth_cma *area = w->areas[below(&k->random, 2)];
+		struct berth_cma *area = w->areas[w->params.one_area ? 0 : below(&k->random, 2)];
 		struct berth_claim_params params = claim_params(k, 1 + below(&k->random, 32));
 		struct berth_claim_params whole = { .nr_pages = AREA_PAGES };
 		berth_pfn_t pfn;
@@ -419,6 +502,8 @@ static inline void claimer_main(void *arg)
 			area = w->areas[0];
 			params = whole;
 		}
+		if (claim_otherwise(k, area, i))
+			continue;
 		ret = berth_cma_alloc(area, &params, &pfn, NULL);
 		if (ret == 0) {
 			claimed(w, pfn, params.nr_pages);
@@ -538,8 +623,10 @@ static inline void world_begin(struct world *w, uint64_t seed)
 			for (unsigned i = 0; i < w->params.nr_workers; i++)
 				worker_alloc(&w->workers[i], slot);
 	(void)add_task(w, &w->claimers[0], 0, w->params.nr_drains, &random, drainer_main);
-	(void)add_task(w, &w->claimers[1], 1, w->params.nr_claims, &random, claimer_main);
-	(void)add_task(w, &w->claimers[2], 2, w->params.nr_ranges, &random, range_claimer_main);
+	(void)add_task(w, &w->claimers[1], 1, w->params.nr_ranges, &random, range_claimer_main);
+	for (unsigned i = 0; i < (w->params.nr_claimers ? w->params.nr_claimers : 1); i++)
+		(void)add_task(w, &w->claimers[2 + i], i, w->params.nr_claims, &random,
+			       claimer_main);
 }
 
 static inline const char *world_problem(struct world *w, uint64_t *where, uint64_t *value,
@@ -622,6 +709,11 @@ static inline struct world *world_open(const struct world_params *params,
 
 	assert_non_null(w);
 	w->params = *params;
+	for (unsigned i = 0; i < MAX_CLAIMERS; i++) {
+		w->prepared[i] = aligned_alloc(16, (params->nr_claims + 1) *
+							   berth_cma_prepared_bytes());
+		assert_non_null(w->prepared[i]);
+	}
 	w->sim = berth_sim_create(sim_params ? sim_params : &plain);
 	return w;
 }
@@ -630,6 +722,8 @@ static inline void world_close(struct world *w)
 {
 	berth_sim_destroy(w->sim);
 	free(w->metadata);
+	for (unsigned i = 0; i < MAX_CLAIMERS; i++)
+		free(w->prepared[i]);
 	free(w);
 }
 

@@ -140,7 +140,8 @@ static void bad_areas_are_refused(void **state)
 	assert_refused(tz, -BERTH_EINVAL, declare(tz, NULL, 0x10000, 512, 0, 0, bits));
 	assert_refused(tz, -BERTH_EINVAL, declare(tz, "a", 0x10000, 512, 0, 0, NULL));
 	assert_refused(tz, -BERTH_EINVAL, declare(tz, "a", 0x10000, 512, 64, 0, bits));
-	assert_refused(tz, -BERTH_EINVAL, declare(tz, "a", 0x10000, 512, 0, 3, bits));
+	assert_refused(tz, -BERTH_EINVAL,
+		       declare(tz, "a", 0x10000, 512, 0, BERTH_LEND_OFF + 1, bits));
 	assert_refused(tz, -BERTH_EINVAL, berth_cma_declare(tz->zone, &params, NULL));
 	assert_refused(tz, -BERTH_EINVAL, berth_cma_declare(tz->zone, NULL, NULL));
 	assert_null(berth_cma_find(tz->zone, "a"));

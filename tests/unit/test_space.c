@@ -447,15 +447,16 @@ static void long_names_are_cut(void **state)
 	rig_close(rig);
 }
 
-static void long_term_pins_leave_the_area(void **state)
+/* Borrowed by one policy, pinned under another. */
+static void pin_for_long(enum berth_lend_policy lend, uint64_t keep)
 {
 	struct rig *rig = rig_open();
 	struct berth_claim_params all = { .nr_pages = AREA_PAGES };
 	berth_pfn_t pfn;
 	uint64_t pin;
 
-	(void)state;
 	rig_map_and_write(rig, 0, 1024, 9, 0); /* the whole area */
+	assert_int_equal(berth_cma_set_lend(rig->area, lend, keep), 0);
 	rig_write(rig, 100);
 	assert_int_equal(berth_space_pin(rig->space, 100, 600, "an RDMA card", true, &pin), 0);
 	rig_ok(rig);
@@ -470,6 +471,15 @@ static void long_term_pins_leave_the_area(void **state)
 	assert_int_equal(berth_space_unpin(rig->space, pin), 0);
 	rig_ok(rig);
 	rig_abandon(rig); /* with a pin */
+}
+
+static void long_term_pins_leave_the_area(void **state)
+{
+	(void)state;
+	for (unsigned lend = BERTH_LEND_FIRST; lend <= BERTH_LEND_OFF; lend++) {
+		pin_for_long((enum berth_lend_policy)lend, 0);
+		pin_for_long((enum berth_lend_policy)lend, 700);
+	}
 }
 
 static void long_term_pins_need_a_place_to_go(void **state)
@@ -1136,6 +1146,7 @@ struct scenario {
 	bool may_move;    /* frames may have moved though it failed */
 	int error;        /* what a failure is answered with */
 	void (*on_op)(struct rig *rig, enum rig_op op);
+	bool can_watch;
 };
 
 /* Free frames only in single pages, so that a mapping takes many runs. */
@@ -1222,6 +1233,8 @@ static const struct scenario scenarios[] = {
 	{ "empty a range", prepare_blocks, act_empty, .error = -BERTH_EBUSY, .may_move = true },
 	{ "empty a range under writers", prepare_blocks, act_empty, .error = -BERTH_EBUSY,
 	  .may_move = true, .on_op = write_always },
+	{ "empty a watched range", prepare_blocks, act_empty, .error = -BERTH_EBUSY,
+	  .may_move = true, .may_succeed = true, .on_op = write_always, .can_watch = true },
 	{ "claim", prepare_blocks, act_claim, .error = -BERTH_EBUSY, .may_move = true,
 	  .may_succeed = true },
 	{ "claim under writers", prepare_blocks, act_claim, .error = -BERTH_EBUSY, .may_move = true,
@@ -1264,6 +1277,7 @@ static void each_operation_fails_once_at_each_call(void **state)
 			before = test_zalloc(1, bytes);
 			memcpy(before, rig->pages, bytes);
 			rig->on_op = scenario->on_op;
+			rig->can_watch = scenario->can_watch;
 			rig_fail(rig, (enum rig_op)op, n);
 			error = scenario->act(rig);
 			if (!rig->nr_failed) { /* it isn't called that often */
@@ -1517,6 +1531,7 @@ static void run_model(uint64_t seed, uint64_t nr_ops, bool failing)
 
 	current_seed = seed;
 	m.rig->seed = seed + 1000;
+	m.rig->can_watch = seed % 2;
 	m.rig->on_op = write_at_random;
 	for (current_op = 0; current_op < nr_ops; current_op++) {
 		kind = below(&m, ARRAY_SIZE(ops));
