@@ -285,10 +285,12 @@ void berth__mark_busy(struct berth_zone *zone, berth_pfn_t pfn)
 {
 	uint32_t until = berth__busy_clock(berth__now(zone) + BERTH_BUSY_NS);
 
-	if (pfn != BERTH_PFN_NONE)
-		atomic_store_explicit(
-			&berth__pageblock(zone, (berth_idx_t)(pfn - zone->base_pfn))->busy_until,
-			until, memory_order_relaxed);
+	if (pfn == BERTH_PFN_NONE)
+		return;
+	atomic_store_explicit(
+		&berth__pageblock(zone, (berth_idx_t)(pfn - zone->base_pfn))->busy_until, until,
+		memory_order_relaxed);
+	atomic_store_explicit(&zone->busy_latest, until, memory_order_relaxed);
 }
 
 void berth__ask_holder(struct berth_zone *zone, struct berth_claim_report *report)
@@ -400,7 +402,7 @@ void berth__claiming_end(struct berth_claiming *claim, int error)
 	claim->fenced = false;
 	if (!error) { /* what was in the way of earlier tries isn't any more */
 		report->blocker_pfn = BERTH_PFN_NONE;
-		report->blocker_pages = 0;
+		report->blocker_pages = report->nr_blockers = 0;
 		report->blocker_owner = report->blocker_holder = NULL;
 		report->reason = BERTH_CLAIM_DONE;
 	}
