@@ -110,8 +110,8 @@ int berth_cma_alloc_bulk(struct berth_cma *area, const struct berth_claim_params
 		if (bulk.have < nr)
 			error = claim_windows(&bulk, 1, false);
 	}
-	berth__claim_ended(area, bulk.report, bulk.have < nr ? error : 0, bulk.have, began_ns);
 	if (bulk.have < nr && !(flags & BERTH_BULK_AS_MANY_AS_POSSIBLE))
 		undo(&bulk);
+	berth__claim_ended(area, bulk.report, bulk.have < nr ? error : 0, bulk.have, began_ns);
 	return bulk.have ? (int)bulk.have : error;
 }
