@@ -853,8 +853,9 @@ struct berth_claiming {
 	struct berth_zone *zone;
 	const struct berth_emptying *how;
 	struct berth_claim_report *report;
-	uint64_t taken;   /* frames of the range */
-	berth_idx_t next; /* where the scan goes on */
+	uint64_t taken;        /* frames of the range */
+	berth_idx_t next;      /* where the scan goes on */
+	berth_idx_t in_flight; /* the last block that was just being moved or freed, or NONE */
 	unsigned passes;
 	bool fenced, looked, no_progress;
 	bool conflict; /* another claim was faster: nothing is wrong with the range's borrowers */
