@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The whole-zone check: verifies the invariants that the head comments of frame.c, pageblock.c,
- * buddy.c, pcp.c, zone.c, hand_over.c, isolate.c and cma.c number. Read-only; at a quiescent point.
+ * buddy.c, pcp.c, zone.c, hand_over.c, isolate.c, lru.c and cma.c number. Read-only; at a quiescent point.
  *
  * Complexity: O(frames + blocks).
  */
-#include "core/internal.h"
+#include "core/alloc/claims.h"
+#include "core/stats.h"
 
 struct checker {
 	const struct berth_zone *zone;
 	struct berth_violation *violation;
-	uint64_t free, used, claimed, pcp, reserved, unmanaged, pinned, highatomic;
+	uint64_t free, used, claimed, pcp, reserved, unmanaged, pinned, highatomic, named;
+	uint64_t lru[8], dirty,
+		writeback; /* frames of LRU blocks, by where they are; with the flag */
 };
 
 static bool violated(struct checker *checker, const char *what, uint64_t where, uint64_t value,
@@ -26,6 +29,94 @@ static bool violated(struct checker *checker, const char *what, uint64_t where, 
 		if (value_ != expected_)                                              \
 			return violated(checker, (what), (where), value_, expected_); \
 	} while (0)
+
+/* The name of the claim that begins at `start`. */
+static bool check_name(struct checker *checker, berth_idx_t start)
+{
+	const struct berth_zone *zone = checker->zone;
+	unsigned number = berth__claim_name_number(zone, start);
+
+	EXPECT("claims.I1 name of the claim at pfn", berth__pfn(zone, start),
+	       number <= zone->names.max && (!number || zone->names.table[number - 1].users), true);
+	checker->named += number != 0;
+	return true;
+}
+
+static bool check_names(struct checker *checker)
+{
+	const struct berth_zone *zone = checker->zone;
+	uint64_t users = 0;
+
+	for (unsigned i = 0; i < zone->names.max; i++)
+		users += zone->names.table[i].users;
+	EXPECT("claims.I1 users of names", 0, users, checker->named);
+	return true;
+}
+
+/* An allocated block's LRU state, and that its frames are counted where it says. */
+static bool check_lru_state(struct checker *checker, berth_idx_t head, uint32_t tag, uint32_t refs)
+{
+	const struct berth_zone *zone = checker->zone;
+	unsigned state = berth__lru_state(zone, head), where = state & BERTH_LRU_WHERE;
+	berth_pfn_t pfn = berth__pfn(zone, head);
+	bool found = where != BERTH_LRU_IN_BATCH;
+
+	EXPECT("lru.I1 state of a block that isn't tagged LRU", pfn,
+	       state && !(tag & BERTH_TAG_LRU), false);
+	EXPECT("lru.I5 write-back without a pin", pfn,
+	       (state & BERTH_LRU_WRITEBACK) && refs < BERTH_PIN_BIAS, false);
+	EXPECT("lru.I5 an orphan's state", pfn, state,
+	       !(tag & BERTH_TAG_ORPHAN)     ? state :
+	       (state & BERTH_LRU_WRITEBACK) ? BERTH_LRU_WRITEBACK | BERTH_LRU_FREED :
+					       0);
+	EXPECT("lru.I1 a reclaimer has the block, but none runs", pfn, where == BERTH_LRU_ISOLATED,
+	       false);
+	for (unsigned cpu = 0; !found && cpu < zone->nr_cpus; cpu++) {
+		const struct berth_lru_batch *batch = (const void *)((char *)berth__pcp(zone, cpu) +
+								     zone->lru_offset);
+		uint32_t count = atomic_load((_Atomic uint32_t *)&batch->count[BERTH_LRU_ADD]);
+
+		for (uint32_t i = 0; i < count; i++)
+			found |= batch->blocks[BERTH_LRU_ADD][i] == head;
+	}
+	EXPECT("lru.I3 batched block in no batch", pfn, found, true);
+	checker->lru[where] += berth__pages(berth__tag_order(tag));
+	checker->dirty += state & BERTH_LRU_DIRTY ? berth__pages(berth__tag_order(tag)) : 0;
+	checker->writeback += state & BERTH_LRU_WRITEBACK ? berth__pages(berth__tag_order(tag)) : 0;
+	return true;
+}
+
+/* The LRU lists against the blocks that say that they are in them. */
+static bool check_lru_lists(struct checker *checker)
+{
+	const struct berth_zone *zone = checker->zone;
+	struct berth_lru *lru = &((struct berth_zone *)zone)->lru;
+
+	for (unsigned list = 0; list < BERTH_NR_LRU_LISTS; list++) {
+		uint64_t pages = 0, expected = checker->lru[BERTH_LRU_IN_LIST + list];
+		berth_idx_t previous = BERTH_IDX_NONE;
+
+		for (berth_idx_t idx = lru->lists[list].first; idx != BERTH_IDX_NONE;
+		     idx = zone->frames[idx].next) {
+			EXPECT("lru.I1 index in a list", idx, idx < zone->end, true);
+			EXPECT("lru.I1 list of a block", berth__pfn(zone, idx),
+			       berth__lru_state(zone, idx) & BERTH_LRU_WHERE,
+			       BERTH_LRU_IN_LIST + list);
+			EXPECT("lru.I1 backward link", berth__pfn(zone, idx),
+			       zone->frames[idx].prev, previous);
+			pages += berth__pages(berth__tag_order(berth__tag(&zone->frames[idx])));
+			EXPECT("lru.I1 list too long", list, pages <= expected, true);
+			previous = idx;
+		}
+		EXPECT("lru.I1 end of list", list, lru->lists[list].last, previous);
+		EXPECT("lru.I1 blocks that are in no list", list, pages, expected);
+		EXPECT("lru.I2 frames in list", list, atomic_load(&lru->nr_pages[list]), pages);
+	}
+	EXPECT("lru.I2 nr_isolated", 0, atomic_load(&lru->nr_isolated), 0);
+	EXPECT("lru.I2 nr_dirty", 0, atomic_load(&lru->nr_dirty), checker->dirty);
+	EXPECT("lru.I2 nr_writeback", 0, atomic_load(&lru->nr_writeback), checker->writeback);
+	return true;
+}
 
 /* One block: what its head says, and that its inside is all tails. */
 static bool check_block(struct checker *checker, berth_idx_t head)
@@ -43,6 +134,14 @@ static bool check_block(struct checker *checker, berth_idx_t head)
 	       head >= zone->first && zone->end - head >= berth__pages(order), true);
 	for (berth_idx_t i = 1; i < berth__pages(order); i++)
 		EXPECT("frame.I1 tail has a tag", pfn + i, berth__tag(&zone->frames[head + i]), 0);
+	for (berth_idx_t i = 0; zone->lru_state && i < berth__pages(order); i++)
+		EXPECT("lru.I1 state of a frame that is no LRU block's head", pfn + i,
+		       berth__lru_state(zone, head + i) &&
+			       (i || berth__tag_kind(tag) != BERTH_FRAME_USED),
+		       false);
+	if (zone->lru_state && berth__tag_kind(tag) == BERTH_FRAME_USED &&
+	    !check_lru_state(checker, head, tag, refs))
+		return false;
 	switch (berth__tag_kind(tag)) {
 	case BERTH_FRAME_FREE:
 		checker->free += berth__pages(order);
@@ -72,6 +171,8 @@ static bool check_block(struct checker *checker, berth_idx_t head)
 		       (tag & BERTH_TAG_TAKING) &&
 			       !berth__isolation_in_locked(zone, head, head + berth__pages(order)),
 		       false);
+		if (tag & BERTH_TAG_START && !check_name(checker, head))
+			return false;
 		break;
 	case BERTH_FRAME_RESERVED:
 		checker->reserved += berth__pages(order);
@@ -412,6 +513,17 @@ static bool check_area(struct checker *checker, struct berth_cma *area)
 	return true;
 }
 
+static bool check_events(struct checker *checker)
+{
+	uint64_t events[BERTH_NR_EVENTS];
+
+	berth_zone_events(checker->zone, events);
+	EXPECT("stats.I1 pgalloc - pgfree", events[BERTH_EVENT_PGALLOC],
+	       events[BERTH_EVENT_PGALLOC] - events[BERTH_EVENT_PGFREE],
+	       checker->used + checker->pcp);
+	return true;
+}
+
 bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation)
 {
 	struct berth_violation ignored;
@@ -419,7 +531,7 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	struct checker *checker = &state;
 
 	if (!check_frames(checker) || !check_lists(checker) || !check_free_counters(checker) ||
-	    !check_pcps(checker))
+	    !check_pcps(checker) || !check_names(checker) || !check_lru_lists(checker))
 		return false;
 	for (unsigned i = 0; i < zone->nr_areas; i++)
 		if (!check_area(checker, &zone->areas[i]))
@@ -430,5 +542,5 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	EXPECT("hand_over.I2 nr_reserved of the zone", 0, zone->nr_reserved, checker->reserved);
 	EXPECT("zone.I1 free + pcp + used + claimed", 0,
 	       checker->free + checker->pcp + checker->used + checker->claimed, zone->nr_managed);
-	return true;
+	return check_events(checker);
 }

@@ -63,7 +63,9 @@ enum berth_frame_kind {
 #define BERTH_TAG_OWNER_SHIFT 16
 
 struct berth_frame {
-	uint32_t next, prev;       /* Z: neighbours in the buddy list; L: in an LRU list */
+	uint32_t next,
+		prev; /* Z: neighbours in the buddy list; L: in an LRU list; Z: CLAIMED start: its
+				    * note */
 	_Atomic uint32_t refcount; /* a: USED: 1 by the owner + BERTH_PIN_BIAS a pin; 0 frozen */
 	_Atomic uint32_t tag;      /* a: written under Z, or in P while the frame is in a list */
 	uint64_t cookie;           /* USED: the owner's; CLAIMED start: pages. Written with tag */
@@ -261,6 +263,14 @@ struct berth_lru {
 	struct berth_shrinkers shrinkers;
 };
 
+/* Names that claims have: alloc/claims.c. */
+struct berth_names {
+	struct berth_name *table;
+	unsigned max;
+};
+
+struct berth_claim_events;
+
 struct berth_zone {
 	const char *name;                                                  /* c */
 	const struct berth_port_ops *port;                                 /* c */
@@ -304,7 +314,9 @@ struct berth_zone {
 	struct berth_isolation *isolations; /* Z: ranges that are being emptied */
 	struct berth_zone_marks marks;
 	struct berth_compact_state compact;
-	_Atomic uint32_t nr_pcps_used; /* a: slots below this may hold frames */
+	struct berth_names names;                          /* Z: of claims */
+	_Atomic(const struct berth_claim_events *) events; /* a */
+	_Atomic uint32_t nr_pcps_used;                     /* a: slots below this may hold frames */
 	_Atomic uint64_t moved_pages, failed_moves, drains, pinned_blocks; /* a */
 	struct berth_lru lru;
 };
@@ -656,6 +668,8 @@ struct berth_scan {
 };
 /* One scan of the zone's lists at this priority. May sleep in owners; without locks. */
 void berth__shrink_zone(struct berth_zone *zone, struct berth_scan *scan);
+/* Lets a reclaim that should only drop begin to write, if what is clean doesn't suffice. */
+void berth__may_write(const struct berth_zone *zone, struct berth_scan *scan);
 /* Pages that a scan could look at. */
 uint64_t berth__evictable_pages(const struct berth_zone *zone);
 /*

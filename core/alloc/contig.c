@@ -19,6 +19,7 @@
  * Complexity: a free range O(pageblocks), without the drain; otherwise + O(blocks) for each scan and
  * the moves.
  */
+#include "core/alloc/claims.h"
 #include "core/internal.h"
 
 #define FIRST_WAIT_NS 20000ull /* for blocks in flight; doubles with each pass */
@@ -470,6 +471,8 @@ int berth_alloc_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uin
 		return report->error = -BERTH_EINVAL;
 	report->error = berth__empty_range(zone, start, start + (berth_idx_t)nr_pages, &how,
 					   report);
+	if (!report->error && params)
+		berth__claim_name(zone, start, params->name);
 	return report->error;
 }
 
@@ -477,6 +480,7 @@ int berth_alloc_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uin
 
 void berth__release_claimed_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
 {
+	berth__claim_forget_locked(zone, start);
 	berth__account_claimed_locked(zone, start, end - start, -1);
 	for (berth_idx_t idx = start; idx < end;) {
 		uint32_t tag = berth__tag(&zone->frames[idx]);

@@ -8,17 +8,18 @@
  *
  * Complexity: init O(pageblocks) with zeroed metadata; choosing a set O(areas).
  */
+#include "core/alloc/claims.h"
 #include "core/stats.h"
 
 /* The places of the parts in the metadata. */
 struct layout {
-	size_t frames, pageblocks, sets, lists, heads, buckets, areas, owners, pcps, total;
+	size_t frames, pageblocks, sets, lists, heads, buckets, areas, owners, names, pcps, total;
 	size_t counters, timings;
 	unsigned nr_counters;
 	size_t pcp_stride;
 	berth_pfn_t base_pfn;
 	uint64_t nr_frames;
-	unsigned max_order, pageblock_order, max_owners, nr_sets;
+	unsigned max_order, pageblock_order, max_owners, max_names, nr_sets;
 	unsigned pcp_high, pcp_shift, pcp_batch_order, pcp_return_order;
 	size_t lru_offset, lru_state;
 };
@@ -74,9 +75,11 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->max_order = params->max_order ? params->max_order : 10;
 	l->pageblock_order = params->pageblock_order ? params->pageblock_order : 9;
 	l->max_owners = params->max_owners ? params->max_owners : 8;
+	l->max_names = params->max_claim_names ? params->max_claim_names : 32;
 	if (l->max_order > BERTH_MAX_ORDER_LIMIT || l->pageblock_order > l->max_order ||
 	    params->max_areas > BERTH_MAX_AREAS || l->max_owners > BERTH_MAX_OWNERS ||
-	    params->nr_cpus > 4096 || params->pcp_high > 1u << 16 || !params->nr_pages ||
+	    l->max_names > BERTH_MAX_CLAIM_NAMES || params->nr_cpus > 4096 ||
+	    params->pcp_high > 1u << 16 || !params->nr_pages ||
 	    params->start_pfn + params->nr_pages < params->start_pfn)
 		return false;
 	largest = 1ull << l->max_order;
@@ -120,6 +123,7 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 			   sizeof(uint32_t));
 	l->areas = place(&at, 64, params->max_areas, sizeof(struct berth_cma));
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
+	l->names = place(&at, 64, l->max_names, sizeof(struct berth_name));
 	l->pcps = place(&at, 64, params->nr_cpus, l->pcp_stride);
 	l->lru_state = place(&at, 64, params->lru ? l->nr_frames : 0, sizeof(uint8_t));
 	l->nr_counters = counter_slots(params->nr_pages, params->nr_cpus);
@@ -186,6 +190,7 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->buckets = (void *)(base + l.buckets);
 	zone->areas = (void *)(base + l.areas);
 	zone->owners = (void *)(base + l.owners);
+	zone->names = (struct berth_names){ (void *)(base + l.names), l.max_names };
 	zone->pcps = base + l.pcps;
 	zone->lru_offset = l.lru_offset;
 	zone->lru_state = params->lru ? (void *)(base + l.lru_state) : NULL;

@@ -18,6 +18,7 @@
  * taken without isolating anything. Either costs O(blocks + pageblocks), and no frame inside a block
  * is looked at.
  */
+#include "core/alloc/claims.h"
 #include "core/internal.h"
 
 /* The range [start, end) widened to whole pageblocks. */
@@ -122,6 +123,7 @@ static void lay_out_claim_locked(struct berth_zone *zone, berth_idx_t start, ber
 static void lay_out_claims_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
 				  const struct berth_pieces *pieces)
 {
+	uint64_t now_ns = berth__now(zone);
 	berth_idx_t nr = pieces->nr_pages ? pieces->nr_pages : end - start;
 	berth_idx_t stride = pieces->nr_pages ? pieces->stride : end - start;
 
@@ -129,6 +131,7 @@ static void lay_out_claims_locked(struct berth_zone *zone, berth_idx_t start, be
 		berth_idx_t next = end - start < stride ? end : start + stride;
 
 		lay_out_claim_locked(zone, start, start + nr, pieces->start_flags);
+		berth__claim_note_locked(zone, start, now_ns);
 		if (start + nr < next) {
 			berth__account_claimed_locked(zone, start + nr, next - start - nr, -1);
 			berth__buddy_free_range_locked(zone, start + nr, next);

@@ -119,6 +119,7 @@ void berth_move_arrived(struct berth_zone *zone, struct berth_move *move);
 #define BERTH_MAX_ORDER_LIMIT 30u
 #define BERTH_MAX_AREAS 64u
 #define BERTH_MAX_OWNERS 1024u
+#define BERTH_MAX_CLAIM_NAMES 65535u
 
 struct berth_zone_params {
 	const char *name;         /* lives as long as the zone */
@@ -132,7 +133,8 @@ struct berth_zone_params {
 	unsigned max_owners; /* owners that can be registered; 0 means 8 */
 	bool lru;        /* blocks can be on LRU lists (lru.h): one more byte a frame, 256 a CPU */
 	bool histograms; /* keep the histograms of <berth/stats.h>: 41 KiB of metadata */
-	bool metadata_is_zeroed; /* the metadata memory is all zero already (fresh from mmap) */
+	unsigned max_claim_names; /* different names that claims can have at a time; 0 means 32 */
+	bool metadata_is_zeroed;  /* the metadata memory is all zero already (fresh from mmap) */
 	const struct berth_port_ops *port;
 	void *port_ctx;
 };
@@ -348,6 +350,7 @@ struct berth_claim_params {
 	unsigned flags;       /* enum berth_claim_flags */
 	uint64_t deadline_ns; /* port time after which no wait or new try begins; 0: holders are not
 				 * waited for (a block in flight by another move is, up to 1.3 s) */
+	const char *name;     /* of who claims, for claims.h; copied; NULL: none */
 };
 
 enum berth_claim_flags {

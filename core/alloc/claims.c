@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Claims that are held: names, ages, the list, events.
+ *
+ * A claim's first frame has no use for its list links; they hold the claim's note: since when, in
+ * units of 65536 ns, and 16 bits that say which of the table's names it has.
+ *
+ * I1  A name in the table has as many users as there are claims whose note refers to it.
+ * I2  A claim has its note as soon as anybody can see that it is one.
+ *
+ * Complexity: naming a claim O(names in the table), for those that have one; else O(1).
+ */
+#include "core/alloc/claims.h"
+
+#define SINCE_SHIFT 16u
+#define SINCE_MASK (UINT64_MAX >> 16)
+
+/* ---- Names ------------------------------------------------------------------------------------ */
+
+static bool is_text(const struct berth_name *name, const char *text)
+{
+	unsigned i = 0;
+
+	while (i < BERTH_CLAIM_NAME_BYTES - 1 && text[i] && name->text[i] == text[i])
+		i++;
+	return i == BERTH_CLAIM_NAME_BYTES - 1 || name->text[i] == text[i];
+}
+
+void berth__copy_name(char to[BERTH_CLAIM_NAME_BYTES], const char *from)
+{
+	unsigned i = 0;
+
+	for (; from && i < BERTH_CLAIM_NAME_BYTES - 1 && from[i]; i++)
+		to[i] = from[i];
+	to[i] = 0;
+}
+
+unsigned berth__name_get(struct berth_names *names, const char *text)
+{
+	unsigned at = names->max;
+
+	if (!text || !*text)
+		return 0;
+	for (unsigned i = 0; i < names->max; i++) {
+		if (!names->table[i].users) {
+			at = at == names->max ? i : at;
+		} else if (is_text(&names->table[i], text)) {
+			at = i;
+			break;
+		}
+	}
+	if (at == names->max)
+		return 0;
+	if (!names->table[at].users++)
+		berth__copy_name(names->table[at].text, text);
+	return at + 1;
+}
+
+bool berth__name_put(struct berth_names *names, unsigned number)
+{
+	if (!number)
+		return true;
+	return number <= names->max && names->table[number - 1].users &&
+	       (names->table[number - 1].users--, true);
+}
+
+const char *berth__name_text(const struct berth_names *names, unsigned number)
+{
+	return number && number <= names->max ? names->table[number - 1].text : "";
+}
+
+/* ---- Notes ------------------------------------------------------------------------------------ */
+
+uint64_t berth__note(unsigned name, uint64_t now_ns)
+{
+	return (uint64_t)name << 48 | now_ns >> SINCE_SHIFT;
+}
+
+unsigned berth__note_name(uint64_t note)
+{
+	return (unsigned)(note >> 48);
+}
+
+uint64_t berth__note_age_ns(uint64_t note, uint64_t now_ns)
+{
+	return (((now_ns >> SINCE_SHIFT) - note) & SINCE_MASK) << SINCE_SHIFT;
+}
+
+static uint64_t note_of(const struct berth_frame *frame)
+{
+	return (uint64_t)frame->prev << 32 | frame->next;
+}
+
+static void set_note(struct berth_frame *frame, uint64_t note)
+{
+	frame->next = (uint32_t)note;
+	frame->prev = (uint32_t)(note >> 32);
+}
+
+void berth__claim_note_locked(struct berth_zone *zone, berth_idx_t start, uint64_t now_ns)
+{
+	set_note(&zone->frames[start], berth__note(0, now_ns));
+}
+
+void berth__claim_name(struct berth_zone *zone, berth_idx_t start, const char *name)
+{
+	struct berth_frame *frame = &zone->frames[start];
+
+	if (!name)
+		return;
+	berth_lock(&zone->lock);
+	set_note(frame, (note_of(frame) & SINCE_MASK) |
+				(uint64_t)berth__name_get(&zone->names, name) << 48);
+	berth_unlock(&zone->lock);
+}
+
+void berth__claim_forget_locked(struct berth_zone *zone, berth_idx_t start)
+{
+	struct berth_frame *frame = &zone->frames[start];
+	unsigned name = berth__note_name(note_of(frame));
+
+	BERTH_ASSERT(zone, berth__name_put(&zone->names, name), name, start);
+	set_note(frame, 0);
+}
+
+unsigned berth__claim_name_number(const struct berth_zone *zone, berth_idx_t start)
+{
+	return berth__note_name(note_of(&zone->frames[start]));
+}
+
+/* ---- The list --------------------------------------------------------------------------------- */
+
+/* What the claim at `start` is. Z. */
+static void describe_locked(const struct berth_zone *zone, berth_idx_t start, uint64_t now_ns,
+			    struct berth_claim_info *claim)
+{
+	const struct berth_frame *frame = &zone->frames[start];
+	unsigned home = berth__pageblock(zone, start)->home_set;
+
+	claim->pfn = berth__pfn(zone, start);
+	claim->nr_pages = frame->cookie;
+	claim->age_ns = berth__note_age_ns(note_of(frame), now_ns);
+	claim->area = berth__tag(frame) & BERTH_TAG_AREA ? zone->areas[home - BERTH_CMA].name :
+							   NULL;
+	berth__copy_name(claim->name,
+			 berth__name_text(&zone->names, berth__note_name(note_of(frame))));
+}
+
+/* The first claim that begins in [idx, stop), which is in one pageblock; `stop`: none. Z. */
+static berth_idx_t first_claim_locked(const struct berth_zone *zone, berth_idx_t idx,
+				      berth_idx_t stop)
+{
+	if (!berth__nr_claimed(berth__pageblock(zone, idx)))
+		return stop;
+	while (idx < stop) {
+		berth_idx_t head = berth__head(zone, idx);
+		uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
+
+		if (berth__tag_kind(tag) == BERTH_FRAME_CLAIMED && tag & BERTH_TAG_START &&
+		    head == idx)
+			break;
+		idx = head == BERTH_IDX_NONE ? idx + 1 : head + berth__pages(berth__tag_order(tag));
+	}
+	return idx < stop ? idx : stop;
+}
+
+bool berth_claim_next(struct berth_zone *zone, berth_pfn_t *pfn, struct berth_claim_info *claim)
+{
+	berth_idx_t size = berth__pages(zone->pageblock_order), idx = zone->first;
+	uint64_t now_ns = berth__now(zone);
+	bool found = false;
+
+	if (*pfn > zone->start_pfn && !berth__idx_one(zone, *pfn, &idx))
+		return false;
+	while (idx < zone->end && !found) {
+		berth_idx_t stop = (idx & ~(size - 1)) + size;
+
+		if (stop > zone->end)
+			stop = zone->end;
+		berth_lock(&zone->lock);
+		idx = first_claim_locked(zone, idx, stop);
+		found = idx < stop;
+		if (found)
+			describe_locked(zone, idx, now_ns, claim);
+		berth_unlock(&zone->lock);
+	}
+	*pfn = found ? claim->pfn + claim->nr_pages : berth__pfn(zone, zone->end);
+	return found;
+}
+
+/* ---- Events ----------------------------------------------------------------------------------- */
+
+void berth_zone_set_claim_events(struct berth_zone *zone, const struct berth_claim_events *events)
+{
+	atomic_store_explicit(&zone->events, events, memory_order_release);
+}
+
+void berth__event_start(const struct berth_claim_events *events, const struct berth_cma *area,
+			const struct berth_claim_params *params)
+{
+	if (events->alloc_start)
+		events->alloc_start(events->ctx, area->name, params->nr_pages, params->align_order);
+}
+
+void berth__event_busy_retry(const struct berth_claim_events *events, const struct berth_cma *area,
+			     const struct berth_claim_params *params, berth_pfn_t pfn)
+{
+	if (events->alloc_busy_retry)
+		events->alloc_busy_retry(events->ctx, area->name, pfn, params->nr_pages,
+					 params->align_order);
+}
+
+void berth__event_finish(const struct berth_claim_events *events, const struct berth_cma *area,
+			 const struct berth_claim_params *params, berth_pfn_t pfn, int error)
+{
+	if (events->alloc_finish)
+		events->alloc_finish(events->ctx, area->name, pfn, params->nr_pages,
+				     params->align_order, error);
+}
+
+void berth__event_release(const struct berth_claim_events *events, const struct berth_cma *area,
+			  berth_pfn_t pfn, uint64_t nr_pages)
+{
+	if (events->release)
+		events->release(events->ctx, area->name, pfn, nr_pages);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Notes of claims that are held, tables of names, and events (claims.c). Private to the core.
+ */
+#ifndef BERTH_CORE_CLAIMS_H
+#define BERTH_CORE_CLAIMS_H
+
+#include <berth/claims.h>
+
+#include "core/internal.h"
+
+/* A table of names. Its owner's lock guards it. */
+struct berth_name {
+	char text[BERTH_CLAIM_NAME_BYTES];
+	uint32_t users; /* 0: free */
+};
+
+/* The name's number, from 1, with one user more; 0: no name, or no room. */
+unsigned berth__name_get(struct berth_names *names, const char *text);
+/* One user less. False: it has none. Number 0 is ignored. */
+bool berth__name_put(struct berth_names *names, unsigned number);
+/* Empty for 0. */
+const char *berth__name_text(const struct berth_names *names, unsigned number);
+void berth__copy_name(char to[BERTH_CLAIM_NAME_BYTES], const char *from);
+
+/* A note: a name's number and the time in one word. */
+uint64_t berth__note(unsigned name, uint64_t now_ns);
+unsigned berth__note_name(uint64_t note);
+uint64_t berth__note_age_ns(uint64_t note, uint64_t now_ns);
+
+/* The range that begins at `start` becomes a claim now, or gets its name later (NULL: it has none), or
+ * isn't a claim any more. Z, but for the second, by whom it belongs to. */
+void berth__claim_note_locked(struct berth_zone *zone, berth_idx_t start, uint64_t now_ns);
+void berth__claim_name(struct berth_zone *zone, berth_idx_t start, const char *name);
+void berth__claim_forget_locked(struct berth_zone *zone, berth_idx_t start);
+/* The number of the claim's name. */
+unsigned berth__claim_name_number(const struct berth_zone *zone, berth_idx_t start);
+
+/* Tells of an event, if anybody wants to know. */
+#define BERTH_EVENT(zone, event, ...)                                            \
+	do {                                                                     \
+		const struct berth_claim_events *events_ = atomic_load_explicit( \
+			&(zone)->events, memory_order_acquire);                  \
+		if (BERTH_UNLIKELY(events_ != NULL))                             \
+			berth__event_##event(events_, __VA_ARGS__);              \
+	} while (0)
+BERTH_COLD void berth__event_start(const struct berth_claim_events *events,
+				   const struct berth_cma *area,
+				   const struct berth_claim_params *params);
+BERTH_COLD void berth__event_busy_retry(const struct berth_claim_events *events,
+					const struct berth_cma *area,
+					const struct berth_claim_params *params, berth_pfn_t pfn);
+BERTH_COLD void berth__event_finish(const struct berth_claim_events *events,
+				    const struct berth_cma *area,
+				    const struct berth_claim_params *params, berth_pfn_t pfn,
+				    int error);
+BERTH_COLD void berth__event_release(const struct berth_claim_events *events,
+				     const struct berth_cma *area, berth_pfn_t pfn,
+				     uint64_t nr_pages);
+
+#endif
