@@ -8,8 +8,8 @@
  *	              them may be cheaper than the best so far
  *
  * I1  What the counters promise is a lower bound: frames in use inside, and at the edges what exceeds the
- *     free frames there. So nothing cheaper is passed over, until EXACT_SWEEPS pageblocks have been swept
- *     and the sweeps have cost a sixteenth of the best range's own cost.
+ *     free frames there. So nothing cheaper is passed over, until the sweeps have taken EXACT_NS and a
+ *     sixteenth of the best range's own cost.
  * I2  "None" is only said when every possible start has been ruled out.
  *
  * Complexity: O(regions) where no run is long enough, where all is free and where all costs the same;
@@ -19,7 +19,7 @@
 #include "core/internal.h"
 
 #define COST_NONE UINT64_MAX
-#define EXACT_SWEEPS 64u /* always made if need be */
+#define EXACT_NS 250000u /* of sweeps, always made if need be: 122 pageblocks of 512 frames */
 #define FRAME_NS 4u      /* of a sweep */
 #define CANDIDATES 16u   /* partly free pageblocks that a small request looks at */
 
@@ -137,8 +137,7 @@ struct choice {
 	uint64_t best_cost;       /* COST_NONE: none yet */
 	berth_idx_t best;
 	uint32_t busy_clock; /* as search->busy_clock; 0 also where nobody was refused lately */
-	uint64_t swept;      /* pageblocks, and ns that this may have cost */
-	uint64_t swept_ns;
+	uint64_t swept_ns;   /* what the sweeps may have cost */
 };
 
 static bool avoided(const struct berth_search *search, berth_idx_t start, berth_idx_t end)
@@ -380,7 +379,6 @@ static void sweep(struct choice *choice, uint32_t number, const struct inner *in
 	if (first >= stop || first > choice->last ||
 	    last_busy(choice, inner->first, inner->nr) != BERTH_IDX_NONE)
 		return;
-	choice->swept++;
 	choice->swept_ns += (uint64_t)FRAME_NS * choice->size;
 	berth_lock(&choice->zone->lock);
 	open_window(choice, &window, (berth_idx_t)first, inner);
@@ -653,7 +651,7 @@ static void aligned_starts(struct choice *choice)
 
 static bool out_of_budget(const struct choice *choice)
 {
-	return choice->best_cost != COST_NONE && choice->swept >= EXACT_SWEEPS &&
+	return choice->best_cost != COST_NONE && choice->swept_ns > EXACT_NS &&
 	       choice->swept_ns > choice->best_cost / 16;
 }
 
