@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The whole-zone check: verifies the invariants that the head comments of frame.c, pageblock.c,
- * buddy.c, pcp.c, zone.c, hand_over.c, isolate.c, lru.c and cma.c number. Read-only; at a quiescent point.
+ * summary.c, buddy.c, pcp.c, zone.c, hand_over.c, isolate.c, lru.c and cma.c number. Read-only; at a
+ * quiescent point.
  *
  * Complexity: O(frames + blocks).
  */
 #include "core/alloc/claims.h"
-#include "core/internal.h"
+#include "core/stats.h"
 
 struct checker {
 	const struct berth_zone *zone;
 	struct berth_violation *violation;
 	uint64_t free, used, claimed, pcp, reserved, unmanaged, pinned, highatomic, named;
-	uint64_t lru[8];           /* frames of LRU blocks, by where they are */
-	uint64_t dirty, writeback; /* with the flag */
+	uint64_t lru[8], dirty,
+		writeback; /* frames of LRU blocks, by where they are; with the flag */
 };
 
 static bool violated(struct checker *checker, const char *what, uint64_t where, uint64_t value,
@@ -29,6 +30,29 @@ static bool violated(struct checker *checker, const char *what, uint64_t where, 
 		if (value_ != expected_)                                              \
 			return violated(checker, (what), (where), value_, expected_); \
 	} while (0)
+
+/* The name of the claim that begins at `start`. */
+static bool check_name(struct checker *checker, berth_idx_t start)
+{
+	const struct berth_zone *zone = checker->zone;
+	unsigned number = berth__claim_name_number(zone, start);
+
+	EXPECT("claims.I1 name of the claim at pfn", berth__pfn(zone, start),
+	       number <= zone->names.max && (!number || zone->names.table[number - 1].users), true);
+	checker->named += number != 0;
+	return true;
+}
+
+static bool check_names(struct checker *checker)
+{
+	const struct berth_zone *zone = checker->zone;
+	uint64_t users = 0;
+
+	for (unsigned i = 0; i < zone->names.max; i++)
+		users += zone->names.table[i].users;
+	EXPECT("claims.I1 users of names", 0, users, checker->named);
+	return true;
+}
 
 /* An allocated block's LRU state, and that its frames are counted where it says. */
 static bool check_lru_state(struct checker *checker, berth_idx_t head, uint32_t tag, uint32_t refs)
@@ -92,29 +116,6 @@ static bool check_lru_lists(struct checker *checker)
 	EXPECT("lru.I2 nr_isolated", 0, atomic_load(&lru->nr_isolated), 0);
 	EXPECT("lru.I2 nr_dirty", 0, atomic_load(&lru->nr_dirty), checker->dirty);
 	EXPECT("lru.I2 nr_writeback", 0, atomic_load(&lru->nr_writeback), checker->writeback);
-	return true;
-}
-
-/* The name of the claim that begins at `start`. */
-static bool check_name(struct checker *checker, berth_idx_t start)
-{
-	const struct berth_zone *zone = checker->zone;
-	unsigned number = berth__claim_name_number(zone, start);
-
-	EXPECT("claims.I1 name of the claim at pfn", berth__pfn(zone, start),
-	       number <= zone->names.max && (!number || zone->names.table[number - 1].users), true);
-	checker->named += number != 0;
-	return true;
-}
-
-static bool check_names(struct checker *checker)
-{
-	const struct berth_zone *zone = checker->zone;
-	uint64_t users = 0;
-
-	for (unsigned i = 0; i < zone->names.max; i++)
-		users += zone->names.table[i].users;
-	EXPECT("claims.I1 users of names", 0, users, checker->named);
 	return true;
 }
 
@@ -189,7 +190,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	const struct berth_zone *zone = checker->zone;
 	struct berth_pageblock *pageblock = berth__pageblock(zone, first);
 	berth_idx_t size = berth__pages(zone->pageblock_order);
-	uint32_t free = 0, claimed = 0, managed = 0, reserved = 0, pinned = 0;
+	uint32_t free = 0, claimed = 0, managed = 0, reserved = 0, pinned = 0, joined = 0;
 
 	for (berth_idx_t idx = first; idx < first + size;) {
 		berth_idx_t head = berth__head(zone, idx), next;
@@ -212,6 +213,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 			claimed += next - idx;
 			break;
 		case BERTH_FRAME_USED:
+			joined += next - idx - 1;
 			pinned += atomic_load(&((struct berth_frame *)frame)->refcount) >=
 				  BERTH_PIN_BIAS;
 			break;
@@ -229,6 +231,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	       claimed);
 	EXPECT("frame.I3 nr_pinned", berth__pfn(zone, first), atomic_load(&pageblock->nr_pinned),
 	       pinned);
+	EXPECT("pageblock.I5 nr_joined", berth__pfn(zone, first), pageblock->nr_joined, joined);
 	EXPECT("nr_managed", berth__pfn(zone, first), pageblock->nr_managed, managed);
 	if (pageblock->home_set == BERTH_HIGHATOMIC)
 		checker->highatomic += size;
@@ -260,6 +263,61 @@ static bool check_frames(struct checker *checker)
 	for (berth_idx_t idx = zone->first & ~(size - 1); idx < zone->end; idx += size)
 		if (!check_pageblock(checker, idx))
 			return false;
+	return true;
+}
+
+static bool same_summary(const struct berth_summary *a, const struct berth_summary *b)
+{
+	return __builtin_memcmp(a, b, sizeof(*a)) == 0;
+}
+
+/* A group that isn't marked stale says what is. */
+static bool check_group(struct checker *checker, uint32_t number, uint32_t nr_pageblocks)
+{
+	const struct berth_zone *zone = checker->zone;
+	const struct berth_group *group = &zone->groups[number];
+	struct berth_load loads[BERTH_GROUP];
+	struct berth_group is;
+
+	berth__summarise_group(zone, number, &is, loads);
+	for (uint32_t i = 0; i < BERTH_GROUP && number * BERTH_GROUP + i < nr_pageblocks; i++) {
+		const struct berth_load *load = &zone->loads[(size_t)number * BERTH_GROUP + i];
+
+		EXPECT("summary.I1 frames in use, pageblock", number * BERTH_GROUP + i, load->used,
+		       loads[i].used);
+		EXPECT("summary.I1 blocks in use, pageblock", number * BERTH_GROUP + i,
+		       load->blocks, loads[i].blocks);
+		EXPECT("summary.I1 free frames, pageblock", number * BERTH_GROUP + i, load->free,
+		       loads[i].free);
+		EXPECT("summary.I1 frames to claim, pageblock", number * BERTH_GROUP + i,
+		       load->open, loads[i].open);
+	}
+	for (unsigned kind = 0; kind < BERTH_NR_RUNS; kind++)
+		EXPECT("summary.I1 kinds of pageblocks, group", number, group->is[kind],
+		       is.is[kind]);
+	EXPECT("summary.I1 sums, group", number, same_summary(&group->summary, &is.summary), true);
+	return true;
+}
+
+static bool check_summaries(struct checker *checker)
+{
+	const struct berth_zone *zone = checker->zone;
+	uint32_t nr_pageblocks = ((zone->end - 1) >> zone->pageblock_order) + 1;
+	uint32_t groups = (nr_pageblocks - 1) / BERTH_GROUP + 1;
+	struct berth_summary region;
+
+	for (uint32_t first = 0; first < groups; first += BERTH_GROUP) {
+		uint64_t stale = atomic_load(&zone->stale[first / BERTH_GROUP]);
+
+		for (uint32_t i = 0; i < BERTH_GROUP && first + i < groups; i++)
+			if (!(stale >> i & 1) && !check_group(checker, first + i, nr_pageblocks))
+				return false;
+		if (stale)
+			continue;
+		berth__summarise_region(zone, first / BERTH_GROUP, &region);
+		EXPECT("summary.I1 sums, region", first / BERTH_GROUP,
+		       same_summary(&zone->regions[first / BERTH_GROUP], &region), true);
+	}
 	return true;
 }
 
@@ -506,14 +564,26 @@ static bool check_area(struct checker *checker, struct berth_cma *area)
 	return true;
 }
 
+static bool check_events(struct checker *checker)
+{
+	uint64_t events[BERTH_NR_EVENTS];
+
+	berth_zone_events(checker->zone, events);
+	EXPECT("stats.I1 pgalloc - pgfree", events[BERTH_EVENT_PGALLOC],
+	       events[BERTH_EVENT_PGALLOC] - events[BERTH_EVENT_PGFREE],
+	       checker->used + checker->pcp);
+	return true;
+}
+
 bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation)
 {
 	struct berth_violation ignored;
 	struct checker state = { .zone = zone, .violation = violation ? violation : &ignored };
 	struct checker *checker = &state;
 
-	if (!check_frames(checker) || !check_lists(checker) || !check_free_counters(checker) ||
-	    !check_pcps(checker) || !check_names(checker) || !check_lru_lists(checker))
+	if (!check_frames(checker) || !check_summaries(checker) || !check_lists(checker) ||
+	    !check_free_counters(checker) || !check_pcps(checker) || !check_names(checker) ||
+	    !check_lru_lists(checker))
 		return false;
 	for (unsigned i = 0; i < zone->nr_areas; i++)
 		if (!check_area(checker, &zone->areas[i]))
@@ -524,5 +594,5 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	EXPECT("hand_over.I2 nr_reserved of the zone", 0, zone->nr_reserved, checker->reserved);
 	EXPECT("zone.I1 free + pcp + used + claimed", 0,
 	       checker->free + checker->pcp + checker->used + checker->claimed, zone->nr_managed);
-	return true;
+	return check_events(checker);
 }

@@ -14,6 +14,7 @@
 
 #include <berth/berth.h>
 
+#include "tools/bench_many.h"
 #include "tools/fill.h"
 #include "tools/json.h"
 #include "tools/measure.h"
@@ -45,6 +46,10 @@ static const char help[] =
 	"  --writers N       threads that write all over the movable memory meanwhile (0)\n"
 	"  --area-size SIZE  the area (SIZE; for pinned at least 512M)\n"
 	"  --pin-every SIZE  the distance between pins (32M)\n"
+	"  --claimers N      instead: the claims of N threads, 2 to 8, at the same time and one after the\n"
+	"                    other, out of one area and out of an area for each\n"
+	"  --bulk N          instead: N buffers of SIZE in one call, in N, and in N of the kernel's kind\n"
+	"                    (one search, isolation and drain each), out of an empty area\n"
 	"  --first-fit       claim the first range that fits, not the cheapest\n"
 	"  --mover NAME      how memory is moved: userfaultfd, /dev/userfaultfd, userfaultfd-user or\n"
 	"                    mprotect (the best there is)\n"
@@ -69,7 +74,7 @@ enum fill_kind { EMPTY, MOVABLE, PINNED };
 static const char *const fill_names[] = { "empty", "movable", "pinned" };
 
 struct config {
-	uint64_t size, area, run, count, writers, pin_every, seed;
+	uint64_t size, area, run, count, writers, pin_every, seed, claimers, bulk;
 	int fill; /* enum fill_kind, -1: not chosen */
 	bool first_fit, verify, json;
 	const char *mover;
@@ -635,6 +640,8 @@ enum {
 	WRITERS,
 	AREA_SIZE,
 	PIN_EVERY,
+	CLAIMERS,
+	BULK,
 	FIRST_FIT,
 	MOVER,
 	VERIFY,
@@ -649,6 +656,8 @@ static const struct option options[] = {
 	{ "writers", required_argument, NULL, WRITERS },
 	{ "area-size", required_argument, NULL, AREA_SIZE },
 	{ "pin-every", required_argument, NULL, PIN_EVERY },
+	{ "claimers", required_argument, NULL, CLAIMERS },
+	{ "bulk", required_argument, NULL, BULK },
 	{ "first-fit", no_argument, NULL, FIRST_FIT },
 	{ "mover", required_argument, NULL, MOVER },
 	{ "verify", no_argument, NULL, VERIFY },
@@ -707,6 +716,11 @@ static bool take_option(struct config *config, int option)
 		return berth__size_option(COMMAND, "--area-size", &config->area);
 	case PIN_EVERY:
 		return berth__size_option(COMMAND, "--pin-every", &config->pin_every);
+	case CLAIMERS:
+		return berth__count_option(COMMAND, "--claimers", 2, BERTH__MAX_CLAIMERS,
+					   &config->claimers);
+	case BULK:
+		return berth__count_option(COMMAND, "--bulk", 1, 1000000, &config->bulk);
 	case MOVER:
 		config->mover = optarg;
 		return berth__mover_option(COMMAND);
@@ -722,8 +736,14 @@ static const char *misfit(const struct config *config)
 {
 	if (!config->size)
 		return "--size is missing, as in --size 64M";
-	if (config->fill < 0)
+	if (config->bulk && config->claimers)
+		return "--bulk and --claimers don't go together; choose one";
+	if (config->bulk && config->fill > EMPTY)
+		return "--bulk is measured with an empty area; leave --fill out";
+	if (config->fill < 0 && !config->bulk)
 		return "--fill is missing; choose empty, movable or pinned";
+	if (config->claimers && (config->fill == PINNED || config->writers))
+		return "--claimers take neither pins nor writers; use --fill empty or movable";
 	if (config->writers && config->fill == EMPTY)
 		return "--writers have nothing to write to in an empty area; use --fill movable";
 	if (config->size > MOST_BYTES || config->area > MOST_BYTES)
@@ -745,7 +765,7 @@ static bool complete_config(struct config *config)
 			config->area = config->size > least ? config->size : least;
 		config->area = (config->area + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
 		if (!config->count)
-			config->count = config->fill == EMPTY ? 200 : 20;
+			config->count = config->fill == EMPTY && !config->claimers ? 200 : 20;
 		if (config->fill == PINNED && config->area / config->pin_every >= MOST_PINS)
 			why = "there would be more than 1023 pins; use a larger --pin-every";
 	}
@@ -754,8 +774,33 @@ static bool complete_config(struct config *config)
 	return !why;
 }
 
+/* More than one claim at a time. */
+static int run_many(const struct config *config)
+{
+	/* Where claims come and go, as many ranges more, so that there is always a whole one. */
+	const uint64_t ranges = config->fill == EMPTY ? 2 * config->claimers : config->claimers;
+	const uint64_t least = config->size * ranges;
+	struct berth__many many = {
+		.command = COMMAND,
+		.size = config->size,
+		.area = config->area > least ? config->area : least,
+		.run = config->run,
+		.count = config->count,
+		.seed = config->seed,
+		.claimers = config->claimers,
+		.bulk = config->bulk,
+		.movable = config->fill == MOVABLE,
+		.json = config->json,
+		.mover = config->mover,
+	};
+
+	return config->bulk ? berth__bench_bulk(&many) : berth__bench_claimers(&many);
+}
+
 static int run(struct bench *bench)
 {
+	if (bench->config.bulk || bench->config.claimers)
+		return run_many(&bench->config);
 	berth__catch_interrupts();
 	berth__ticks_start();
 	if (open_pool(bench) && (bench->config.fill != PINNED || pin(bench)))

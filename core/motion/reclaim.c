@@ -179,6 +179,7 @@ static uint64_t settle(struct berth_zone *zone, struct batch *batch)
 			     item->pfn, item->order);
 		berth__lru_forget(zone, idx_of(zone, item));
 		berth__set_tag(frame, 0);
+		berth__account_used_locked(zone, idx_of(zone, item), item->order, -1);
 		berth__buddy_free_locked(zone, idx_of(zone, item), item->order);
 		freed += pages_of(item);
 	}

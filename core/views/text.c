@@ -10,6 +10,8 @@
  */
 #include <berth/views.h>
 
+#include <berth/stats.h>
+
 #include "core/frames/node.h"
 
 #define KBYTES(pages) ((pages) * (BERTH_PAGE_SIZE / 1024u))
@@ -325,6 +327,63 @@ size_t berth_zoneinfo(const struct berth_nodes *nodes, char *buffer, size_t size
 
 	for (unsigned i = 0; (zone = zone_at(nodes, i)); i++)
 		put_zone_info(&text, &nodes->nodes[zone->node], zone);
+	return finish(&text);
+}
+
+/* ---- vmstat ------------------------------------------------------------------------------------------ */
+
+/* Linux has these for each kind of zone. */
+static bool is_by_kind(enum berth_event event)
+{
+	return event == BERTH_EVENT_PGALLOC || event == BERTH_EVENT_ALLOCSTALL;
+}
+
+static void put_by_kind(struct text *text, const struct berth_nodes *nodes, enum berth_event event)
+{
+	static const char *const kinds[] = { "_dma", "_dma32", "_normal", "_high", "_movable" };
+	uint64_t sums[BERTH_NR_ZONE_KINDS] = { 0 }, events[BERTH_NR_EVENTS];
+	struct berth_zone *zone;
+
+	for (unsigned i = 0; (zone = zone_at(nodes, i)); i++) {
+		berth_zone_events(zone, events);
+		sums[zone->kind] += events[event];
+	}
+	for (unsigned kind = 0; kind < BERTH_NR_ZONE_KINDS; kind++)
+		PUT(text, "%% %\n", S(berth_event_name(event), 0), S(kinds[kind], 0),
+		    N(sums[kind], 0));
+}
+
+static void put_gauges(struct text *text, const struct berth_nodes *nodes)
+{
+	uint64_t free = 0, free_cma = 0;
+	struct berth_zone *zone;
+
+	for (unsigned i = 0; (zone = zone_at(nodes, i)); i++) {
+		free += atomic_load_explicit(&zone->nr_free, memory_order_relaxed);
+		free_cma += atomic_load_explicit(&zone->nr_free_cma, memory_order_relaxed);
+	}
+	PUT(text, "nr_free_pages %\nnr_free_cma %\n", N(free, 0), N(free_cma, 0));
+}
+
+size_t berth_vmstat(const struct berth_nodes *nodes, char *buffer, size_t size)
+{
+	struct text text = { buffer, size, 0 };
+	uint64_t sums[BERTH_NR_EVENTS] = { 0 }, events[BERTH_NR_EVENTS];
+	struct berth_zone *zone;
+
+	for (unsigned i = 0; (zone = zone_at(nodes, i)); i++) {
+		berth_zone_events(zone, events);
+		for (unsigned event = 0; event < BERTH_NR_EVENTS; event++)
+			sums[event] += events[event];
+	}
+	put_gauges(&text, nodes);
+	for (unsigned event = 0; event < BERTH_NR_EVENTS; event++) {
+		if (is_by_kind((enum berth_event)event))
+			put_by_kind(&text, nodes, (enum berth_event)event);
+		else
+			PUT(&text, "% %\n", S(berth_event_name((enum berth_event)event), 0),
+			    N(sums[event], 0));
+	}
 	return finish(&text);
 }
 

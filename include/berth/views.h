@@ -103,6 +103,8 @@ size_t berth_buddyinfo(const struct berth_nodes *nodes, char *text, size_t size)
 size_t berth_pagetypeinfo(const struct berth_nodes *nodes, char *text, size_t size);
 /* Marks, sizes, protection, counters, per-CPU lists. */
 size_t berth_zoneinfo(const struct berth_nodes *nodes, char *text, size_t size);
+/* "name number" lines of /proc/vmstat: the events of <berth/stats.h> of all zones, and what is free. */
+size_t berth_vmstat(const struct berth_nodes *nodes, char *text, size_t size);
 /* The report in the words of Linux' page allocation failures. */
 size_t berth_alloc_failure_text(const struct berth_alloc_failure *failure, char *text, size_t size);
 
