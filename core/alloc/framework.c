@@ -430,7 +430,7 @@ struct cma_state {
 
 static size_t cma_bytes(const struct berth_contig_area_params *params)
 {
-	if (!params->zone)
+	if (!params->zone || params->align_order > params->zone->max_order)
 		return 0;
 	return sizeof(struct cma_state) +
 	       berth_cma_bitmap_bytes(params->nr_pages, params->order_per_bit);

@@ -218,6 +218,13 @@ int berth_config_parse(const char *text, struct berth_config *config,
 		       struct berth_config_error *error) BERTH_MUST_CHECK;
 
 /*
+ * Reads in addition to what *config says already: new areas, devices that are known or new, another
+ * default area.
+ */
+int berth_config_extend(const char *text, struct berth_config *config,
+			struct berth_config_error *error) BERTH_MUST_CHECK;
+
+/*
  * Turns cma_pernuma into areas for nodes 0 .. nr_nodes - 1, and gives each area its place: bytes are
  * rounded up to `grain` (a power of two), then those that say where they lie, then the others, in this
  * order and as low as possible, within [base, limit), multiples of grain. Then start and end are exact for
