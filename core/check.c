@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The whole-zone check: verifies the invariants that the head comments of frame.c, pageblock.c,
- * buddy.c, pcp.c, zone.c, hand_over.c, isolate.c and cma.c number. Read-only; at a quiescent point.
+ * summary.c, buddy.c, pcp.c, zone.c, hand_over.c, isolate.c, lru.c and cma.c number. Read-only; at a
+ * quiescent point.
  *
  * Complexity: O(frames + blocks).
  */
 #include "core/alloc/claims.h"
-#include "core/internal.h"
+#include "core/stats.h"
 
 struct checker {
 	const struct berth_zone *zone;
 	struct berth_violation *violation;
 	uint64_t free, used, claimed, pcp, reserved, unmanaged, pinned, highatomic, named;
+	uint64_t lru[8], dirty,
+		writeback; /* frames of LRU blocks, by where they are; with the flag */
 };
 
 static bool violated(struct checker *checker, const char *what, uint64_t where, uint64_t value,
@@ -51,6 +54,71 @@ static bool check_names(struct checker *checker)
 	return true;
 }
 
+/* An allocated block's LRU state, and that its frames are counted where it says. */
+static bool check_lru_state(struct checker *checker, berth_idx_t head, uint32_t tag, uint32_t refs)
+{
+	const struct berth_zone *zone = checker->zone;
+	unsigned state = berth__lru_state(zone, head), where = state & BERTH_LRU_WHERE;
+	berth_pfn_t pfn = berth__pfn(zone, head);
+	bool found = where != BERTH_LRU_IN_BATCH;
+
+	EXPECT("lru.I1 state of a block that isn't tagged LRU", pfn,
+	       state && !(tag & BERTH_TAG_LRU), false);
+	EXPECT("lru.I5 write-back without a pin", pfn,
+	       (state & BERTH_LRU_WRITEBACK) && refs < BERTH_PIN_BIAS, false);
+	EXPECT("lru.I5 an orphan's state", pfn, state,
+	       !(tag & BERTH_TAG_ORPHAN)     ? state :
+	       (state & BERTH_LRU_WRITEBACK) ? BERTH_LRU_WRITEBACK | BERTH_LRU_FREED :
+					       0);
+	EXPECT("lru.I1 a reclaimer has the block, but none runs", pfn, where == BERTH_LRU_ISOLATED,
+	       false);
+	for (unsigned cpu = 0; !found && cpu < zone->nr_cpus; cpu++) {
+		const struct berth_lru_batch *batch = (const void *)((char *)berth__pcp(zone, cpu) +
+								     zone->lru_offset);
+		uint32_t count = atomic_load((_Atomic uint32_t *)&batch->count[BERTH_LRU_ADD]);
+
+		for (uint32_t i = 0; i < count; i++)
+			found |= batch->blocks[BERTH_LRU_ADD][i] == head;
+	}
+	EXPECT("lru.I3 batched block in no batch", pfn, found, true);
+	checker->lru[where] += berth__pages(berth__tag_order(tag));
+	checker->dirty += state & BERTH_LRU_DIRTY ? berth__pages(berth__tag_order(tag)) : 0;
+	checker->writeback += state & BERTH_LRU_WRITEBACK ? berth__pages(berth__tag_order(tag)) : 0;
+	return true;
+}
+
+/* The LRU lists against the blocks that say that they are in them. */
+static bool check_lru_lists(struct checker *checker)
+{
+	const struct berth_zone *zone = checker->zone;
+	struct berth_lru *lru = &((struct berth_zone *)zone)->lru;
+
+	for (unsigned list = 0; list < BERTH_NR_LRU_LISTS; list++) {
+		uint64_t pages = 0, expected = checker->lru[BERTH_LRU_IN_LIST + list];
+		berth_idx_t previous = BERTH_IDX_NONE;
+
+		for (berth_idx_t idx = lru->lists[list].first; idx != BERTH_IDX_NONE;
+		     idx = zone->frames[idx].next) {
+			EXPECT("lru.I1 index in a list", idx, idx < zone->end, true);
+			EXPECT("lru.I1 list of a block", berth__pfn(zone, idx),
+			       berth__lru_state(zone, idx) & BERTH_LRU_WHERE,
+			       BERTH_LRU_IN_LIST + list);
+			EXPECT("lru.I1 backward link", berth__pfn(zone, idx),
+			       zone->frames[idx].prev, previous);
+			pages += berth__pages(berth__tag_order(berth__tag(&zone->frames[idx])));
+			EXPECT("lru.I1 list too long", list, pages <= expected, true);
+			previous = idx;
+		}
+		EXPECT("lru.I1 end of list", list, lru->lists[list].last, previous);
+		EXPECT("lru.I1 blocks that are in no list", list, pages, expected);
+		EXPECT("lru.I2 frames in list", list, atomic_load(&lru->nr_pages[list]), pages);
+	}
+	EXPECT("lru.I2 nr_isolated", 0, atomic_load(&lru->nr_isolated), 0);
+	EXPECT("lru.I2 nr_dirty", 0, atomic_load(&lru->nr_dirty), checker->dirty);
+	EXPECT("lru.I2 nr_writeback", 0, atomic_load(&lru->nr_writeback), checker->writeback);
+	return true;
+}
+
 /* One block: what its head says, and that its inside is all tails. */
 static bool check_block(struct checker *checker, berth_idx_t head)
 {
@@ -67,6 +135,14 @@ static bool check_block(struct checker *checker, berth_idx_t head)
 	       head >= zone->first && zone->end - head >= berth__pages(order), true);
 	for (berth_idx_t i = 1; i < berth__pages(order); i++)
 		EXPECT("frame.I1 tail has a tag", pfn + i, berth__tag(&zone->frames[head + i]), 0);
+	for (berth_idx_t i = 0; zone->lru_state && i < berth__pages(order); i++)
+		EXPECT("lru.I1 state of a frame that is no LRU block's head", pfn + i,
+		       berth__lru_state(zone, head + i) &&
+			       (i || berth__tag_kind(tag) != BERTH_FRAME_USED),
+		       false);
+	if (zone->lru_state && berth__tag_kind(tag) == BERTH_FRAME_USED &&
+	    !check_lru_state(checker, head, tag, refs))
+		return false;
 	switch (berth__tag_kind(tag)) {
 	case BERTH_FRAME_FREE:
 		checker->free += berth__pages(order);
@@ -114,7 +190,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	const struct berth_zone *zone = checker->zone;
 	struct berth_pageblock *pageblock = berth__pageblock(zone, first);
 	berth_idx_t size = berth__pages(zone->pageblock_order);
-	uint32_t free = 0, claimed = 0, managed = 0, reserved = 0, pinned = 0;
+	uint32_t free = 0, claimed = 0, managed = 0, reserved = 0, pinned = 0, joined = 0;
 
 	for (berth_idx_t idx = first; idx < first + size;) {
 		berth_idx_t head = berth__head(zone, idx), next;
@@ -137,6 +213,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 			claimed += next - idx;
 			break;
 		case BERTH_FRAME_USED:
+			joined += next - idx - 1;
 			pinned += atomic_load(&((struct berth_frame *)frame)->refcount) >=
 				  BERTH_PIN_BIAS;
 			break;
@@ -154,6 +231,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	       claimed);
 	EXPECT("frame.I3 nr_pinned", berth__pfn(zone, first), atomic_load(&pageblock->nr_pinned),
 	       pinned);
+	EXPECT("pageblock.I5 nr_joined", berth__pfn(zone, first), pageblock->nr_joined, joined);
 	EXPECT("nr_managed", berth__pfn(zone, first), pageblock->nr_managed, managed);
 	if (pageblock->home_set == BERTH_HIGHATOMIC)
 		checker->highatomic += size;
@@ -185,6 +263,61 @@ static bool check_frames(struct checker *checker)
 	for (berth_idx_t idx = zone->first & ~(size - 1); idx < zone->end; idx += size)
 		if (!check_pageblock(checker, idx))
 			return false;
+	return true;
+}
+
+static bool same_summary(const struct berth_summary *a, const struct berth_summary *b)
+{
+	return __builtin_memcmp(a, b, sizeof(*a)) == 0;
+}
+
+/* A group that isn't marked stale says what is. */
+static bool check_group(struct checker *checker, uint32_t number, uint32_t nr_pageblocks)
+{
+	const struct berth_zone *zone = checker->zone;
+	const struct berth_group *group = &zone->groups[number];
+	struct berth_load loads[BERTH_GROUP];
+	struct berth_group is;
+
+	berth__summarise_group(zone, number, &is, loads);
+	for (uint32_t i = 0; i < BERTH_GROUP && number * BERTH_GROUP + i < nr_pageblocks; i++) {
+		const struct berth_load *load = &zone->loads[(size_t)number * BERTH_GROUP + i];
+
+		EXPECT("summary.I1 frames in use, pageblock", number * BERTH_GROUP + i, load->used,
+		       loads[i].used);
+		EXPECT("summary.I1 blocks in use, pageblock", number * BERTH_GROUP + i,
+		       load->blocks, loads[i].blocks);
+		EXPECT("summary.I1 free frames, pageblock", number * BERTH_GROUP + i, load->free,
+		       loads[i].free);
+		EXPECT("summary.I1 frames to claim, pageblock", number * BERTH_GROUP + i,
+		       load->open, loads[i].open);
+	}
+	for (unsigned kind = 0; kind < BERTH_NR_RUNS; kind++)
+		EXPECT("summary.I1 kinds of pageblocks, group", number, group->is[kind],
+		       is.is[kind]);
+	EXPECT("summary.I1 sums, group", number, same_summary(&group->summary, &is.summary), true);
+	return true;
+}
+
+static bool check_summaries(struct checker *checker)
+{
+	const struct berth_zone *zone = checker->zone;
+	uint32_t nr_pageblocks = ((zone->end - 1) >> zone->pageblock_order) + 1;
+	uint32_t groups = (nr_pageblocks - 1) / BERTH_GROUP + 1;
+	struct berth_summary region;
+
+	for (uint32_t first = 0; first < groups; first += BERTH_GROUP) {
+		uint64_t stale = atomic_load(&zone->stale[first / BERTH_GROUP]);
+
+		for (uint32_t i = 0; i < BERTH_GROUP && first + i < groups; i++)
+			if (!(stale >> i & 1) && !check_group(checker, first + i, nr_pageblocks))
+				return false;
+		if (stale)
+			continue;
+		berth__summarise_region(zone, first / BERTH_GROUP, &region);
+		EXPECT("summary.I1 sums, region", first / BERTH_GROUP,
+		       same_summary(&zone->regions[first / BERTH_GROUP], &region), true);
+	}
 	return true;
 }
 
@@ -431,14 +564,26 @@ static bool check_area(struct checker *checker, struct berth_cma *area)
 	return true;
 }
 
+static bool check_events(struct checker *checker)
+{
+	uint64_t events[BERTH_NR_EVENTS];
+
+	berth_zone_events(checker->zone, events);
+	EXPECT("stats.I1 pgalloc - pgfree", events[BERTH_EVENT_PGALLOC],
+	       events[BERTH_EVENT_PGALLOC] - events[BERTH_EVENT_PGFREE],
+	       checker->used + checker->pcp);
+	return true;
+}
+
 bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation)
 {
 	struct berth_violation ignored;
 	struct checker state = { .zone = zone, .violation = violation ? violation : &ignored };
 	struct checker *checker = &state;
 
-	if (!check_frames(checker) || !check_lists(checker) || !check_free_counters(checker) ||
-	    !check_pcps(checker) || !check_names(checker))
+	if (!check_frames(checker) || !check_summaries(checker) || !check_lists(checker) ||
+	    !check_free_counters(checker) || !check_pcps(checker) || !check_names(checker) ||
+	    !check_lru_lists(checker))
 		return false;
 	for (unsigned i = 0; i < zone->nr_areas; i++)
 		if (!check_area(checker, &zone->areas[i]))
@@ -449,5 +594,5 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	EXPECT("hand_over.I2 nr_reserved of the zone", 0, zone->nr_reserved, checker->reserved);
 	EXPECT("zone.I1 free + pcp + used + claimed", 0,
 	       checker->free + checker->pcp + checker->used + checker->claimed, zone->nr_managed);
-	return true;
+	return check_events(checker);
 }

@@ -35,7 +35,7 @@ const char *berth_event_name(enum berth_event event)
 	return names[event];
 }
 
-void berth_zone_events(struct berth_zone *zone, uint64_t events[BERTH_NR_EVENTS])
+void berth_zone_events(const struct berth_zone *zone, uint64_t events[BERTH_NR_EVENTS])
 {
 	for (unsigned event = 0; event < BERTH_NR_EVENTS; event++) {
 		events[event] = 0;

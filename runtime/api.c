@@ -78,6 +78,21 @@ static int refusal(struct berth_pool *handle)
 	return error;
 }
 
+struct berth_pool_impl *berth__enter(struct berth_pool *handle)
+{
+	return enter(handle);
+}
+
+void berth__leave(struct berth_pool *handle)
+{
+	leave(handle);
+}
+
+int berth__refusal(struct berth_pool *handle)
+{
+	return refusal(handle);
+}
+
 /* A new handle; `generation` is set. NULL: no memory. */
 static struct berth_pool *new_handle(void)
 {

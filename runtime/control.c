@@ -326,7 +326,7 @@ static int start_one(void *(*body)(void *))
 	int error;
 
 	atomic_store(&one->tid, 0);
-	error = berth__start_thread(body, &one->thread);
+	error = berth__start_thread(body, NULL, &one->thread);
 	control.nr_threads += !error;
 	return error;
 }

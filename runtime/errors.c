@@ -82,6 +82,25 @@ static double mib(uint64_t pages)
 	return (double)(pages << BERTH_PAGE_SHIFT) / (1 << 20);
 }
 
+static const char *reason_text(enum berth_claim_reason reason)
+{
+	static const char *const texts[] = {
+		[BERTH_CLAIM_DONE] = "",
+		[BERTH_CLAIM_TOO_LARGE] = "larger than any range of the area",
+		[BERTH_CLAIM_NO_RUN] = "claims in place leave no run",
+		[BERTH_CLAIM_PINNED] = "pinned memory",
+		[BERTH_CLAIM_UNMOVABLE] = "memory that can't move",
+		[BERTH_CLAIM_OWNER_BUSY] = "memory that its owner wouldn't move now",
+		[BERTH_CLAIM_IN_FLIGHT] = "memory that kept being moved or freed",
+		[BERTH_CLAIM_OTHER_CLAIM] = "another claim takes the range",
+		[BERTH_CLAIM_NO_DESTINATION] = "nowhere to move borrowers to",
+		[BERTH_CLAIM_NOT_FREE] = "borrowers would have to be moved",
+		[BERTH_CLAIM_DEADLINE] = "the time was over",
+	};
+
+	return (size_t)reason < sizeof(texts) / sizeof(texts[0]) ? texts[reason] : "unknown";
+}
+
 size_t berth_report_text(const struct berth_claim_report *report, char *text, size_t text_bytes)
 {
 	static const char *const phases[] = { "search", "isolate", "drain", "migrate", "finish" };
@@ -97,6 +116,8 @@ size_t berth_report_text(const struct berth_claim_report *report, char *text, si
 	else
 		put(&out, ": failed, %s (%s)", berth_errname(report->error),
 		    berth_strerror(report->error));
+	if (report->error && report->reason != BERTH_CLAIM_DONE)
+		put(&out, "\n  reason: %s", reason_text(report->reason));
 	if (report->error && report->blocker_pfn != BERTH_PFN_NONE) {
 		put(&out, "\n  in the way: %" PRIu64 " page(s) at offset %#" PRIx64 ", %s",
 		    report->blocker_pages, report->blocker_pfn << BERTH_PAGE_SHIFT,

@@ -89,14 +89,14 @@ void berth__fork_unblock(void)
 	pthread_mutex_unlock(&fork_lock);
 }
 
-int berth__start_thread(void *(*body)(void *), pthread_t *thread)
+int berth__start_thread(void *(*body)(void *), void *arg, pthread_t *thread)
 {
 	sigset_t all, old;
 	int error;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* the program's signals are the program's */
-	error = pthread_create(thread, NULL, body, NULL);
+	error = pthread_create(thread, NULL, body, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (error)
 		return -BERTH_ENOMEM;

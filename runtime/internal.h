@@ -100,6 +100,11 @@ int berth__pool_claim(struct berth_pool_impl *pool, const char *area, const char
 		      size_t bytes, const struct berth_claim_options *options,
 		      struct berth_buffer *buffer, struct berth_claim_report *report);
 int berth__pool_release(struct berth_pool_impl *pool, const struct berth_buffer *buffer);
+/* The pool of our own behind a handle, until berth__leave(), or NULL: then berth__refusal() is what the
+ * caller is told. */
+struct berth_pool_impl *berth__enter(struct berth_pool *handle);
+void berth__leave(struct berth_pool *handle);
+int berth__refusal(struct berth_pool *handle);
 void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *stats);
 int64_t berth__pool_shuffle(struct berth_pool_impl *pool, uint64_t *cursor);
 
@@ -150,7 +155,7 @@ void berth__fork_register(void);
 int berth__fork_add(struct berth_pool_impl *pool);
 void berth__fork_remove(struct berth_pool_impl *pool);
 /* Starts a thread of ours: it blocks all signals, and a fork doesn't count it as a writer. -ENOMEM. */
-int berth__start_thread(void *(*body)(void *), pthread_t *thread);
+int berth__start_thread(void *(*body)(void *), void *arg, pthread_t *thread);
 
 /* ---- Forks of large pools (pusher.c) ------------------------------------------------------------------- */
 

@@ -342,7 +342,7 @@ static void start_late(void)
 {
 	atomic_store(&late.cancel, 0);
 	atomic_store(&late.cancelled, false);
-	late.joinable = berth__start_thread(live_in_pool_late, &late.thread) == 0;
+	late.joinable = berth__start_thread(live_in_pool_late, NULL, &late.thread) == 0;
 }
 
 static void stop_threads(void)

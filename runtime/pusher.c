@@ -173,7 +173,7 @@ int berth__pusher_start(void)
 		shared = page == MAP_FAILED ? NULL : page;
 	}
 	atomic_store(&pusher.stop, 0);
-	if (!shared || berth__start_thread(run, &pusher.thread) != 0) {
+	if (!shared || berth__start_thread(run, NULL, &pusher.thread) != 0) {
 		atomic_store(&pusher.running, 0);
 		return -BERTH_ENOMEM;
 	}

@@ -35,6 +35,7 @@ demo | check)
 	packages="$packages sqlite3"               # a tenant of the demo and the tests
 	packages="$packages redis-server redis-tools" # another one, with threads and fork
 	packages="$packages python3"               # a third; also counts the tests' results
+	packages="$packages libjemalloc2 libmimalloc2.0" # allocators beside ours in berth bench pages
 	;;
 *)
 	echo "usage: $0 [-n] [build|demo|check|tenants]" >&2

@@ -14,6 +14,7 @@
 
 #include <berth/berth.h>
 
+#include "tools/bench_many.h"
 #include "tools/fill.h"
 #include "tools/json.h"
 #include "tools/measure.h"
@@ -45,6 +46,10 @@ static const char help[] =
 	"  --writers N       threads that write all over the movable memory meanwhile (0)\n"
 	"  --area-size SIZE  the area (SIZE; for pinned at least 512M)\n"
 	"  --pin-every SIZE  the distance between pins (32M)\n"
+	"  --claimers N      instead: the claims of N threads, 2 to 8, at the same time and one after the\n"
+	"                    other, out of one area and out of an area for each\n"
+	"  --bulk N          instead: N buffers of SIZE in one call, in N, and in N of the kernel's kind\n"
+	"                    (one search, isolation and drain each), out of an empty area\n"
 	"  --first-fit       claim the first range that fits, not the cheapest\n"
 	"  --mover NAME      how memory is moved: userfaultfd, /dev/userfaultfd, userfaultfd-user or\n"
 	"                    mprotect (the best there is)\n"
@@ -53,7 +58,8 @@ static const char help[] =
 	"  --json            one JSON object; times in us, moved_bytes of all claims together\n"
 	"\n"
 	"A stall is a write by --writers that took more than 5 us while a claim was running, unless the\n"
-	"thread merely lost its CPU to another one (those are counted apart, as preempted). factor is\n"
+	"thread merely lost its CPU to another one (those are counted apart, as preempted). What a\n"
+	"stalled thread waited for a CPU after its page was there is left out of stall_page. factor is\n"
 	"p50_us divided by the time of memcpy for the bytes that one claim moved, with no writer;\n"
 	"touch_us is the writing of one byte to each claimed page, after the clock has stopped.\n"
 	"\n"
@@ -68,7 +74,7 @@ enum fill_kind { EMPTY, MOVABLE, PINNED };
 static const char *const fill_names[] = { "empty", "movable", "pinned" };
 
 struct config {
-	uint64_t size, area, run, count, writers, pin_every, seed;
+	uint64_t size, area, run, count, writers, pin_every, seed, claimers, bulk;
 	int fill; /* enum fill_kind, -1: not chosen */
 	bool first_fit, verify, json;
 	const char *mover;
@@ -84,7 +90,8 @@ struct bench {
 	size_t pinned_offset[MOST_PINS];  /* and its place in the pool */
 	unsigned nr_pins;
 	/* The results. */
-	struct berth__samples ok_us, failed_us, cpu_us, touch_us, stall_us, memcpy_us, beside_us;
+	struct berth__samples ok_us, failed_us, cpu_us, touch_us, stall_us, page_us, memcpy_us,
+		beside_us;
 	uint64_t moved_bytes, preempted, stalls_lost, writes;
 	double preempted_max_us;
 	size_t runs;                   /* in the full area */
@@ -266,7 +273,10 @@ static void keep_stall(void *ctx, const struct berth__stall *stall)
 	double us = berth__ticks_ns(stall->ended - stall->began) / 1000;
 
 	if (!stall->preempted) {
+		double queued_us = (double)stall->queued_ns / 1000;
+
 		berth__sample_add(&bench->stall_us, us);
+		berth__sample_add(&bench->page_us, us > queued_us ? us - queued_us : 0);
 		return;
 	}
 	bench->preempted++;
@@ -538,6 +548,7 @@ static void print_json(struct bench *bench)
 	add_number(line, "factor", result.factor > 0, result.factor);
 	add_number(line, "memcpy_beside_writers_us_per_mib", writers, result.beside_us);
 	add_number(line, "stall_p99_us", writers, berth__percentile(&bench->stall_us, 99));
+	add_number(line, "stall_page_p99_us", writers, berth__percentile(&bench->page_us, 99));
 	add_number(line, "stall_max_us", writers, berth__sample_max(&bench->stall_us));
 	add_count(line, "stalls", writers, bench->stall_us.nr + bench->stalls_lost);
 	add_count(line, "preempted", writers, bench->preempted);
@@ -564,6 +575,9 @@ static void print_writers(struct bench *bench, const struct result *result)
 	       (unsigned long long)bench->writes,
 	       berth__format_ns(p99, berth__percentile(&bench->stall_us, 99) * 1000),
 	       berth__format_ns(most, berth__sample_max(&bench->stall_us) * 1000));
+	printf("  page       p99 %s: the same without the time in which the writer was ready, but "
+	       "others had the CPUs\n",
+	       berth__format_ns(p99, berth__percentile(&bench->page_us, 99) * 1000));
 	if (bench->preempted)
 		printf("  preempted  %llu writes more lost their CPU, for %s at most\n",
 		       (unsigned long long)bench->preempted,
@@ -626,6 +640,8 @@ enum {
 	WRITERS,
 	AREA_SIZE,
 	PIN_EVERY,
+	CLAIMERS,
+	BULK,
 	FIRST_FIT,
 	MOVER,
 	VERIFY,
@@ -640,6 +656,8 @@ static const struct option options[] = {
 	{ "writers", required_argument, NULL, WRITERS },
 	{ "area-size", required_argument, NULL, AREA_SIZE },
 	{ "pin-every", required_argument, NULL, PIN_EVERY },
+	{ "claimers", required_argument, NULL, CLAIMERS },
+	{ "bulk", required_argument, NULL, BULK },
 	{ "first-fit", no_argument, NULL, FIRST_FIT },
 	{ "mover", required_argument, NULL, MOVER },
 	{ "verify", no_argument, NULL, VERIFY },
@@ -698,6 +716,11 @@ static bool take_option(struct config *config, int option)
 		return berth__size_option(COMMAND, "--area-size", &config->area);
 	case PIN_EVERY:
 		return berth__size_option(COMMAND, "--pin-every", &config->pin_every);
+	case CLAIMERS:
+		return berth__count_option(COMMAND, "--claimers", 2, BERTH__MAX_CLAIMERS,
+					   &config->claimers);
+	case BULK:
+		return berth__count_option(COMMAND, "--bulk", 1, 1000000, &config->bulk);
 	case MOVER:
 		config->mover = optarg;
 		return berth__mover_option(COMMAND);
@@ -713,8 +736,14 @@ static const char *misfit(const struct config *config)
 {
 	if (!config->size)
 		return "--size is missing, as in --size 64M";
-	if (config->fill < 0)
+	if (config->bulk && config->claimers)
+		return "--bulk and --claimers don't go together; choose one";
+	if (config->bulk && config->fill > EMPTY)
+		return "--bulk is measured with an empty area; leave --fill out";
+	if (config->fill < 0 && !config->bulk)
 		return "--fill is missing; choose empty, movable or pinned";
+	if (config->claimers && (config->fill == PINNED || config->writers))
+		return "--claimers take neither pins nor writers; use --fill empty or movable";
 	if (config->writers && config->fill == EMPTY)
 		return "--writers have nothing to write to in an empty area; use --fill movable";
 	if (config->size > MOST_BYTES || config->area > MOST_BYTES)
@@ -736,7 +765,7 @@ static bool complete_config(struct config *config)
 			config->area = config->size > least ? config->size : least;
 		config->area = (config->area + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
 		if (!config->count)
-			config->count = config->fill == EMPTY ? 200 : 20;
+			config->count = config->fill == EMPTY && !config->claimers ? 200 : 20;
 		if (config->fill == PINNED && config->area / config->pin_every >= MOST_PINS)
 			why = "there would be more than 1023 pins; use a larger --pin-every";
 	}
@@ -745,8 +774,33 @@ static bool complete_config(struct config *config)
 	return !why;
 }
 
+/* More than one claim at a time. */
+static int run_many(const struct config *config)
+{
+	/* Where claims come and go, as many ranges more, so that there is always a whole one. */
+	const uint64_t ranges = config->fill == EMPTY ? 2 * config->claimers : config->claimers;
+	const uint64_t least = config->size * ranges;
+	struct berth__many many = {
+		.command = COMMAND,
+		.size = config->size,
+		.area = config->area > least ? config->area : least,
+		.run = config->run,
+		.count = config->count,
+		.seed = config->seed,
+		.claimers = config->claimers,
+		.bulk = config->bulk,
+		.movable = config->fill == MOVABLE,
+		.json = config->json,
+		.mover = config->mover,
+	};
+
+	return config->bulk ? berth__bench_bulk(&many) : berth__bench_claimers(&many);
+}
+
 static int run(struct bench *bench)
 {
+	if (bench->config.bulk || bench->config.claimers)
+		return run_many(&bench->config);
 	berth__catch_interrupts();
 	berth__ticks_start();
 	if (open_pool(bench) && (bench->config.fill != PINNED || pin(bench)))

@@ -26,12 +26,15 @@ static bool is_scattered(const struct berth__fill *fill)
 int berth__fill_open(struct berth__fill *fill)
 {
 	struct berth_cma_stats area;
+	struct berth_pool_stats stats;
 	int error = berth_area_stats(fill->pool, NULL, &area);
 
+	if (!error)
+		error = berth_pool_stats(fill->pool, &stats);
 	if (error)
 		return error;
 	fill->area_offset = area.start_pfn << BERTH_PAGE_SHIFT;
-	fill->area_bytes = area.nr_pages << BERTH_PAGE_SHIFT;
+	fill->area_bytes = stats.area_bytes; /* one behind the other */
 	fill->chunk_bytes = is_scattered(fill) ? HUGE_BYTES / 2 : HUGE_BYTES;
 	while (fill->area_bytes / fill->chunk_bytes > MOST_CHUNKS &&
 	       fill->area_bytes % (4 * fill->chunk_bytes) == 0)
@@ -198,7 +201,7 @@ static int unmap_moved(const struct berth__fill *fill, size_t first, size_t nr, 
 int berth__fill_refill(struct berth__fill *fill)
 {
 	const size_t nr = is_scattered(fill) ? 2 : 1;
-	struct berth_cma_stats area;
+	struct berth_pool_stats stats;
 	bool out = true;
 	int error = 0;
 
@@ -211,8 +214,8 @@ int berth__fill_refill(struct berth__fill *fill)
 			error = map_missing(fill, i, nr);
 	}
 	if (!error)
-		error = berth_area_stats(fill->pool, NULL, &area);
-	if (!error && (out || area.free_pages))
+		error = berth_pool_stats(fill->pool, &stats);
+	if (!error && (out || stats.lent_bytes < stats.area_bytes)) /* nobody claims */
 		error = -BERTH_EAGAIN;
 	return error;
 }

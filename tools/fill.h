@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An area full of movable memory whose contents are known (fill.c), and threads that write to it
+ * Areas full of movable memory whose contents are known (fill.c), and threads that write to it
  * while it is moved (writers.c). For `berth bench claim`.
  */
 #ifndef BERTH_TOOLS_FILL_H
@@ -29,7 +29,7 @@ struct berth__fill {
 	uint64_t area_offset, area_bytes;
 };
 
-/* For the first area of the pool, a multiple of 2 MiB. 0 or an error of the library. */
+/* For all areas of the pool, multiples of 2 MiB. 0 or an error of the library. */
 int berth__fill_open(struct berth__fill *fill);
 /*
  * Maps what isn't mapped or isn't in the area, until the area is full. Pinned memory stays where it
@@ -65,6 +65,7 @@ void berth__fill_restore(const struct berth__fill *fill);
 /* A write that took more than 5 us, in ticks. */
 struct berth__stall {
 	uint64_t began, ended;
+	uint64_t queued_ns; /* part of it: ready to run, but without a CPU; 0 where the system does not tell */
 	bool preempted; /* the thread only lost its CPU: it didn't wait for anything */
 };
 

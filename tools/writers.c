@@ -8,7 +8,8 @@
  * anything.
  *
  * A stall is a write that took more than 5 us. The clock is read once a write, so a stall includes
- * what the loop does around it. A thread that only lost its CPU to another (its involuntary context
+ * what the loop does around it, and also how long the thread was ready again while others had the CPUs, which
+ * is told apart. A thread that only lost its CPU to another (its involuntary context
  * switches went up, its voluntary ones didn't) is marked as preempted: no page made it wait.
  *
  * I1  The value of word i is value_of(i, pass) of the last pass that reached it, or what was there
@@ -19,8 +20,11 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "tools/measure.h"
 
@@ -110,11 +114,35 @@ static uint64_t *word_at(const struct writer *writer, uint64_t i)
 
 /* ---- Writing --------------------------------------------------------------------------------- */
 
-static void note_stall(struct writer *writer, struct rusage *before, uint64_t began, uint64_t ended)
+/* What a thread knows of its own scheduling. */
+struct scheduling {
+	int schedstat; /* /proc/thread-self/schedstat; -1: there is none */
+	struct rusage usage;
+	uint64_t queued_ns;
+};
+
+/* For how long the thread has been ready to run and had no CPU, in all; 0: unknown. */
+static uint64_t queued_ns(const struct scheduling *scheduling)
 {
-	struct rusage now;
+	char text[96];
+	ssize_t length = pread(scheduling->schedstat, text, sizeof(text) - 1, 0);
+	char *second;
+
+	if (length <= 0)
+		return 0;
+	text[length] = 0;
+	second = strchr(text, ' ');
+	return second ? strtoull(second, NULL, 10) : 0;
+}
+
+static void note_stall(struct writer *writer, struct scheduling *scheduling, uint64_t began,
+		       uint64_t ended)
+{
+	struct rusage *before = &scheduling->usage, now;
+	uint64_t queued = queued_ns(scheduling), queued_before = scheduling->queued_ns;
 	bool lost_cpu, slept;
 
+	scheduling->queued_ns = queued;
 	getrusage(RUSAGE_THREAD, &now);
 	lost_cpu = now.ru_nivcsw != before->ru_nivcsw;
 	slept = now.ru_nvcsw != before->ru_nvcsw;
@@ -123,6 +151,7 @@ static void note_stall(struct writer *writer, struct rusage *before, uint64_t be
 		writer->stalls[writer->nr_stalls - 1] =
 			(struct berth__stall){ .began = began,
 					       .ended = ended,
+					       .queued_ns = queued - queued_before,
 					       .preempted = lost_cpu && !slept };
 }
 
@@ -132,9 +161,12 @@ static void *write_all_over(void *argument)
 	const struct berth__writers *all = writer->all;
 	const struct permutation order = writer->order;
 	uint64_t step = 0, last;
-	struct rusage usage;
+	struct scheduling scheduling = {
+		.schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC),
+	};
 
-	getrusage(RUSAGE_THREAD, &usage);
+	getrusage(RUSAGE_THREAD, &scheduling.usage);
+	scheduling.queued_ns = queued_ns(&scheduling);
 	last = berth__ticks();
 	while (!atomic_load_explicit(&all->stop, memory_order_relaxed)) {
 		uint64_t i = permute(&order, step & mask_of(&order)), now;
@@ -143,7 +175,7 @@ static void *write_all_over(void *argument)
 			*(volatile uint64_t *)word_at(writer, i) = value_of(i, step >> order.bits);
 		now = berth__ticks();
 		if (__builtin_expect(now - last > all->stall_ticks, 0)) {
-			note_stall(writer, &usage, last, now);
+			note_stall(writer, &scheduling, last, now);
 			now = berth__ticks();
 		}
 		last = now;
@@ -151,6 +183,8 @@ static void *write_all_over(void *argument)
 			atomic_store(&writer->started, true);
 	}
 	writer->steps = step;
+	if (scheduling.schedstat >= 0)
+		close(scheduling.schedstat);
 	return NULL;
 }
 

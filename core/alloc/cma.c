@@ -15,6 +15,7 @@
 
 #define FIRST_PAUSE_NS 50000ull /* between rounds of tries; doubles */
 #define LONGEST_PAUSE_NS 1600000ull
+#define REPORT_EDGES 64u /* pageblocks that a failed claim's report looks at by frames, each run */
 #define MAX_CONFLICTS 256u /* searches of one round that another claim made vain */
 
 /* ---- The bitmap ---------------------------------------------------------------------------------- */
@@ -148,7 +149,7 @@ int berth__attempt_init(struct berth_attempt *attempt, struct berth_cma *area,
 					   .pause_ns = FIRST_PAUSE_NS };
 	attempt->how = berth__emptying_of_claim(&attempt->params, BERTH_TAG_AREA);
 	error = berth__search_init(&attempt->search, area, params);
-	if (error)
+	if (error == -BERTH_E2BIG)
 		report->reason = BERTH_CLAIM_TOO_LARGE;
 	return error;
 }
@@ -174,6 +175,18 @@ static void note_claims(struct berth_cma *area, berth_idx_t start, berth_idx_t e
 	atomic_fetch_add_explicit(&area->claims_ok, claims, memory_order_relaxed);
 }
 
+/* Another claim was faster, or has just given back what the search missed. */
+static int look_again(struct berth_attempt *attempt)
+{
+	struct berth_claim_report *report = attempt->report;
+
+	if (++attempt->conflicts >= MAX_CONFLICTS)
+		return -BERTH_EBUSY;
+	if (!attempt->search.nr_avoid) /* otherwise an earlier range's blocker is remembered */
+		report->blocker_pfn = BERTH_PFN_NONE;
+	return 1;
+}
+
 /* After a step on a range: is there more to do, is it claimed, or which comes next? */
 static int settle_step(struct berth_attempt *attempt, int going)
 {
@@ -190,9 +203,8 @@ static int settle_step(struct berth_attempt *attempt, int going)
 			    &attempt->how.pieces);
 		return 0;
 	}
-	/* Another claim was faster: so that one got on, and here the search has to look again. */
 	if (claiming->conflict)
-		return ++attempt->conflicts < MAX_CONFLICTS ? 1 : going;
+		return look_again(attempt);
 	if (going != -BERTH_EBUSY || search->nr_avoid == BERTH_CLAIM_TRIES ||
 	    report->blocker_pfn == BERTH_PFN_NONE)
 		return going;
@@ -214,8 +226,11 @@ static int choose_and_begin(struct berth_attempt *attempt)
 	search->busy_clock = berth__busy_clock(began);
 	found = berth__choose_range(search, &attempt->start);
 	report->phase_ns[BERTH_PHASE_SEARCH] += berth__now(zone) - began;
-	if (!found)
-		return attempt->explain ? berth__explain_range(search, report) : -BERTH_ENOSPC;
+	if (!found) {
+		int why = attempt->explain ? berth__explain_range(search, report) : -BERTH_ENOSPC;
+
+		return why > 0 ? look_again(attempt) : why;
+	}
 	return settle_step(attempt, berth__claiming_begin(&attempt->claiming, zone, attempt->start,
 							  attempt->start + search->nr,
 							  &attempt->how, report));
@@ -241,7 +256,7 @@ int berth__attempt_round_failed(struct berth_attempt *attempt, int error, uint64
 
 	if (error != -BERTH_EBUSY || !params->deadline_ns || params->flags & BERTH_CLAIM_NORETRY)
 		return error;
-	if (berth__now(attempt->area->zone) >= params->deadline_ns)
+	if (berth__now(attempt->area->zone) >= params->deadline_ns) /* the reason is the holder's */
 		return -BERTH_EAGAIN; /* waited as long as was allowed */
 	*pause_ns = attempt->pause_ns;
 	if (attempt->pause_ns < LONGEST_PAUSE_NS)
@@ -272,7 +287,9 @@ bool berth__claim_params_valid(const struct berth_cma *area,
 			       const struct berth_claim_params *params)
 {
 	return params && params->nr_pages && params->align_order <= area->zone->max_order &&
-	       !(params->flags & ~(unsigned)BERTH_CLAIM_ALL_FLAGS);
+	       !(params->flags & ~(unsigned)BERTH_CLAIM_ALL_FLAGS) &&
+	       !(params->boundary_pages & (params->boundary_pages - 1)) &&
+	       (!params->max_pfn || params->min_pfn <= params->max_pfn);
 }
 
 void berth__claim_ended(struct berth_cma *area, struct berth_claim_report *report, int error,
@@ -295,7 +312,8 @@ void berth__claim_ended(struct berth_cma *area, struct berth_claim_report *repor
 	if (error != -BERTH_E2BIG)
 		berth__count(zone, BERTH_EVENT_CMA_FAIL, 1);
 	atomic_fetch_add_explicit(&area->claims_failed, 1, memory_order_relaxed);
-	berth__largest_runs(area, &report->largest_free_pages, &report->largest_claimable_pages);
+	berth__largest_runs(area, REPORT_EDGES, &report->largest_free_pages,
+			    &report->largest_claimable_pages);
 }
 
 int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *params,
@@ -405,5 +423,6 @@ void berth_cma_stats_brief(struct berth_cma *area, struct berth_cma_stats *stats
 void berth_cma_stats(struct berth_cma *area, struct berth_cma_stats *stats)
 {
 	berth_cma_stats_brief(area, stats);
-	berth__largest_runs(area, &stats->largest_free_pages, &stats->largest_claimable_pages);
+	berth__largest_runs(area, BERTH_ALL_EDGES, &stats->largest_free_pages,
+			    &stats->largest_claimable_pages);
 }

@@ -285,10 +285,12 @@ void berth__mark_busy(struct berth_zone *zone, berth_pfn_t pfn)
 {
 	uint32_t until = berth__busy_clock(berth__now(zone) + BERTH_BUSY_NS);
 
-	if (pfn != BERTH_PFN_NONE)
-		atomic_store_explicit(
-			&berth__pageblock(zone, (berth_idx_t)(pfn - zone->base_pfn))->busy_until,
-			until, memory_order_relaxed);
+	if (pfn == BERTH_PFN_NONE)
+		return;
+	atomic_store_explicit(
+		&berth__pageblock(zone, (berth_idx_t)(pfn - zone->base_pfn))->busy_until, until,
+		memory_order_relaxed);
+	atomic_store_explicit(&zone->busy_latest, until, memory_order_relaxed);
 }
 
 void berth__ask_holder(struct berth_zone *zone, struct berth_claim_report *report)
@@ -400,7 +402,7 @@ void berth__claiming_end(struct berth_claiming *claim, int error)
 	claim->fenced = false;
 	if (!error) { /* what was in the way of earlier tries isn't any more */
 		report->blocker_pfn = BERTH_PFN_NONE;
-		report->blocker_pages = 0;
+		report->blocker_pages = report->nr_blockers = 0;
 		report->blocker_owner = report->blocker_holder = NULL;
 		report->reason = BERTH_CLAIM_DONE;
 	}
@@ -489,15 +491,17 @@ bool berth__is_claim_locked(const struct berth_zone *zone, berth_idx_t start, ui
 bool berth__release_begin(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
 			  uint32_t flags)
 {
+	const uint32_t mask = BERTH_TAG(7, 0) | BERTH_TAG_START | BERTH_TAG_AREA;
 	struct berth_frame *frame = &zone->frames[start];
-	bool is_claim;
+	uint32_t tag = berth__tag(frame);
 
-	berth_lock(&zone->lock);
-	is_claim = berth__is_claim_locked(zone, start, nr_pages, flags);
-	if (is_claim)
-		berth__set_tag(frame, berth__tag(frame) & ~(uint32_t)(BERTH_TAG_START | flags));
-	berth_unlock(&zone->lock);
-	return is_claim;
+	/* Nobody but who releases it changes the tag of a claim's first frame, so no lock is needed; of
+	 * two that do, one gets it. */
+	return (tag & mask) == (BERTH_TAG(BERTH_FRAME_CLAIMED, 0) | BERTH_TAG_START | flags) &&
+	       frame->cookie == nr_pages &&
+	       atomic_compare_exchange_strong_explicit(&frame->tag, &tag,
+						       tag & ~(BERTH_TAG_START | flags),
+						       memory_order_acquire, memory_order_relaxed);
 }
 
 void berth__release_undo(struct berth_zone *zone, berth_idx_t start, uint32_t flags)

@@ -201,11 +201,23 @@ static void free_and_merge(struct berth_zone *zone, berth_idx_t idx, unsigned or
 		berth__rebucket_locked(zone, pageblock);
 }
 
+/* The pageblocks of a large block are of one set, which they keep when they are free. */
+static bool of_one_set(const struct berth_zone *zone, berth_idx_t idx, unsigned order)
+{
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+	unsigned set = berth__pageblock_set(berth__pageblock(zone, idx));
+
+	for (berth_idx_t at = size; at < berth__pages(order); at += size)
+		if (berth__pageblock_set(berth__pageblock(zone, idx + at)) != set)
+			return false;
+	return set != BERTH_UNMOVABLE && set != BERTH_RECLAIMABLE;
+}
+
 void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
 
-	if (BERTH_LIKELY(order <= zone->pageblock_order)) {
+	if (BERTH_LIKELY(order <= zone->pageblock_order) || of_one_set(zone, idx, order)) {
 		free_and_merge(zone, idx, order);
 		return;
 	}
@@ -217,7 +229,7 @@ void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned
 void berth__buddy_free_range_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
 {
 	while (start < end) {
-		unsigned order = berth__largest_order(start, end, zone->pageblock_order);
+		unsigned order = berth__largest_order(start, end, zone->max_order);
 
 		berth__buddy_free_locked(zone, start, order);
 		start += berth__pages(order);

@@ -119,22 +119,14 @@ static void lay_out_claim_locked(struct berth_zone *zone, berth_idx_t start, ber
 	}
 }
 
-/* Turns the TAKING blocks of [start, end) into claims; what lies between those is free again. */
-static void keep_taken_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
-			      const struct berth_pieces *pieces)
+/* [start, end), counted as claimed and without tags, becomes claims; what lies between those is free. */
+static void lay_out_claims_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+				  const struct berth_pieces *pieces)
 {
 	berth_idx_t nr = pieces->nr_pages ? pieces->nr_pages : end - start;
 	berth_idx_t stride = pieces->nr_pages ? pieces->stride : end - start;
-	uint64_t now_ns;
+	uint64_t now_ns = berth__now(zone);
 
-	for (berth_idx_t idx = start; idx < end;) {
-		uint32_t tag = berth__tag(&zone->frames[idx]);
-
-		BERTH_ASSERT(zone, tag & BERTH_TAG_TAKING, tag, idx);
-		berth__set_tag(&zone->frames[idx], 0);
-		idx += walk_step(tag);
-	}
-	now_ns = berth__now(zone);
 	while (start < end) {
 		berth_idx_t next = end - start < stride ? end : start + stride;
 
@@ -146,6 +138,20 @@ static void keep_taken_locked(struct berth_zone *zone, berth_idx_t start, berth_
 		}
 		start = next;
 	}
+}
+
+/* Turns the TAKING blocks of [start, end) into claims. */
+static void keep_taken_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+			      const struct berth_pieces *pieces)
+{
+	for (berth_idx_t idx = start; idx < end;) {
+		uint32_t tag = berth__tag(&zone->frames[idx]);
+
+		BERTH_ASSERT(zone, tag & BERTH_TAG_TAKING, tag, idx);
+		berth__set_tag(&zone->frames[idx], 0);
+		idx += walk_step(tag);
+	}
+	lay_out_claims_locked(zone, start, end, pieces);
 }
 
 /* ---- A range that is free -------------------------------------------------------------------------- */
@@ -219,8 +225,10 @@ bool berth__take_if_free(struct berth_zone *zone, berth_idx_t start, berth_idx_t
 	berth_lock(&zone->lock);
 	taken = is_free_locked(zone, start, end);
 	if (taken) {
-		take_all_free_locked(zone, start, end);
-		keep_taken_locked(zone, start, end, pieces);
+		for (berth_idx_t idx = start; idx < end;)
+			idx += berth__buddy_carve_locked(zone, berth__head(zone, idx), idx, end);
+		berth__account_claimed_locked(zone, start, end - start, 1);
+		lay_out_claims_locked(zone, start, end, pieces);
 	}
 	berth_unlock(&zone->lock);
 	return taken;

@@ -18,8 +18,10 @@
  */
 #include "core/stats.h"
 
-/* In Linux kswapd and others begin to write when they're getting into trouble. */
+/* Who may not write begins to when it gets into trouble: below this priority (as in Linux), and after a
+ * look at so many frames, or all there are. */
 #define WRITE_PRIORITY (BERTH_MAX_PRIORITY - 2u)
+#define LOOK_FIRST 1024u
 #define WRITE_WAIT_NS 1000000ull /* for write-back, when nothing else is left at a priority */
 
 static uint64_t load(const _Atomic uint64_t *counter)
@@ -139,19 +141,21 @@ bool berth_reclaim_freeze(struct berth_zone *zone, const struct berth_reclaim_it
 {
 	const unsigned not_now = BERTH_LRU_DIRTY | BERTH_LRU_WRITEBACK | BERTH_LRU_LOCKED;
 	struct berth_frame *frame;
+	unsigned state;
 	berth_idx_t idx;
+	uint32_t tag;
 
-	if (!berth__idx_one(zone, item->pfn, &idx))
+	if (!zone->lru_state || !berth__idx_one(zone, item->pfn, &idx))
 		return false;
 	frame = &zone->frames[idx];
 	if (berth__tag_kind(berth__tag(frame)) != BERTH_FRAME_USED || !berth__freeze(frame))
 		return false;
 	/* Nobody splits it or begins to write it from now on; but that may have happened already. */
-	if (berth__tag(frame) ==
-		    (BERTH_TAG(BERTH_FRAME_USED, item->order) |
-		     (berth__tag(frame) & (BERTH_TAG_MOVABLE | BERTH_TAG_RECLAIMABLE)) |
-		     BERTH_TAG_LRU | (uint32_t)item->owner << BERTH_TAG_OWNER_SHIFT) &&
-	    frame->cookie == item->cookie && !(berth__lru_state(zone, idx) & not_now))
+	tag = berth__tag(frame);
+	state = berth__lru_state(zone, idx);
+	if ((tag & BERTH_TAG_LRU) && berth__tag_order(tag) == item->order &&
+	    berth__tag_owner(tag) == item->owner && frame->cookie == item->cookie &&
+	    !(state & not_now) && (state & BERTH_LRU_WHERE)) /* not taken off the lists */
 		return true;
 	berth__unfreeze(zone, frame);
 	return false;
@@ -175,6 +179,7 @@ static uint64_t settle(struct berth_zone *zone, struct batch *batch)
 			     item->pfn, item->order);
 		berth__lru_forget(zone, idx_of(zone, item));
 		berth__set_tag(frame, 0);
+		berth__account_used_locked(zone, idx_of(zone, item), item->order, -1);
 		berth__buddy_free_locked(zone, idx_of(zone, item), item->order);
 		freed += pages_of(item);
 	}
@@ -391,6 +396,8 @@ void berth__shrink_zone(struct berth_zone *zone, struct berth_scan *scan)
 		return;
 	if (scan->priority == BERTH_MAX_PRIORITY)
 		berth_lru_add_drain(zone);
+	else if (!scan->priority) /* in the end nothing is overlooked */
+		berth_lru_add_drain_all(zone);
 	left[BERTH_LRU_INACTIVE] = load(&zone->lru.nr_pages[BERTH_LRU_INACTIVE]) >> scan->priority;
 	left[BERTH_LRU_ACTIVE] = load(&zone->lru.nr_pages[BERTH_LRU_ACTIVE]) >> scan->priority;
 	while (left[0] || left[1]) {
@@ -417,6 +424,14 @@ void berth__shrink_zone(struct berth_zone *zone, struct berth_scan *scan)
 	}
 }
 
+void berth__may_write(const struct berth_zone *zone, struct berth_scan *scan)
+{
+	uint64_t inactive = load(&zone->lru.nr_pages[BERTH_LRU_INACTIVE]);
+
+	scan->may_write |= scan->priority < WRITE_PRIORITY &&
+			   scan->scanned >= (inactive < LOOK_FIRST ? inactive : LOOK_FIRST);
+}
+
 uint64_t berth_zone_reclaim(struct berth_zone *zone, uint64_t nr_pages, unsigned flags)
 {
 	struct berth_scan scan = { .want = nr_pages, .may_write = flags & BERTH_RECLAIM_WRITE };
@@ -427,7 +442,7 @@ uint64_t berth_zone_reclaim(struct berth_zone *zone, uint64_t nr_pages, unsigned
 
 		scan.want = nr_pages - freed;
 		scan.priority = left;
-		scan.may_write |= left < WRITE_PRIORITY;
+		berth__may_write(zone, &scan);
 		berth__shrink_zone(zone, &scan);
 		freed += scan.reclaimed - before;
 		freed += berth__shrink_others(&zone->lru.shrinkers, left);

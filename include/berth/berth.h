@@ -186,6 +186,43 @@ long berth_pool_held(struct berth_pool *pool, struct berth_held *held, size_t ro
 /* The same in words, a line each, or an empty text; as berth_report_text(). Of a stale handle: empty. */
 size_t berth_pool_held_text(struct berth_pool *pool, char *text, size_t text_bytes);
 
+/*
+ * nr buffers of `bytes` each in one call, each to be released by itself or by berth_release_bulk(); flags:
+ * enum berth_bulk_flags. Searches, waits for lists and moves once for as many as fit in one range.
+ * Returns how many there are: nr, or fewer with BERTH_BULK_AS_MANY_AS_POSSIBLE; or an error as
+ * berth_claim(), and there is none. Not on an attached pool: -EOPNOTSUPP.
+ */
+int berth_claim_bulk(struct berth_pool *pool, const char *area, size_t bytes,
+		     const struct berth_claim_options *options, unsigned nr, unsigned flags,
+		     struct berth_buffer *buffers,
+		     struct berth_claim_report *report) BERTH_MUST_CHECK;
+/* Gives nr buffers of one area and one size back. -EINVAL: one isn't such a buffer, or is there twice;
+ * then all are still in use; -ENOMEM; -ESTALE. */
+int berth_release_bulk(struct berth_pool *pool, const struct berth_buffer *buffers,
+		       unsigned nr) BERTH_MUST_CHECK;
+
+struct berth_prepared;
+
+/*
+ * Begins to claim a buffer ahead of the need: a thread empties its range, and clears it with BERTH_ZERO,
+ * while the caller goes on. Nobody else gets the range. options->timeout_ns is for the thread. The pool
+ * can't be closed before berth_prepare_take() or berth_prepare_cancel().
+ * -EINVAL, -ENOENT, -E2BIG as berth_claim(); -ENOMEM: no thread; -EOPNOTSUPP: an attached pool; -ESTALE.
+ */
+int berth_prepare(struct berth_pool *pool, const char *area, size_t bytes,
+		  const struct berth_claim_options *options,
+		  struct berth_prepared **prepared) BERTH_MUST_CHECK;
+/*
+ * Takes the buffer, waiting for it up to timeout_ns. 0: `prepared` is gone, release the buffer as any
+ * other. -EAGAIN: not ready yet, `prepared` is as before. -ESTALE: of before a fork. Any other error is
+ * the claim's, by which it failed; then `prepared` is gone as well. `report` may be NULL.
+ */
+int berth_prepare_take(struct berth_prepared *prepared, uint64_t timeout_ns,
+		       struct berth_buffer *buffer,
+		       struct berth_claim_report *report) BERTH_MUST_CHECK;
+/* Gives it up, whether it is ready or not; `prepared` is gone. -ESTALE: of before a fork. */
+int berth_prepare_cancel(struct berth_prepared *prepared);
+
 /* Words a report in one or more lines, e.g. for a log. Returns the length without the final zero, as
  * snprintf does. */
 size_t berth_report_text(const struct berth_claim_report *report, char *text, size_t text_bytes);

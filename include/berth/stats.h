@@ -47,7 +47,7 @@ enum berth_event {
 /* The event's name in berth_vmstat(). */
 const char *berth_event_name(enum berth_event event);
 /* Sums since the zone's init. O(CPUs). */
-void berth_zone_events(struct berth_zone *zone, uint64_t events[BERTH_NR_EVENTS]);
+void berth_zone_events(const struct berth_zone *zone, uint64_t events[BERTH_NR_EVENTS]);
 
 /* ---- Histograms ------------------------------------------------------------------------------- */
 

@@ -30,6 +30,7 @@ struct berth_zone_view {
 	uint64_t free_cma_pages, free_highatomic_pages; /* of those */
 	uint64_t highatomic_pages, cma_pages;           /* belong to such pageblocks */
 	uint64_t pcp_pages, claimed_pages;
+	struct berth_lru_stats lru; /* as it is while the rest is looked at */
 	struct berth_watermarks marks;
 	uint64_t lowmem_reserve[BERTH_NR_ZONE_KINDS];
 	uint32_t free_blocks[BERTH_NR_MIGRATETYPES][BERTH_MAX_ORDER_LIMIT + 1];
@@ -102,6 +103,8 @@ size_t berth_buddyinfo(const struct berth_nodes *nodes, char *text, size_t size)
 size_t berth_pagetypeinfo(const struct berth_nodes *nodes, char *text, size_t size);
 /* Marks, sizes, protection, counters, per-CPU lists. */
 size_t berth_zoneinfo(const struct berth_nodes *nodes, char *text, size_t size);
+/* "name number" lines of /proc/vmstat: the events of <berth/stats.h> of all zones, and what is free. */
+size_t berth_vmstat(const struct berth_nodes *nodes, char *text, size_t size);
 /* The report in the words of Linux' page allocation failures. */
 size_t berth_alloc_failure_text(const struct berth_alloc_failure *failure, char *text, size_t size);
 

@@ -269,6 +269,55 @@ static void what_was_never_released_is_listed(void **state)
 	assert_int_equal(berth_pool_held_text(pool, text, sizeof(text)), 0);
 }
 
+/* In bulk and ahead of the need, whatever the policy. */
+static void every_call_works_with_every_policy(void **state)
+{
+	static const char *const policies[] = { "cma", "first-fit", "reserve" };
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		const struct berth_claim_options options = { .flags = BERTH_ZERO, .name = "me" };
+		struct berth_buffer buffers[5], buffer;
+		struct berth_prepared *prepared;
+		struct berth_held held[1];
+		struct berth_pool *pool;
+		char config[64];
+
+		snprintf(config, sizeof(config), "areas=a:4M,align=64K,policy=%s", policies[i]);
+		pool = open_with(config);
+		assert_int_equal(
+			berth_claim_bulk(pool, NULL, 64 << 10, &options, 5, 0, buffers, NULL), 5);
+		for (unsigned j = 0; j < 5; j++)
+			assert_int_equal(buffers[j].offset & 0xffff, 0);
+		assert_int_equal(berth_pool_held(pool, held, 1), 5);
+		assert_string_equal(held[0].name, "me");
+		pool_ok(pool);
+		/* One twice, and one of another size: all or none. */
+		buffer = buffers[4];
+		buffers[4] = buffers[0];
+		assert_int_equal(berth_release_bulk(pool, buffers, 5), -BERTH_EINVAL);
+		buffers[4] = buffer;
+		assert_int_equal(pool_stats(pool).claims_held, 5);
+		pool_ok(pool);
+		must(berth_release_bulk(pool, buffers, 5));
+		assert_int_equal(berth_claim_bulk(pool, NULL, 1 << 20, &options, 5, 0, buffers,
+						  NULL),
+				 -BERTH_ENOSPC);
+		assert_int_equal(berth_claim_bulk(pool, NULL, 1 << 20, &options, 5,
+						  BERTH_BULK_AS_MANY_AS_POSSIBLE, buffers, NULL),
+				 4);
+		must(berth_release_bulk(pool, buffers, 4));
+		must(berth_prepare(pool, NULL, 1 << 20, &options, &prepared));
+		must(berth_prepare_take(prepared, 10000000000ull, &buffer, NULL));
+		assert_int_equal(berth_pool_held(pool, held, 1), 1);
+		assert_string_equal(held[0].name, "me");
+		must(berth_release(pool, &buffer));
+		must(berth_prepare(pool, NULL, 1 << 20, &options, &prepared));
+		must(berth_prepare_cancel(prepared));
+		pool_close(pool);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -278,6 +327,7 @@ int main(void)
 		cmocka_unit_test(bad_configurations_are_explained),
 		cmocka_unit_test(areas_are_added_while_memory_is_in_use),
 		cmocka_unit_test(lending_is_changed_while_it_goes_on),
+		cmocka_unit_test(every_call_works_with_every_policy),
 		cmocka_unit_test(what_was_never_released_is_listed),
 	};
 
