@@ -235,7 +235,7 @@ static void record_moment(uint64_t now, const struct berth_pool_stats *stats)
 	if (atomic_load(&process->nr_moments) == BERTH_RUN_TIMELINE)
 		thin_out(process);
 	if (control.pool->nr_areas) {
-		berth_cma_stats(control.pool->areas[0].cma, &area);
+		berth_contig_area_stats(control.pool->areas[0].area, &area);
 		moment.largest_free_bytes = area.largest_free_pages << BERTH_PAGE_SHIFT;
 		moment.largest_claimable_bytes = area.largest_claimable_pages << BERTH_PAGE_SHIFT;
 	}

@@ -305,7 +305,7 @@ static void describe_areas(struct berth_control_stat *stat)
 		struct berth_control_area *area = &stat->areas[i];
 		struct berth_cma_stats stats;
 
-		berth_cma_stats(pool->areas[i].cma, &stats);
+		berth_contig_area_stats(pool->areas[i].area, &stats);
 		server_copy_text(area->name, sizeof(area->name), pool->areas[i].name);
 		area->bytes = stats.nr_pages << BERTH_PAGE_SHIFT;
 		area->free_bytes = stats.free_pages << BERTH_PAGE_SHIFT;
@@ -313,6 +313,10 @@ static void describe_areas(struct berth_control_stat *stat)
 		area->lent_bytes = stats.lent_pages << BERTH_PAGE_SHIFT;
 		area->largest_free_bytes = stats.largest_free_pages << BERTH_PAGE_SHIFT;
 		area->largest_claimable_bytes = stats.largest_claimable_pages << BERTH_PAGE_SHIFT;
+		server_copy_text(area->policy, sizeof(area->policy),
+				 berth_contig_area_policy(pool->areas[i].area)->name);
+		area->keep_bytes = stats.lend_min_pages << BERTH_PAGE_SHIFT;
+		area->lend = (uint32_t)stats.lend;
 	}
 }
 

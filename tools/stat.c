@@ -134,6 +134,13 @@ static const char *area_name(const struct berth_control_stat *stat, uint32_t are
 	return area < BERTH_CONTROL_AREAS ? stat->areas[area].name : "";
 }
 
+static const char *lend_word(uint32_t lend)
+{
+	static const char *const words[] = { "first", "balanced", "last", "off" };
+
+	return lend < 4 ? words[lend] : "unknown";
+}
+
 /* ---- JSON ------------------------------------------------------------------------------------ */
 
 static json_t *areas_json(const struct berth_control_stat *stat)
@@ -151,6 +158,9 @@ static json_t *areas_json(const struct berth_control_stat *stat)
 		berth__json_count(item, "lent_bytes", area->lent_bytes);
 		berth__json_count(item, "largest_free_bytes", area->largest_free_bytes);
 		berth__json_count(item, "largest_claimable_bytes", area->largest_claimable_bytes);
+		berth__json_text(item, "policy", area->policy, sizeof(area->policy));
+		berth__json_string(item, "lend", lend_word(area->lend));
+		berth__json_count(item, "keep_bytes", area->keep_bytes);
 		json_array_append_new(list, item);
 	}
 	return list;
@@ -273,12 +283,17 @@ static void print_areas(const struct berth_control_stat *stat)
 		struct texts texts = { .nr = 0 };
 
 		printf("  area      %s, %s: %s lent, %s claimed, %s free; largest run free %s, "
-		       "claimable %s\n",
+		       "claimable %s; ",
 		       berth__printable(name, area->name, sizeof(area->name)),
 		       bytes(&texts, area->bytes), bytes(&texts, area->lent_bytes),
 		       bytes(&texts, area->claimed_bytes), bytes(&texts, area->free_bytes),
 		       bytes(&texts, area->largest_free_bytes),
 		       bytes(&texts, area->largest_claimable_bytes));
+		printf("%s, lent %s", berth__printable(name, area->policy, sizeof(area->policy)),
+		       lend_word(area->lend));
+		if (area->keep_bytes)
+			printf(" down to %s", bytes(&texts, area->keep_bytes));
+		putchar('\n');
 	}
 }
 
