@@ -64,9 +64,7 @@ enum berth_frame_kind {
 #define BERTH_TAG_OWNER_SHIFT 16
 
 struct berth_frame {
-	uint32_t next,
-		prev; /* Z: neighbours in the buddy list; L: in an LRU list; Z: CLAIMED start: its
-				    * note */
+	uint32_t next, prev; /* Z: in the buddy list, CLAIMED start: a note; L: in an LRU list */
 	_Atomic uint32_t refcount; /* a: USED: 1 by the owner + BERTH_PIN_BIAS a pin; 0 frozen */
 	_Atomic uint32_t tag;      /* a: written under Z, or in P while the frame is in a list */
 	uint64_t cookie;           /* USED: the owner's; CLAIMED start: pages. Written with tag */
@@ -250,6 +248,14 @@ struct berth_compact_state {
 	uint64_t successes, failures;     /* Z */
 };
 
+/* Names that claims have: alloc/claims.c. */
+struct berth_names {
+	struct berth_name *table;
+	unsigned max;
+};
+
+struct berth_claim_events;
+
 /*
  * LRU (motion/lru.c). Where a block is, and what is known of it, is one byte a frame beside the tags:
  * bits 0-2 where (changed under L, but for NOWHERE -> IN_BATCH), 3-7 flags (changed at any time, by
@@ -307,14 +313,6 @@ struct berth_lru {
 	_Atomic uint64_t scanned, dropped, written;                 /* a */
 	struct berth_shrinkers shrinkers;
 };
-
-/* Names that claims have: alloc/claims.c. */
-struct berth_names {
-	struct berth_name *table;
-	unsigned max;
-};
-
-struct berth_claim_events;
 
 struct berth_zone {
 	const char *name;                                                  /* c */
@@ -667,6 +665,7 @@ struct berth_isolation {
 struct berth_pieces {
 	berth_idx_t nr_pages, stride;
 	uint32_t start_flags; /* of a claim's first frame */
+	const char *name;     /* of who claims, or NULL */
 };
 
 /*
@@ -854,8 +853,9 @@ struct berth_claiming {
 	struct berth_zone *zone;
 	const struct berth_emptying *how;
 	struct berth_claim_report *report;
-	uint64_t taken;   /* frames of the range */
-	berth_idx_t next; /* where the scan goes on */
+	uint64_t taken;        /* frames of the range */
+	berth_idx_t next;      /* where the scan goes on */
+	berth_idx_t in_flight; /* the last block that was just being moved or freed, or NONE */
 	unsigned passes;
 	bool fenced, looked, no_progress;
 	bool conflict; /* another claim was faster: nothing is wrong with the range's borrowers */

@@ -93,7 +93,7 @@ static berth_idx_t take_exact(struct berth_zone *zone, berth_idx_t nr, unsigned 
 		unsigned part = berth__largest_order(idx + at, idx + nr, order);
 
 		berth__account_used_locked(zone, idx + at, part, 1);
-		berth__mark_used(&zone->frames[idx + at], berth__used_tag(part, gfp, owner),
+		berth__mark_used(&zone->frames[idx + at], berth__used_tag_lru(part, gfp, owner),
 				 cookie + at);
 		at += berth__pages(part);
 	}
@@ -115,7 +115,7 @@ int berth_alloc_pages_exact(struct berth_zone *zone, uint64_t nr_pages, unsigned
 
 	if (!nr_pages || nr_pages > berth__pages(zone->max_order) || !pfn ||
 	    (gfp & ~(plain | BERTH_GFP_ZERO)) || ((gfp & BERTH_GFP_ZERO) && !zone->port->zero) ||
-	    !berth__owner_fits(zone, gfp, owner))
+	    !berth__owner_fits_lru(zone, gfp, owner))
 		return -BERTH_EINVAL;
 	while (berth__pages(order) < nr_pages)
 		order++;

@@ -10,7 +10,7 @@
  * I1  One caller at a time does a node's kswapd; its state is that caller's.
  * I2  A step looks at about as many frames as its budget says. It goes to the next priority when it has
  *     looked at all that the last one asked for, and fails after the last without a frame freed.
- * I3  After MAX_FAILURES such runs kswapd is left alone until somebody else frees frames by reclaim.
+ * I3  After BERTH_KSWAPD_FAILURES such runs kswapd is left alone until somebody else frees frames by reclaim.
  *
  * Complexity: as reclaim.c; O(zones) for a look whether there is something to do.
  *
@@ -19,7 +19,6 @@
  */
 #include "core/frames/node.h"
 
-#define MAX_FAILURES 16u
 #define WRITE_WAIT_NS 1000000ull
 
 static uint64_t load(const _Atomic uint64_t *counter)
@@ -53,8 +52,6 @@ uint64_t berth__reclaim_zones(struct berth_nodes *nodes, struct berth_zone *cons
 
 		scan.priority = left;
 		for (unsigned i = 0; i < nr_zones; i++) {
-			if (!left && zones[i]->lru_state) /* nothing is overlooked in the end */
-				berth_lru_add_drain_all(zones[i]);
 			berth__may_write(zones[i], &scan);
 			berth__shrink_zone(zones[i], &scan);
 		}
@@ -94,7 +91,7 @@ bool berth__want_kswapd(struct berth_nodes *nodes, unsigned node, unsigned order
 	struct berth_kswapd *kswapd = &nodes->nodes[node].kswapd;
 	uint32_t old = atomic_load_explicit(&kswapd->wanted, memory_order_relaxed);
 
-	if (atomic_load_explicit(&kswapd->failures, memory_order_relaxed) >= MAX_FAILURES)
+	if (atomic_load_explicit(&kswapd->failures, memory_order_relaxed) >= BERTH_KSWAPD_FAILURES)
 		return false;
 	while (merge(old, WANTED(order, highest)) != old &&
 	       !atomic_compare_exchange_weak_explicit(&kswapd->wanted, &old,
@@ -144,7 +141,8 @@ static bool begin(struct berth_node *node)
 
 	for (unsigned kind = 0; fresh && kind < BERTH_NR_ZONE_KINDS; kind++)
 		if (node->zones[kind] && below_low(node->zones[kind]) &&
-		    atomic_load_explicit(&kswapd->failures, memory_order_relaxed) < MAX_FAILURES)
+		    atomic_load_explicit(&kswapd->failures, memory_order_relaxed) <
+			    BERTH_KSWAPD_FAILURES)
 			wanted = merge(wanted, WANTED(0, kind));
 	kswapd->run = merge(kswapd->run, wanted);
 	if (!fresh || !kswapd->run)
@@ -211,8 +209,6 @@ static uint64_t scan_zones(struct berth_nodes *nodes, struct berth_node *node, u
 		asked += berth__evictable_pages(zone) >> kswapd->priority;
 		if (scan.want < BERTH_RECLAIM_BATCH)
 			scan.want = BERTH_RECLAIM_BATCH;
-		if (!kswapd->priority && zone->lru_state)
-			berth_lru_add_drain_all(zone);
 		berth__shrink_zone(zone, &scan);
 		result->scanned_pages += scan.scanned;
 		result->reclaimed_pages += scan.reclaimed;
@@ -265,7 +261,7 @@ static enum berth_kswapd_next step(struct berth_nodes *nodes, struct berth_node 
 		atomic_store_explicit(&kswapd->failures, 0, memory_order_relaxed);
 	else if (!wait &&
 		 atomic_fetch_add_explicit(&kswapd->failures, 1, memory_order_relaxed) + 1 >=
-			 MAX_FAILURES) {
+			 BERTH_KSWAPD_FAILURES) {
 		end_run(node);
 		return BERTH_KSWAPD_SLEEP;
 	}

@@ -16,6 +16,8 @@ struct berth_zone_ref {
 	uint8_t kind, node;
 };
 
+#define BERTH_KSWAPD_FAILURES 16u /* runs without a frame freed, after which kswapd gives up */
+
 /* A node's kswapd: alloc/kswapd.c. K: whoever has `running`. */
 struct berth_kswapd {
 	_Atomic uint32_t wanted;  /* a: 1 + the highest kind of zone, order << 8; 0: nobody waits */

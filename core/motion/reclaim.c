@@ -141,20 +141,21 @@ bool berth_reclaim_freeze(struct berth_zone *zone, const struct berth_reclaim_it
 {
 	const unsigned not_now = BERTH_LRU_DIRTY | BERTH_LRU_WRITEBACK | BERTH_LRU_LOCKED;
 	struct berth_frame *frame;
+	unsigned state;
 	berth_idx_t idx;
+	uint32_t tag;
 
-	if (!berth__idx_one(zone, item->pfn, &idx))
+	if (!zone->lru_state || !berth__idx_one(zone, item->pfn, &idx))
 		return false;
 	frame = &zone->frames[idx];
 	if (berth__tag_kind(berth__tag(frame)) != BERTH_FRAME_USED || !berth__freeze(frame))
 		return false;
 	/* Nobody splits it or begins to write it from now on; but that may have happened already. */
-	if (berth__tag(frame) ==
-		    (BERTH_TAG(BERTH_FRAME_USED, item->order) |
-		     (berth__tag(frame) & (BERTH_TAG_MOVABLE | BERTH_TAG_RECLAIMABLE)) |
-		     BERTH_TAG_LRU | (uint32_t)item->owner << BERTH_TAG_OWNER_SHIFT) &&
-	    frame->cookie == item->cookie && !(berth__lru_state(zone, idx) & not_now) &&
-	    (berth__lru_state(zone, idx) & BERTH_LRU_WHERE)) /* not taken off the lists */
+	tag = berth__tag(frame);
+	state = berth__lru_state(zone, idx);
+	if ((tag & BERTH_TAG_LRU) && berth__tag_order(tag) == item->order &&
+	    berth__tag_owner(tag) == item->owner && frame->cookie == item->cookie &&
+	    !(state & not_now) && (state & BERTH_LRU_WHERE)) /* not taken off the lists */
 		return true;
 	berth__unfreeze(zone, frame);
 	return false;
@@ -395,6 +396,8 @@ void berth__shrink_zone(struct berth_zone *zone, struct berth_scan *scan)
 		return;
 	if (scan->priority == BERTH_MAX_PRIORITY)
 		berth_lru_add_drain(zone);
+	else if (!scan->priority) /* in the end nothing is overlooked */
+		berth_lru_add_drain_all(zone);
 	left[BERTH_LRU_INACTIVE] = load(&zone->lru.nr_pages[BERTH_LRU_INACTIVE]) >> scan->priority;
 	left[BERTH_LRU_ACTIVE] = load(&zone->lru.nr_pages[BERTH_LRU_ACTIVE]) >> scan->priority;
 	while (left[0] || left[1]) {

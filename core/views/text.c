@@ -234,14 +234,54 @@ static void put_pagesets(struct text *text, struct berth_zone *zone)
 	}
 }
 
-static void put_zone_info(struct text *text, struct berth_zone *zone)
+static void put_counter(struct text *text, const char *name, uint64_t value)
+{
+	PUT(text, "      % %\n", S(name, -12), N(value, 0));
+}
+
+/* What Linux counts by node is the sum of its zones here. Its pages of files are all that is on LRU
+ * lists, whoever they belong to. */
+static void put_node_info(struct text *text, const struct berth_node *node)
+{
+	struct berth_lru_stats sum = { .isolated = 0 };
+
+	for (unsigned kind = 0; kind < BERTH_NR_ZONE_KINDS; kind++) {
+		struct berth_lru_stats stats;
+
+		if (!node->zones[kind])
+			continue;
+		berth_lru_stats(node->zones[kind], &stats);
+		for (unsigned list = 0; list < BERTH_NR_LRU_LISTS; list++)
+			sum.nr_pages[list] += stats.nr_pages[list];
+		sum.isolated += stats.isolated;
+		sum.dirty += stats.dirty;
+		sum.writeback += stats.writeback;
+	}
+	put_string(text, "\n  per-node stats\n", 0);
+	put_counter(text, "nr_inactive_anon", 0);
+	put_counter(text, "nr_active_anon", 0);
+	put_counter(text, "nr_inactive_file", sum.nr_pages[BERTH_LRU_INACTIVE]);
+	put_counter(text, "nr_active_file", sum.nr_pages[BERTH_LRU_ACTIVE]);
+	put_counter(text, "nr_unevictable", sum.nr_pages[BERTH_LRU_UNEVICTABLE]);
+	put_counter(text, "nr_isolated_anon", 0);
+	put_counter(text, "nr_isolated_file", sum.isolated);
+	put_counter(text, "nr_dirty", sum.dirty);
+	PUT(text, "      % %", S("nr_writeback", -12), N(sum.writeback, 0));
+}
+
+static void put_zone_info(struct text *text, const struct berth_node *node, struct berth_zone *zone)
 {
 	const uint64_t *mark;
 	struct berth_zone_view view;
+	unsigned first = 0;
 
 	berth_zone_view(zone, &view);
 	mark = view.marks.mark;
 	PUT(text, "Node %, zone %", N(view.node, 0), S(view.name, 8));
+	while (!node->zones[first])
+		first++;
+	if (node->zones[first] == zone)
+		put_node_info(text, node);
 	PUT(text,
 	    "\n  pages free     %"
 	    "\n        boost    %"
@@ -261,11 +301,22 @@ static void put_zone_info(struct text *text, struct berth_zone *zone)
 	    N(view.cma_pages, 0), N(view.lowmem_reserve[0], 0));
 	for (unsigned kind = 1; kind < BERTH_NR_ZONE_KINDS; kind++)
 		PUT(text, ", %", N(view.lowmem_reserve[kind], 0));
-	PUT(text, ")\n      % %\n      % %\n      % %", S("nr_free_pages", -12),
-	    N(view.free_pages, 0), S("nr_free_cma", -12), N(view.free_cma_pages, 0),
-	    S("nr_free_highatomic", -12), N(view.free_highatomic_pages, 0));
+	put_string(text, ")\n", 0);
+	put_counter(text, "nr_free_pages", view.free_pages);
+	put_counter(text, "nr_zone_inactive_anon", 0);
+	put_counter(text, "nr_zone_active_anon", 0);
+	put_counter(text, "nr_zone_inactive_file", view.lru.nr_pages[BERTH_LRU_INACTIVE]);
+	put_counter(text, "nr_zone_active_file", view.lru.nr_pages[BERTH_LRU_ACTIVE]);
+	put_counter(text, "nr_zone_unevictable", view.lru.nr_pages[BERTH_LRU_UNEVICTABLE]);
+	put_counter(text, "nr_zone_write_pending", view.lru.dirty + view.lru.writeback);
+	put_counter(text, "nr_mlock", view.lru.nr_pages[BERTH_LRU_UNEVICTABLE]);
+	put_counter(text, "nr_free_cma", view.free_cma_pages);
+	PUT(text, "      % %", S("nr_free_highatomic", -12), N(view.free_highatomic_pages, 0));
 	put_pagesets(text, zone);
-	PUT(text, "\n  node_unreclaimable:  %\n  start_pfn:           %\n", N(0, 0),
+	PUT(text, "\n  node_unreclaimable:  %\n  start_pfn:           %\n",
+	    N(atomic_load_explicit(&node->kswapd.failures, memory_order_relaxed) >=
+		      BERTH_KSWAPD_FAILURES,
+	      0),
 	    N(view.start_pfn, 0));
 }
 
@@ -275,7 +326,7 @@ size_t berth_zoneinfo(const struct berth_nodes *nodes, char *buffer, size_t size
 	struct berth_zone *zone;
 
 	for (unsigned i = 0; (zone = zone_at(nodes, i)); i++)
-		put_zone_info(&text, zone);
+		put_zone_info(&text, &nodes->nodes[zone->node], zone);
 	return finish(&text);
 }
 
@@ -358,6 +409,7 @@ static const struct {
 	{ BERTH_GFP_DMA, "DMA" },
 	{ BERTH_GFP_DMA32, "DMA32" },
 	{ BERTH_GFP_COMPACT, "COMPACT" },
+	{ BERTH_GFP_LRU, "LRU" },
 };
 
 static void put_gfp(struct text *text, unsigned gfp)
@@ -417,6 +469,11 @@ static void put_failed_zone(struct text *text, const struct berth_zone_view *vie
 	    N(KBYTES(view->marks.mark[BERTH_MARK_LOW] + view->marks.boost), 0),
 	    N(KBYTES(view->marks.mark[BERTH_MARK_HIGH] + view->marks.boost), 0),
 	    N(KBYTES(view->highatomic_pages), 0), N(KBYTES(view->free_highatomic_pages), 0));
+	PUT(text, " active_file:%kB inactive_file:%kB unevictable:%kB writepending:%kB",
+	    N(KBYTES(view->lru.nr_pages[BERTH_LRU_ACTIVE]), 0),
+	    N(KBYTES(view->lru.nr_pages[BERTH_LRU_INACTIVE]), 0),
+	    N(KBYTES(view->lru.nr_pages[BERTH_LRU_UNEVICTABLE]), 0),
+	    N(KBYTES(view->lru.dirty + view->lru.writeback), 0));
 	PUT(text, " present:%kB managed:%kB free_pcp:%kB claimed:%kB free_cma:%kB: %\n",
 	    N(KBYTES(view->present_pages), 0), N(KBYTES(view->managed_pages), 0),
 	    N(KBYTES(view->pcp_pages), 0), N(KBYTES(view->claimed_pages), 0),

@@ -47,6 +47,7 @@ void berth_zone_view(struct berth_zone *zone, struct berth_zone_view *view)
 	view->pageblock_order = zone->pageblock_order;
 	view->spanned_pages = stats.spanned_pages;
 	view->pcp_pages = stats.pcp_pages;
+	berth_lru_stats(zone, &view->lru);
 	berth_zone_watermarks(zone, &view->marks);
 	for (unsigned kind = 0; kind < BERTH_NR_ZONE_KINDS; kind++)
 		view->lowmem_reserve[kind] = load(&zone->marks.lowmem_reserve[kind]);

@@ -131,10 +131,10 @@ struct berth_zone_params {
 	unsigned pcp_high;   /* frames a CPU's list may hold per type; 0 picks by zone size */
 	unsigned max_areas;  /* CMA areas that can be declared, <= BERTH_MAX_AREAS */
 	unsigned max_owners; /* owners that can be registered; 0 means 8 */
+	unsigned max_claim_names; /* different names that claims can have at a time; 0 means 32 */
 	bool lru;        /* blocks can be on LRU lists (lru.h): one more byte a frame, 256 a CPU */
 	bool histograms; /* keep the histograms of <berth/stats.h>: 41 KiB of metadata */
-	unsigned max_claim_names; /* different names that claims can have at a time; 0 means 32 */
-	bool metadata_is_zeroed;  /* the metadata memory is all zero already (fresh from mmap) */
+	bool metadata_is_zeroed; /* the metadata memory is all zero already (fresh from mmap) */
 	const struct berth_port_ops *port;
 	void *port_ctx;
 };
@@ -386,7 +386,7 @@ struct berth_claim_params {
 	unsigned flags;       /* enum berth_claim_flags */
 	uint64_t deadline_ns; /* port time after which no wait or new try begins; 0: holders are not
 				 * waited for (a block in flight by another move is, up to 1.3 s) */
-	const char *name;     /* of who claims, for claims.h; copied; NULL: none */
+	const char *name; /* of who claims, for claims.h; copied once it is claimed; NULL: none */
 	/* For berth_cma_alloc(), where to look; 0: anywhere in the area. */
 	berth_pfn_t min_pfn, max_pfn; /* first and last frame the range may contain: a DMA mask */
 	uint64_t boundary_pages; /* a power of two: the range doesn't cross a multiple of it, as with

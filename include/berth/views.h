@@ -30,6 +30,7 @@ struct berth_zone_view {
 	uint64_t free_cma_pages, free_highatomic_pages; /* of those */
 	uint64_t highatomic_pages, cma_pages;           /* belong to such pageblocks */
 	uint64_t pcp_pages, claimed_pages;
+	struct berth_lru_stats lru; /* as it is while the rest is looked at */
 	struct berth_watermarks marks;
 	uint64_t lowmem_reserve[BERTH_NR_ZONE_KINDS];
 	uint32_t free_blocks[BERTH_NR_MIGRATETYPES][BERTH_MAX_ORDER_LIMIT + 1];
