@@ -161,7 +161,7 @@ struct berth_runs {
 /* Of a group, or of a region. */
 struct berth_summary {
 	struct berth_runs runs[BERTH_NR_RUNS];
-	uint32_t least_used, least_blocks; /* of a pageblock that is emptiable; UINT32_MAX: none */
+	uint32_t least_used, least_blocks; /* of an unclaimed pageblock; UINT32_MAX: none */
 	uint32_t least_taken;              /* frames that aren't free, of any pageblock */
 	uint32_t most_joined;              /* used frames less used blocks, of any pageblock */
 	uint32_t free_run; /* no pageblock but the wholly free has a longer run of free frames */

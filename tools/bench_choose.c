@@ -40,7 +40,7 @@ static const char help[] =
 	"\n"
 	"  --states N        random states (10000; 0: not this part)\n"
 	"  --most SIZE       the largest area of the second part, up to 1T (8G; 0: not this part); it takes\n"
-	"                    2 GiB of memory for each 256 GiB\n"
+	"                    2.5 GiB of memory for 1T\n"
 	"  --seed N          of the states (1)\n"
 	"  --json            one JSON object for the states, and one for each size and state\n"
 	"\n"
@@ -65,7 +65,7 @@ struct world {
 	unsigned owner;
 	berth_pfn_t start; /* of the area */
 	uint64_t nr;       /* its frames */
-	uint64_t moved;
+	uint64_t moved, cookie;
 };
 
 /* ---- The world ------------------------------------------------------------------------------------ */
@@ -536,7 +536,7 @@ static bool fill_area(struct world *world, enum filling filling)
 
 	for (uint64_t i = 0; filling != EMPTY && i < blocks; i++)
 		if (berth_alloc_pages(world->zone, 9, BERTH_GFP_MOVABLE, world->owner,
-				      2 * i * BLOCK_PAGES, &pfn))
+				      2 * (world->cookie++) * BLOCK_PAGES, &pfn))
 			return false;
 	for (uint64_t i = 0; i < blocks; i++) {
 		pfn = world->start + i * BLOCK_PAGES;
@@ -588,7 +588,14 @@ static bool one_search(struct world *world, enum filling filling, double *search
 	*search_ns = (double)report.phase_ns[BERTH_PHASE_SEARCH];
 	if (filling == PINNED)
 		return error == -BERTH_EBUSY && !report.moved_pages;
-	return !error && !berth_cma_release(world->area, pfn, params.nr_pages);
+	if (error || berth_cma_release(world->area, pfn, params.nr_pages))
+		return false;
+	/* What was moved out is lent again. */
+	for (uint64_t i = 0; i < report.moved_pages / BLOCK_PAGES; i++)
+		if (berth_alloc_pages(world->zone, 9, BERTH_GFP_MOVABLE, world->owner,
+				      2 * (world->cookie++) * BLOCK_PAGES, &pfn))
+			return false;
+	return true;
 }
 
 static bool run_size(const struct config *config, uint64_t bytes, enum filling filling)
