@@ -66,7 +66,7 @@ int berth__blocked_by(struct berth_zone *zone, berth_idx_t head, struct berth_cl
 struct scan {
 	berth_idx_t next;    /* where to go on */
 	berth_idx_t blocker; /* head of a block that can't move now, or NONE */
-	bool in_flight;      /* met a block that is just being moved or cached */
+	bool in_flight;      /* met a block that is just being moved or cached: claim->in_flight */
 	unsigned nr_moves;
 	struct berth_move moves[BERTH_MOVE_BATCH];
 };
@@ -77,12 +77,18 @@ static bool unevictable(const struct berth_zone *zone, berth_idx_t head)
 	       (zone->lru_state && (berth__lru_state(zone, head) & BERTH_LRU_LOCKED));
 }
 
+static void met_in_flight(struct berth_claiming *claim, struct scan *scan, berth_idx_t idx)
+{
+	scan->in_flight = true;
+	claim->in_flight = idx;
+}
+
 /*
  * Looks at one used block: a candidate for the batch, a blocker, or in flight. `whole`: it lies in
  * the range; one that sticks out is never collected. Z.
  */
-static void scan_used_locked(const struct berth_claiming *claim, struct scan *scan,
-			     berth_idx_t head, bool whole)
+static void scan_used_locked(struct berth_claiming *claim, struct scan *scan, berth_idx_t head,
+			     bool whole)
 {
 	const struct berth_zone *zone = claim->zone;
 	const struct berth_frame *frame = &zone->frames[head];
@@ -90,13 +96,13 @@ static void scan_used_locked(const struct berth_claiming *claim, struct scan *sc
 	uint32_t refs = atomic_load_explicit(&frame->refcount, memory_order_relaxed);
 
 	if (tag & BERTH_TAG_ARRIVING) {
-		scan->in_flight = true;
+		met_in_flight(claim, scan, head);
 	} else if (!(tag & BERTH_TAG_MOVABLE) || refs > 1 || (tag & BERTH_TAG_ORPHAN) ||
 		   (claim->how->evictable_only && unevictable(zone, head)) ||
 		   (!whole && !claim->how->may_split)) {
 		scan->blocker = head;
 	} else if (refs == 0 || !whole) {
-		scan->in_flight = true; /* frozen, or was held when it should be cut */
+		met_in_flight(claim, scan, head); /* frozen, or was held when it should be cut */
 	} else {
 		scan->moves[scan->nr_moves++] = (struct berth_move){
 			.src = berth__pfn(zone, head),
@@ -128,7 +134,7 @@ static berth_idx_t scan_block_locked(struct berth_claiming *claim, struct scan *
 	bool whole;
 
 	if (head == BERTH_IDX_NONE) { /* on its way out of a per-CPU list */
-		scan->in_flight = true;
+		met_in_flight(claim, scan, idx);
 		return idx + 1;
 	}
 	tag = berth__tag(&zone->frames[head]);
@@ -140,7 +146,7 @@ static berth_idx_t scan_block_locked(struct berth_claiming *claim, struct scan *
 							claim->range.end);
 		break;
 	case BERTH_FRAME_PCP:
-		scan->in_flight = true;
+		met_in_flight(claim, scan, head);
 		break;
 	case BERTH_FRAME_USED:
 		if (collect && !whole && trim_locked(claim, head))
@@ -193,22 +199,30 @@ static int look_for_blockers(struct berth_claiming *claim, struct scan *scan)
 	return berth__blocked_by(claim->zone, scan->blocker, claim->report);
 }
 
-/* Blocks keep changing under the scans: names the first that isn't taken. */
+/* True when somebody still has the block at idx; names it. Z. */
+static bool blame_locked(struct berth_claiming *claim, berth_idx_t idx, berth_idx_t *next)
+{
+	struct berth_zone *zone = claim->zone;
+	berth_idx_t head = berth__head(zone, idx);
+	uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
+
+	*next = head + berth__pages(berth__tag_order(tag));
+	if ((tag & BERTH_TAG_TAKING) && berth__tag_kind(tag) == BERTH_FRAME_CLAIMED)
+		return false;
+	berth__blocked_by(zone, head == BERTH_IDX_NONE ? idx : head, claim->report);
+	return true;
+}
+
+/* Blocks keep changing under the scans: names the one met last, or the first that isn't taken. */
 static int give_up(struct berth_claiming *claim)
 {
 	struct berth_zone *zone = claim->zone;
+	berth_idx_t idx = claim->range.start, next;
 
 	berth_lock(&zone->lock);
-	for (berth_idx_t idx = claim->range.start; idx < claim->range.end;) {
-		berth_idx_t head = berth__head(zone, idx);
-		uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
-
-		if (!(tag & BERTH_TAG_TAKING) || berth__tag_kind(tag) != BERTH_FRAME_CLAIMED) {
-			berth__blocked_by(zone, head == BERTH_IDX_NONE ? idx : head, claim->report);
-			break;
-		}
-		idx = head + berth__pages(berth__tag_order(tag));
-	}
+	if (claim->in_flight == BERTH_IDX_NONE || !blame_locked(claim, claim->in_flight, &next))
+		while (idx < claim->range.end && !blame_locked(claim, idx, &next))
+			idx = next;
 	berth_unlock(&zone->lock);
 	claim->report->busy_blocks++;
 	claim->report->reason = BERTH_CLAIM_IN_FLIGHT;
@@ -285,10 +299,12 @@ void berth__mark_busy(struct berth_zone *zone, berth_pfn_t pfn)
 {
 	uint32_t until = berth__busy_clock(berth__now(zone) + BERTH_BUSY_NS);
 
-	if (pfn != BERTH_PFN_NONE)
-		atomic_store_explicit(
-			&berth__pageblock(zone, (berth_idx_t)(pfn - zone->base_pfn))->busy_until,
-			until, memory_order_relaxed);
+	if (pfn == BERTH_PFN_NONE)
+		return;
+	atomic_store_explicit(
+		&berth__pageblock(zone, (berth_idx_t)(pfn - zone->base_pfn))->busy_until, until,
+		memory_order_relaxed);
+	atomic_store_explicit(&zone->busy_latest, until, memory_order_relaxed);
 }
 
 void berth__ask_holder(struct berth_zone *zone, struct berth_claim_report *report)
@@ -331,6 +347,7 @@ int berth__claiming_begin(struct berth_claiming *claim, struct berth_zone *zone,
 					  .how = how,
 					  .report = report,
 					  .next = start,
+					  .in_flight = BERTH_IDX_NONE,
 					  .phase_began = berth__now(zone) };
 	report->tries++;
 	if (how->keep && berth__take_if_free(zone, start, end, &how->pieces)) {
@@ -400,7 +417,7 @@ void berth__claiming_end(struct berth_claiming *claim, int error)
 	claim->fenced = false;
 	if (!error) { /* what was in the way of earlier tries isn't any more */
 		report->blocker_pfn = BERTH_PFN_NONE;
-		report->blocker_pages = 0;
+		report->blocker_pages = report->nr_blockers = 0;
 		report->blocker_owner = report->blocker_holder = NULL;
 		report->reason = BERTH_CLAIM_DONE;
 	}
@@ -430,7 +447,7 @@ struct berth_emptying berth__emptying_of_claim(const struct berth_claim_params *
 
 	return (struct berth_emptying){
 		.params = params,
-		.pieces = { .start_flags = start_flags },
+		.pieces = { .start_flags = start_flags, .name = params->name },
 		.dst_set = BERTH_SET_NONE,
 		.passes = passes,
 		.may_split = true,
@@ -456,8 +473,6 @@ int berth_alloc_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uin
 		return report->error = -BERTH_EINVAL;
 	report->error = berth__empty_range(zone, start, start + (berth_idx_t)nr_pages, &how,
 					   report);
-	if (!report->error && params)
-		berth__claim_name(zone, start, params->name);
 	return report->error;
 }
 

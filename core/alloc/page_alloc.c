@@ -28,6 +28,7 @@ static berth_idx_t alloc_from_zone(struct berth_zone *zone, unsigned order, unsi
 	berth_lock(&zone->lock);
 	idx = berth__rmqueue_locked(zone, order, gfp, &from);
 	if (idx != BERTH_IDX_NONE) {
+		berth__account_used_locked(zone, idx, order, 1);
 		berth__mark_used(&zone->frames[idx], tag, cookie);
 		berth__count_locked(zone, BERTH_EVENT_PGALLOC, berth__pages(order));
 	}
@@ -127,6 +128,7 @@ static int free_block(struct berth_zone *zone, berth_idx_t idx)
 		if (put_owner(frame, tag)) {
 			berth__count_locked(zone, BERTH_EVENT_PGFREE,
 					    berth__pages(berth__tag_order(tag)));
+			berth__account_used_locked(zone, idx, berth__tag_order(tag), -1);
 			berth__buddy_free_locked(zone, idx, berth__tag_order(tag));
 		}
 	}
@@ -244,6 +246,7 @@ int berth_free_range(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages
 			berth__lru_forget(zone, idx);
 		if (put_owner(frame, tag)) {
 			freed += berth__pages(berth__tag_order(tag));
+			berth__account_used_locked(zone, idx, berth__tag_order(tag), -1);
 			berth__buddy_free_locked(zone, idx, berth__tag_order(tag));
 		}
 		idx += berth__pages(berth__tag_order(tag));
