@@ -126,7 +126,7 @@ static void claimed(const struct berth_control_claimed *claimed)
 		record_failure(claimed);
 		return;
 	}
-	add(&process->claim_histogram[berth_run_bucket(claimed->claim_ns)], 1);
+	add(&process->claim_histogram[berth_histogram_bucket(claimed->claim_ns)], 1);
 	raise_to(&process->claim_ns_max, claimed->claim_ns);
 	add(&process->claims_ok, 1);
 	add(&process->claims_held, 1);

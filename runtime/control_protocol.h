@@ -102,6 +102,8 @@ struct berth_control_stat {
 	uint64_t claims_ok, claims_failed, claims_held; /* made for other processes */
 	uint64_t moved_bytes, moved_runs, stalled_runs, moves_skipped; /* for whatever reason */
 	uint64_t longest_stall_ns;
+	/* How long claims that succeeded took, whoever made them; 0: none did. */
+	uint64_t claim_p50_ns, claim_p99_ns, claim_max_ns;
 	uint64_t pins;
 	uint64_t heap_pool_bytes, heap_outside_bytes;
 	struct berth_control_area areas[BERTH_CONTROL_AREAS];

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include <berth/stats.h>
 #include <berth/berth.h>
 #include <berth/vm.h>
 #include <berth_port.h>
@@ -106,6 +107,8 @@ struct berth_pool_impl *berth__enter(struct berth_pool *handle);
 void berth__leave(struct berth_pool *handle);
 int berth__refusal(struct berth_pool *handle);
 void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *stats);
+/* How long claims took that succeeded, since the pool was opened. */
+void berth__pool_claim_times(struct berth_pool_impl *pool, struct berth_histogram *claims);
 int64_t berth__pool_shuffle(struct berth_pool_impl *pool, uint64_t *cursor);
 
 /* ---- A pool's areas (areas.c) --------------------------------------------------------------------- */

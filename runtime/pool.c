@@ -130,6 +130,7 @@ static int open_zone(struct berth_pool_impl *pool, size_t bytes)
 		.nr_pages = pages_of(bytes),
 		.nr_cpus = THREAD_SLOTS,
 		.max_areas = BERTH_MAX_POOL_AREAS,
+		.histograms = true,
 		.metadata_is_zeroed = true,
 		.port = &pool->port,
 		.port_ctx = pool,
@@ -311,6 +312,11 @@ struct berth_pool_area *berth__pool_area(struct berth_pool_impl *pool, const cha
 }
 
 /* ---- Statistics ------------------------------------------------------------------------------------------ */
+
+void berth__pool_claim_times(struct berth_pool_impl *pool, struct berth_histogram *claims)
+{
+	(void)berth_zone_histogram(pool->zone, BERTH_TIMING_CLAIM, claims);
+}
 
 void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *stats)
 {

@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <berth/stats.h>
+
 #define BERTH_RUN_ENV "BERTH_RUN"
 #define BERTH_RUN_MAGIC 0x6265727468303103ull
 #define BERTH_RUN_AREAS 16
@@ -45,26 +47,8 @@ struct berth_run_claim {
 	_Atomic uint64_t nobody;     /* times that nobody was there to ask; not in `done` */
 };
 
-/* Latencies in a log-linear histogram: 16 buckets an octave of nanoseconds. */
-#define BERTH_RUN_BUCKETS 640
-static inline unsigned berth_run_bucket(uint64_t ns)
-{
-	unsigned octave = 63 - (unsigned)__builtin_clzll(ns | 16);
-	unsigned bucket = (octave - 4) * 16 + (unsigned)(ns >> (octave - 4) & 15) + 16;
-
-	if (ns < 16)
-		return (unsigned)ns;
-	return bucket < BERTH_RUN_BUCKETS ? bucket : BERTH_RUN_BUCKETS - 1;
-}
-/* The upper end of a bucket, in nanoseconds. */
-static inline uint64_t berth_run_bucket_ns(unsigned bucket)
-{
-	unsigned octave = (bucket - 16) / 16 + 4;
-
-	if (bucket < 16)
-		return bucket;
-	return ((uint64_t)(bucket % 16 + 16 + 1) << (octave - 4)) - 1;
-}
+/* Latencies in a log-linear histogram of nanoseconds: that of <berth/stats.h>. */
+#define BERTH_RUN_BUCKETS BERTH_HISTOGRAM_BUCKETS
 
 /* One kind of failure: the first such claim's details, and how many there were. */
 struct berth_run_failure {

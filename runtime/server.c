@@ -320,6 +320,16 @@ static void describe_areas(struct berth_control_stat *stat)
 	}
 }
 
+static void describe_times(struct berth_control_stat *stat)
+{
+	struct berth_histogram claims;
+
+	berth__pool_claim_times(berth__server.params.pool, &claims);
+	stat->claim_p50_ns = berth_histogram_percentile(&claims, 500000);
+	stat->claim_p99_ns = berth_histogram_percentile(&claims, 990000);
+	stat->claim_max_ns = claims.max;
+}
+
 static void describe_claims(struct berth_control_stat *stat, uint64_t now)
 {
 	const struct berth_pool_impl *pool = berth__server.params.pool;
@@ -377,6 +387,7 @@ static void answer_stat(struct connection *connection, uint64_t now)
 	server_copy_text(stat->program, sizeof(stat->program), berth__server.hello.program);
 	server_copy_text(stat->mover, sizeof(stat->mover), stats.mover);
 	describe_areas(stat);
+	describe_times(stat);
 	describe_claims(stat, now);
 	stat->claims_held = stat->nr_held;
 	if (observer && observer->describe)

@@ -16,9 +16,10 @@
 static const char help[] =
 	"usage: berth stat PID [OPTIONS]\n"
 	"\n"
-	"Tells what a tenant's pool holds, area by area; its claims, and who holds them; what was moved,\n"
-	"and how long a write waited for that. PID is a tenant's, or that of a `berth run` or of its\n"
-	"program's first process: then each process of the tree is told, and the sum.\n"
+	"Tells what a tenant's pool holds, area by area; its claims, how long they took, and who holds\n"
+	"them; what was moved, and how long a write waited for that. PID is a tenant's, or that of a\n"
+	"`berth run` or of its program's first process: then each process of the tree is told, and\n"
+	"the sum.\n"
 	"\n"
 	"  --json       one JSON object; for a tree with \"tenants\", a list, and \"total\"\n"
 	"  --timeout T  what each may take to answer (2 s); one that is stopped doesn't\n"
@@ -108,7 +109,7 @@ static uint64_t value(const struct berth_control_stat *stat, size_t i)
 	return *(const uint64_t *)(const void *)((const char *)stat + numbers[i].offset);
 }
 
-/* What the tenants have together; the longest of the stalls. */
+/* What the tenants have together; the longest of the stalls and claims. */
 static void add_up(const struct berth__target *target, struct berth_control_stat *total)
 {
 	*total = (struct berth_control_stat){ .pool_bytes = 0 };
@@ -120,6 +121,8 @@ static void add_up(const struct berth__target *target, struct berth_control_stat
 		total->nr_pending += one->nr_pending;
 		if (one->longest_stall_ns > total->longest_stall_ns)
 			total->longest_stall_ns = one->longest_stall_ns;
+		if (one->claim_max_ns > total->claim_max_ns)
+			total->claim_max_ns = one->claim_max_ns;
 	}
 }
 
@@ -191,6 +194,12 @@ static void add_numbers(json_t *object, const struct berth_control_stat *stat)
 		berth__json_count(object, numbers[i].name, value(stat, i));
 	berth__json_count(object, "claims_pending", stat->nr_pending);
 	berth__json_add(object, "longest_stall_us", (double)stat->longest_stall_ns / 1000);
+	if (stat->claim_p50_ns) {
+		berth__json_add(object, "claim_p50_us", (double)stat->claim_p50_ns / 1000);
+		berth__json_add(object, "claim_p99_us", (double)stat->claim_p99_ns / 1000);
+	}
+	if (stat->claim_max_ns)
+		berth__json_add(object, "claim_max_us", (double)stat->claim_max_ns / 1000);
 }
 
 static json_t *tenant_json(const struct berth__tenant *tenant)
@@ -252,6 +261,18 @@ static const char *ns(struct texts *texts, uint64_t number)
 	return berth__format_ns(texts->at[texts->nr++ % 8], (double)number);
 }
 
+/* Percentiles of several tenants can't be put together. */
+static void print_claim_times(const struct berth_control_stat *stat)
+{
+	struct texts texts = { .nr = 0 };
+
+	if (stat->claim_p50_ns)
+		printf("  latency   p50 %s, p99 %s, longest %s\n", ns(&texts, stat->claim_p50_ns),
+		       ns(&texts, stat->claim_p99_ns), ns(&texts, stat->claim_max_ns));
+	else
+		printf("  latency   longest %s\n", ns(&texts, stat->claim_max_ns));
+}
+
 static void print_numbers(const struct berth_control_stat *stat)
 {
 	struct texts texts = { .nr = 0 };
@@ -266,6 +287,8 @@ static void print_numbers(const struct berth_control_stat *stat)
 	printf("  claims    %llu succeeded, %llu failed, %llu held, %u waiting\n",
 	       (unsigned long long)stat->claims_ok, (unsigned long long)stat->claims_failed,
 	       (unsigned long long)stat->claims_held, stat->nr_pending);
+	if (stat->claim_max_ns)
+		print_claim_times(stat);
 	printf("  moved     %s in %llu runs; %llu met a writer, which waited %s at most\n",
 	       bytes(&texts, stat->moved_bytes), (unsigned long long)stat->moved_runs,
 	       (unsigned long long)stat->stalled_runs, ns(&texts, stat->longest_stall_ns));

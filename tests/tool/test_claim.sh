@@ -185,6 +185,13 @@ began=$(date +%s%N)
 berth claim "$pid" 4M --hold 300ms
 took=$((($(date +%s%N) - began) / 1000000))
 if [ $status -eq 0 ] && [ $took -ge 300 ] && grep -q 'held for' out; then pass; else miss "--hold 300ms" "$status after $took ms"; fi
+berth stat "$pid" --json
+check "stat tells how long claims took" out "
+one = json.loads(text)
+one = one['tenants'][0] if 'tenants' in one else one
+need(0 < one['claim_p50_us'] <= one['claim_p99_us'] <= one['claim_max_us'], 'wrong order')
+need(one['claim_max_us'] < 60e6, 'too long')
+"
 
 # one waits until the other's claim is released
 "$BERTH" claim "$pid" 48M --hold 1 >held.out 2>held.err &
