@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The whole-zone check: verifies the invariants that the head comments of frame.c, pageblock.c,
- * buddy.c, pcp.c, zone.c, hand_over.c, isolate.c, lru.c and cma.c number. Read-only; at a quiescent point.
+ * summary.c, buddy.c, pcp.c, zone.c, hand_over.c, isolate.c, lru.c and cma.c number. Read-only; at a
+ * quiescent point.
  *
  * Complexity: O(frames + blocks).
  */
@@ -192,7 +193,8 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	const struct berth_zone *zone = checker->zone;
 	struct berth_pageblock *pageblock = berth__pageblock(zone, first);
 	berth_idx_t size = berth__pages(zone->pageblock_order);
-	uint32_t free = 0, claimed = 0, managed = 0, reserved = 0, pinned = 0, isolating = 0;
+	uint32_t free = 0, claimed = 0, managed = 0, reserved = 0, pinned = 0, joined = 0;
+	uint32_t isolating = 0;
 
 	for (berth_idx_t idx = first; idx < first + size;) {
 		berth_idx_t head = berth__head(zone, idx), next;
@@ -215,6 +217,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 			claimed += next - idx;
 			break;
 		case BERTH_FRAME_USED:
+			joined += next - idx - 1;
 			pinned += atomic_load(&((struct berth_frame *)frame)->refcount) >=
 				  BERTH_PIN_BIAS;
 			break;
@@ -232,6 +235,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	       claimed);
 	EXPECT("frame.I3 nr_pinned", berth__pfn(zone, first), atomic_load(&pageblock->nr_pinned),
 	       pinned);
+	EXPECT("pageblock.I5 nr_joined", berth__pfn(zone, first), pageblock->nr_joined, joined);
 	EXPECT("nr_managed", berth__pfn(zone, first), pageblock->nr_managed, managed);
 	if (pageblock->home_set == BERTH_HIGHATOMIC)
 		checker->highatomic += size;
@@ -266,6 +270,61 @@ static bool check_frames(struct checker *checker)
 	for (berth_idx_t idx = zone->first & ~(size - 1); idx < zone->end; idx += size)
 		if (!check_pageblock(checker, idx))
 			return false;
+	return true;
+}
+
+static bool same_summary(const struct berth_summary *a, const struct berth_summary *b)
+{
+	return __builtin_memcmp(a, b, sizeof(*a)) == 0;
+}
+
+/* A group that isn't marked stale says what is. */
+static bool check_group(struct checker *checker, uint32_t number, uint32_t nr_pageblocks)
+{
+	const struct berth_zone *zone = checker->zone;
+	const struct berth_group *group = &zone->groups[number];
+	struct berth_load loads[BERTH_GROUP];
+	struct berth_group is;
+
+	berth__summarise_group(zone, number, &is, loads);
+	for (uint32_t i = 0; i < BERTH_GROUP && number * BERTH_GROUP + i < nr_pageblocks; i++) {
+		const struct berth_load *load = &zone->loads[(size_t)number * BERTH_GROUP + i];
+
+		EXPECT("summary.I1 frames in use, pageblock", number * BERTH_GROUP + i, load->used,
+		       loads[i].used);
+		EXPECT("summary.I1 blocks in use, pageblock", number * BERTH_GROUP + i,
+		       load->blocks, loads[i].blocks);
+		EXPECT("summary.I1 free frames, pageblock", number * BERTH_GROUP + i, load->free,
+		       loads[i].free);
+		EXPECT("summary.I1 frames to claim, pageblock", number * BERTH_GROUP + i,
+		       load->open, loads[i].open);
+	}
+	for (unsigned kind = 0; kind < BERTH_NR_RUNS; kind++)
+		EXPECT("summary.I1 kinds of pageblocks, group", number, group->is[kind],
+		       is.is[kind]);
+	EXPECT("summary.I1 sums, group", number, same_summary(&group->summary, &is.summary), true);
+	return true;
+}
+
+static bool check_summaries(struct checker *checker)
+{
+	const struct berth_zone *zone = checker->zone;
+	uint32_t nr_pageblocks = ((zone->end - 1) >> zone->pageblock_order) + 1;
+	uint32_t groups = (nr_pageblocks - 1) / BERTH_GROUP + 1;
+	struct berth_summary region;
+
+	for (uint32_t first = 0; first < groups; first += BERTH_GROUP) {
+		uint64_t stale = atomic_load(&zone->stale[first / BERTH_GROUP]);
+
+		for (uint32_t i = 0; i < BERTH_GROUP && first + i < groups; i++)
+			if (!(stale >> i & 1) && !check_group(checker, first + i, nr_pageblocks))
+				return false;
+		if (stale)
+			continue;
+		berth__summarise_region(zone, first / BERTH_GROUP, &region);
+		EXPECT("summary.I1 sums, region", first / BERTH_GROUP,
+		       same_summary(&zone->regions[first / BERTH_GROUP], &region), true);
+	}
 	return true;
 }
 
@@ -530,8 +589,9 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	struct checker state = { .zone = zone, .violation = violation ? violation : &ignored };
 	struct checker *checker = &state;
 
-	if (!check_frames(checker) || !check_lists(checker) || !check_free_counters(checker) ||
-	    !check_pcps(checker) || !check_names(checker) || !check_lru_lists(checker))
+	if (!check_frames(checker) || !check_summaries(checker) || !check_lists(checker) ||
+	    !check_free_counters(checker) || !check_pcps(checker) || !check_names(checker) ||
+	    !check_lru_lists(checker))
 		return false;
 	for (unsigned i = 0; i < zone->nr_areas; i++)
 		if (!check_area(checker, &zone->areas[i]))

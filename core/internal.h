@@ -11,9 +11,10 @@
  *	Z	zone->lock
  *	P	the per-CPU section of the slot's owner, or the drainer once it has excluded the owner
  *	L	zone->lru.lock
+ *	S	zone->search_lock
  *	a	atomic; the comment says by whom it is written
- * Lock order: a preparation's lock, then an owner's own locks, then pcp->drain_lock, then zone->lock,
- * then zone->lru.lock.
+ * Lock order: a preparation's lock, then zone->search_lock or an owner's own locks, then
+ * pcp->drain_lock, then zone->lock, then zone->lru.lock.
  */
 #ifndef BERTH_CORE_INTERNAL_H
 #define BERTH_CORE_INTERNAL_H
@@ -63,9 +64,7 @@ enum berth_frame_kind {
 #define BERTH_TAG_OWNER_SHIFT 16
 
 struct berth_frame {
-	uint32_t next,
-		prev; /* Z: neighbours in the buddy list; L: in an LRU list; Z: CLAIMED start: its
-				    * note */
+	uint32_t next, prev; /* Z: in the buddy list, CLAIMED start: a note; L: in an LRU list */
 	_Atomic uint32_t refcount; /* a: USED: 1 by the owner + BERTH_PIN_BIAS a pin; 0 frozen */
 	_Atomic uint32_t tag;      /* a: written under Z, or in P while the frame is in a list */
 	uint64_t cookie;           /* USED: the owner's; CLAIMED start: pages. Written with tag */
@@ -134,8 +133,52 @@ struct berth_pageblock {
 	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
 	_Atomic uint32_t nr_claimed; /* a: likewise */
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */
-	uint32_t nonempty;           /* Z: bit k: its list of order k has a block */
-	uint32_t next, prev;         /* Z: pageblocks of its bucket */
+	uint32_t nr_joined;  /* Z: frames of used blocks, but the first of each: see pageblock.c */
+	uint32_t nonempty;   /* Z: bit k: its list of order k has a block */
+	uint32_t next, prev; /* Z: pageblocks of its bucket */
+};
+
+/* ---- Summaries of pageblocks: frames/summary.c --------------------------------------------------- */
+
+#define BERTH_GROUP 64u /* pageblocks in a group, and groups in a region */
+
+/* What runs of pageblocks are looked for. */
+enum berth_run_kind {
+	BERTH_RUN_FREE,      /* wholly free */
+	BERTH_RUN_EMPTIABLE, /* no pin, claim or isolation: all of it can be had, as far as is known */
+	BERTH_RUN_UNCLAIMED, /* no claim */
+	BERTH_NR_RUNS
+};
+
+/* Compaction's sources. */
+enum { BERTH_SOURCE_MOVABLE, BERTH_SOURCE_OTHER, BERTH_SOURCE_AREA, BERTH_NR_SOURCES };
+
+/* Pageblocks: at the start, in the longest run, at the end. */
+struct berth_runs {
+	uint32_t first, longest, last;
+};
+
+/* Of a group, or of a region. */
+struct berth_summary {
+	struct berth_runs runs[BERTH_NR_RUNS];
+	uint32_t least_used, least_blocks; /* of an unclaimed pageblock; UINT32_MAX: none */
+	uint32_t least_taken;              /* frames that aren't free, of any pageblock */
+	uint32_t most_joined;              /* used frames less used blocks, of any pageblock */
+	uint32_t free_run; /* no pageblock but the wholly free has a longer run of free frames */
+	uint32_t least_source[2][BERTH_NR_SOURCES]; /* frames in use, of a source for compaction;
+						     * [1]: pinned ones too */
+};
+
+struct berth_group {
+	struct berth_summary summary;
+	uint64_t is[BERTH_NR_RUNS]; /* a bit for each pageblock */
+};
+
+/* A pageblock's counters when its group was summarised. */
+struct berth_load {
+	uint32_t used, blocks; /* frames neither free nor claimed, and the blocks they are */
+	uint32_t free;
+	uint32_t open; /* frames that a claim may take, at most: not claimed, not pinned */
 };
 
 /* Per-CPU lists: one for each type that order-0 frames are cached under. */
@@ -205,6 +248,14 @@ struct berth_compact_state {
 	uint64_t successes, failures;     /* Z */
 };
 
+/* Names that claims have: alloc/claims.c. */
+struct berth_names {
+	struct berth_name *table;
+	unsigned max;
+};
+
+struct berth_claim_events;
+
 /*
  * LRU (motion/lru.c). Where a block is, and what is known of it, is one byte a frame beside the tags:
  * bits 0-2 where (changed under L, but for NOWHERE -> IN_BATCH), 3-7 flags (changed at any time, by
@@ -263,14 +314,6 @@ struct berth_lru {
 	struct berth_shrinkers shrinkers;
 };
 
-/* Names that claims have: alloc/claims.c. */
-struct berth_names {
-	struct berth_name *table;
-	unsigned max;
-};
-
-struct berth_claim_events;
-
 struct berth_zone {
 	const char *name;                                                  /* c */
 	const struct berth_port_ops *port;                                 /* c */
@@ -295,6 +338,10 @@ struct berth_zone {
 	struct berth_free_list *lists;   /* c: [set * (max_order + 1) + order] */
 	uint32_t *heads;                 /* c: see berth__heads() */
 	uint32_t *buckets;               /* c: first pageblock, see berth__bucket() */
+	struct berth_load *loads;        /* S: one for each pageblock */
+	struct berth_group *groups;      /* S */
+	struct berth_summary *regions;   /* S */
+	_Atomic uint64_t *stale;         /* a: a word for each region: groups that have changed */
 	char *pcps;                      /* c: see berth__pcp() */
 	struct berth_cma *areas;         /* c */
 	struct berth_owner *owners;      /* c */
@@ -302,6 +349,9 @@ struct berth_zone {
 	unsigned counter_mask;           /* c */
 	struct berth_timings *timings;   /* c: NULL unless asked for */
 
+	berth_mutex_t search_lock;    /* of the summaries */
+	_Atomic uint32_t busy_latest; /* a: the last busy_until of any pageblock */
+	struct berth_cost_model cost; /* S */
 	_Alignas(64) berth_lock_t lock;
 	unsigned nr_areas, nr_owners; /* Z; owners[0] is nobody */
 	uint64_t nr_managed;          /* Z */
@@ -443,6 +493,8 @@ bool berth__split_used_at_locked(struct berth_zone *zone, berth_idx_t head, bert
 void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr, int sign);
 void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr,
 				   int sign);
+/* Around a USED block that appears, or goes: the only place that changes nr_joined. Order 0: nothing. Z. */
+void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order, int sign);
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
 /* Declares how an area lends: what it lends of its free frames, and where those are cached. Z.
  * O(pageblocks of the area). */
@@ -461,6 +513,34 @@ void berth__pageblock_home_locked(struct berth_zone *zone, struct berth_pagebloc
  * once. Z.
  */
 void berth__pageblock_route_locked(struct berth_zone *zone, struct berth_pageblock *pageblock);
+
+/* ---- frames/summary.c ---------------------------------------------------------------------------- */
+
+/* The pageblock's counters have changed. Z. */
+void berth__stale_locked(struct berth_zone *zone, const struct berth_pageblock *pageblock);
+/* The same without a lock: after the change. */
+void berth__stale(struct berth_zone *zone, const struct berth_pageblock *pageblock);
+/* Likewise of all pageblocks. O(regions). Z. */
+void berth__stale_all_locked(struct berth_zone *zone);
+/* Brings up to date what says something about the pageblocks [first, end). S; takes Z for each group
+ * that was stale. */
+void berth__refresh(struct berth_zone *zone, uint32_t first, uint32_t end);
+/* What a group's summary (and its pageblocks' loads), a region's should be. Z; S. */
+void berth__summarise_group(const struct berth_zone *zone, uint32_t number,
+			    struct berth_group *group, struct berth_load *loads);
+void berth__summarise_region(const struct berth_zone *zone, uint32_t region,
+			     struct berth_summary *all);
+
+/* A walk over the runs of `kind`, of at least `least` (> 0) pageblocks each, in [at, end). */
+struct berth_run_walk {
+	const struct berth_zone *zone;
+	enum berth_run_kind kind;
+	uint32_t at, end, least;
+	bool in_run;    /* a run has begun, */
+	uint32_t first; /* here */
+};
+/* The next run, as long as it is; false: none. By the summaries as they are: S. */
+bool berth__next_run(struct berth_run_walk *walk, uint32_t *first, uint32_t *end);
 
 /* ---- frames/buddy.c ------------------------------------------------------------------------------ */
 
@@ -585,6 +665,7 @@ struct berth_isolation {
 struct berth_pieces {
 	berth_idx_t nr_pages, stride;
 	uint32_t start_flags; /* of a claim's first frame */
+	const char *name;     /* of who claims, or NULL */
 };
 
 /*
@@ -715,27 +796,39 @@ berth_idx_t berth__alloc_once(struct berth_zone *zone, unsigned order, unsigned 
 /* What a search looks for, and what it learnt. */
 struct berth_search {
 	struct berth_cma *area;
-	berth_idx_t nr, align; /* frames; alignment in frames, of the pfn */
-	bool ignore_pins;      /* only asking whether claims leave room */
-	bool free_only;        /* what isn't free is in the way */
+	berth_idx_t nr;
+	berth_idx_t step;   /* starts are multiples of it: the alignment, or a bit of the bitmap */
+	berth_idx_t lo, hi; /* the range lies in [lo, hi) */
+	uint64_t boundary;  /* pages: no multiple of it is crossed; 0: none */
+	bool ignore_pins;   /* only asking whether claims leave room */
+	bool free_only;     /* what isn't free is in the way */
 	bool first_fit;
 	uint32_t busy_clock; /* not where a claim was refused lately, if possible; 0: anywhere */
 	unsigned nr_avoid;
 	berth_idx_t avoid[BERTH_CLAIM_TRIES]; /* heads that were busy in this claim */
 };
 
-/* 0; -E2BIG: no such range can ever be had in the area. */
+/* 0; -E2BIG: no such range can ever be had in the area. params: valid. */
 int berth__search_init(struct berth_search *search, struct berth_cma *area,
 		       const struct berth_claim_params *params);
-/* The range to claim; false: none. Without locks: somebody else may be faster. */
+/* The range to claim; false: none. Somebody else may be faster. Takes S, and Z for a group or a sweep. */
 bool berth__choose_range(const struct berth_search *search, berth_idx_t *best);
 /* Nothing can be chosen: because of claims, or because of pins, and whose? Returns the error, or
  * 1: what was in the way isn't any more, search again. */
 int berth__explain_range(const struct berth_search *search, struct berth_claim_report *report);
-/* The longest runs of free, and of claimable frames of an area. */
-void berth__largest_runs(struct berth_cma *area, uint64_t *free, uint64_t *claimable);
 /* Marks [start, end), inside the area, in its bitmap. Without locks, by whose the range is. */
 void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t end, bool value);
+
+/* ---- alloc/runs.c -------------------------------------------------------------------------------- */
+
+#define BERTH_ALL_EDGES UINT32_MAX
+/*
+ * The longest runs of free, and of claimable frames of an area. At most `edges` pageblocks are looked
+ * at by frames: with fewer than it takes, runs are reported shorter than they are, by less than two
+ * pageblocks, or by as much as they have outside whole pageblocks.
+ */
+void berth__largest_runs(struct berth_cma *area, uint32_t edges, uint64_t *free,
+			 uint64_t *claimable);
 
 /* ---- alloc/contig.c ------------------------------------------------------------------------------- */
 

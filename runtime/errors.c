@@ -19,6 +19,9 @@ static const struct {
 	{ BERTH_ENOMEM, "ENOMEM", "not enough memory, or no place to move borrowers to" },
 	{ BERTH_EBUSY, "EBUSY", "somebody holds memory that is in the way; a retry may help" },
 	{ BERTH_EEXIST, "EEXIST", "the name or range is taken" },
+	{ BERTH_ENODEV, "ENODEV",
+	  "no area is configured for the device, and there is no default area: name one with "
+	  "devices= or default=" },
 	{ BERTH_EINVAL, "EINVAL", "a bad argument" },
 	{ BERTH_ENOSPC, "ENOSPC", "claims in place leave no run of that size now" },
 	{ BERTH_ENOSYS, "ENOSYS", "this kernel lacks the feature" },

@@ -3,7 +3,8 @@
 # Do the simulator's schedules find broken orders? mutants.sh [NAME...]
 #
 # Each mutant is one change to a copy of the core that takes away a barrier, an order, a lock or a step of
-# the protocol of the per-CPU lists and of claims. Its schedules (tests/sim/test_schedules.c) must fail. One
+# the protocol of the per-CPU lists, of claims and of LRU lists. Its schedules (tests/sim/test_schedules.c, or
+# test_lru_schedules.c for those of the lists) must fail. One
 # line each: "ok NAME: what was seen" or "FAIL NAME"; exit status 1 when one survived. $CC, gcc by default;
 # BERTH_SIM_SEEDS as in the test.
 
@@ -15,12 +16,13 @@ trap 'exit 130' INT TERM
 cc=${CC:-gcc}
 failures=0
 chosen=" $* "
+program=test_schedules
 
 compile()
 {
 	local dir=$1
 	(cd "$dir" && $cc -std=gnu11 -O1 -w -Iport/sim -Iinclude -I. -Itests/sim core/*.c core/*/*.c vm/*.c \
-		port/sim/*.c tests/sim/test_schedules.c -lcmocka -o test_schedules) >"$tmp/log" 2>&1
+		port/sim/*.c tests/sim/$program.c -lcmocka -o $program) >"$tmp/log" 2>&1
 }
 
 # mutant NAME FILE SED: survives unless a schedule fails.
@@ -38,7 +40,7 @@ mutant()
 	elif ! compile "$tmp/tree"; then
 		echo "FAIL $name: doesn't compile: $(grep -m 1 error "$tmp/log")"
 		failures=$((failures + 1))
-	elif "$tmp/tree/test_schedules" >"$tmp/log" 2>&1; then
+	elif "$tmp/tree/$program" >"$tmp/log" 2>&1; then
 		echo "FAIL $name: every schedule passes"
 		failures=$((failures + 1))
 	else
@@ -48,6 +50,7 @@ mutant()
 
 pcp=core/frames/pcp.c fast=core/frames/pcp_fast.h contig=core/alloc/contig.c isolate=core/motion/isolate.c
 frame=core/frames/frame.c page_alloc=core/alloc/page_alloc.c migrate=core/motion/migrate.c
+lru=core/motion/lru.c reclaim=core/motion/reclaim.c
 
 # The drainer's side
 mutant no-barrier $pcp 's/zone->port->barrier_all\(zone->port_ctx\);/;/'
@@ -84,5 +87,24 @@ mutant settle-unlocked $migrate '/^int berth__migrate_batch/,/^}/ s/berth_(un)?l
 mutant pin-unlocked $frame '/^int berth_page_pin/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 mutant unpin-unlocked $frame '/^static void put_pin/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 mutant free-unlocked $page_alloc '/^static int free_block/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+
+# LRU lists
+program=test_lru_schedules
+mutant lru-ignored-disable $lru '/^static void ask/,/^}/ s/if \(!disabled\) \{/if (1) {/'
+mutant lru-not-drained $pcp 's/^\t\t\tberth__lru_drain_slot\(zone, pcp\);//'
+mutant lru-drain-unlocked $lru '/^void berth__lru_drain_slot/,/^}/ s/berth_(un)?lock\(&zone->lru.lock\);//'
+mutant lru-full-unlocked $lru '/^static void ask/,/^}/ s/^\t\t\t\tberth_(un)?lock\(&zone->lru.lock\);//'
+mutant lru-kept-when-freed $page_alloc '/^static BERTH_COLD int free_slow/,/^}/ s/berth__lru_forget\(zone, idx\);/;/'
+mutant lru-kept-by-range $page_alloc '/^int berth_free_range/,/^}/ s/berth__lru_forget\(zone, idx\);/;/'
+mutant lru-forget-unlocked $lru '/^void berth__lru_forget/,/^}/ s/berth_(un)?lock\(&zone->lru.lock\);//'
+mutant lru-lost-write-back $lru '/^void berth__lru_forget/,/^}/ s/left = old & BERTH_LRU_WRITEBACK \?.*$/left = 0;/'
+mutant lru-pieces-lost $frame 's/berth__lru_inherit_locked\(zone, head, middle\);/;/'
+mutant lru-split-unlocked $frame 's/^\tberth__lru_(begin|end)_split\(zone, tag\);//'
+mutant lru-not-moved $migrate 's/^\tif \(tag & BERTH_TAG_LRU\)$/\tif (0)/'
+mutant lru-stale-trusted $lru '/^static void apply_locked/,/^}/ s/if \(where == BERTH_LRU_IN_BATCH\) \{/if (where == BERTH_LRU_IN_BATCH || where == BERTH_LRU_NOWHERE) {/'
+mutant lru-frozen-unseen $reclaim '/^bool berth_reclaim_freeze/,/^}/ s/ \&\& berth__tag_order\(tag\) == item->order \&\&/ \&\&/'
+mutant lru-dirty-unseen $reclaim '/^bool berth_reclaim_freeze/,/^}/ s/BERTH_LRU_DIRTY \| //'
+mutant lru-unpinned-write $lru '/^bool berth__lru_begin_writeback/,/^}/ s/if \(!pin\(zone, idx\)\)/if (0)/'
+mutant lru-settle-unlocked $reclaim '/^static uint64_t settle/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 
 [ $failures = 0 ]

@@ -7,12 +7,15 @@
 #include "tools/options.h"
 
 static const char help[] =
-	"usage: berth bench claim|pages|frag|compact [OPTIONS]\n"
+	"usage: berth bench claim|choose|pages|scale|frag|compact [OPTIONS]\n"
 	"\n"
 	"  claim   how long it takes to get a contiguous buffer out of an area that is empty, full of\n"
 	"          movable memory, or held by pins, beside the cost of memcpy\n"
+	"  choose  whether claims take the cheapest range, compared with all ranges there are, and how long\n"
+	"          they look for it in areas up to 1 TiB\n"
 	"  pages   how long it takes to allocate and free blocks of pages, beside an array used as a\n"
 	"          stack, jemalloc and mimalloc\n"
+	"  scale   what initialising, claims, searches and compaction cost in zones of 1 GiB to 1 TiB\n"
 	"  frag    how many blocks of 2 MiB stay free while single pages come and go\n"
 	"  compact how many blocks of 2 MiB compaction makes of scattered free pages, and at what cost\n"
 	"\n"
@@ -32,12 +35,16 @@ int berth__bench(int argc, char **argv)
 	if (argc < 2)
 		return berth__complain(
 			BERTH__EXIT_USAGE, "berth bench",
-			"say what to measure: claim, pages, frag or compact; `berth bench --help` "
+			"say what to measure: claim, choose, pages, scale, frag or compact; `berth bench --help` "
 			"has examples");
 	if (strcmp(argv[1], "claim") == 0)
 		return berth__bench_claim(argc - 1, argv + 1);
+	if (strcmp(argv[1], "choose") == 0)
+		return berth__bench_choose(argc - 1, argv + 1);
 	if (strcmp(argv[1], "pages") == 0)
 		return berth__bench_pages(argc - 1, argv + 1);
+	if (strcmp(argv[1], "scale") == 0)
+		return berth__bench_scale(argc - 1, argv + 1);
 	if (strcmp(argv[1], "frag") == 0)
 		return berth__bench_frag(argc - 1, argv + 1);
 	if (strcmp(argv[1], "compact") == 0)
@@ -46,7 +53,8 @@ int berth__bench(int argc, char **argv)
 		fputs(help, stdout);
 		return 0;
 	}
-	return berth__complain(BERTH__EXIT_USAGE, "berth bench",
-			       "there is no benchmark '%s'; choose claim, pages, frag or compact",
-			       argv[1]);
+	return berth__complain(
+		BERTH__EXIT_USAGE, "berth bench",
+		"there is no benchmark '%s'; choose claim, choose, pages, scale, frag or compact",
+		argv[1]);
 }

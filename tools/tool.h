@@ -25,7 +25,9 @@ int berth__claim(int argc, char **argv);
 int berth__bench(int argc, char **argv);
 int berth__bench_claim(int argc, char **argv);
 int berth__bench_pages(int argc, char **argv);
+int berth__bench_scale(int argc, char **argv);
 int berth__bench_frag(int argc, char **argv);
+int berth__bench_choose(int argc, char **argv);
 int berth__bench_compact(int argc, char **argv);
 
 #endif

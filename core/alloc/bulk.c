@@ -18,8 +18,7 @@
 
 struct bulk {
 	struct berth_cma *area;
-	struct berth_claim_params params;      /* of one window */
-	const struct berth_claim_params *each; /* as they were asked for */
+	struct berth_claim_params params; /* of one window */
 	berth_idx_t nr_pages, stride;
 	unsigned nr, have;
 	berth_pfn_t *pfns;
@@ -48,14 +47,8 @@ static int claim_window(struct bulk *bulk, unsigned many, bool free_only)
 			error = berth__attempt_step(&attempt);
 		while (error > 0);
 	}
-	for (unsigned i = 0; !error && i < many; i++) {
-		berth_idx_t start = attempt.start + i * bulk->stride;
-
-		if (bulk->params.name)
-			berth__claim_name(zone, start, bulk->params.name);
-		BERTH_EVENT(zone, finish, bulk->area, bulk->each, berth__pfn(zone, start), 0);
-		bulk->pfns[bulk->have++] = berth__pfn(zone, start);
-	}
+	for (unsigned i = 0; !error && i < many; i++)
+		bulk->pfns[bulk->have++] = berth__pfn(zone, attempt.start + i * bulk->stride);
 	return error;
 }
 
@@ -105,10 +98,9 @@ int berth_cma_alloc_bulk(struct berth_cma *area, const struct berth_claim_params
 	if (!pfns || !nr || nr > INT32_MAX || !berth__claim_params_valid(area, params) ||
 	    (flags & ~(unsigned)BERTH_BULK_AS_MANY_AS_POSSIBLE))
 		return bulk.report->error = -BERTH_EINVAL;
+	BERTH_TRACE(area->zone, bulk_start, area, params, nr);
 	bulk.params = *params;
-	bulk.each = params;
 	bulk.report->nr_pages = nr * params->nr_pages;
-	BERTH_EVENT(area->zone, start, area, params);
 	grain = berth__pages(params->align_order > area->order_per_bit ? params->align_order :
 									 area->order_per_bit);
 	error = params->nr_pages > area->end - area->start ? -BERTH_E2BIG : 0;
@@ -123,7 +115,7 @@ int berth_cma_alloc_bulk(struct berth_cma *area, const struct berth_claim_params
 	if (bulk.have < nr && !(flags & BERTH_BULK_AS_MANY_AS_POSSIBLE))
 		undo(&bulk);
 	berth__claim_ended(area, bulk.report, bulk.have < nr ? error : 0, bulk.have, began_ns);
-	if (bulk.have < nr)
-		BERTH_EVENT(area->zone, finish, area, params, BERTH_PFN_NONE, error);
+	BERTH_TRACE(area->zone, bulk_finish, area, params, bulk.have ? pfns[0] : BERTH_PFN_NONE,
+		    bulk.have, bulk.have ? 0 : error);
 	return bulk.have ? (int)bulk.have : error;
 }

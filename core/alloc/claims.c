@@ -97,21 +97,10 @@ static void set_note(struct berth_frame *frame, uint64_t note)
 	frame->prev = (uint32_t)(note >> 32);
 }
 
-void berth__claim_note_locked(struct berth_zone *zone, berth_idx_t start, uint64_t now_ns)
+void berth__claim_note_locked(struct berth_zone *zone, berth_idx_t start, const char *name,
+			      uint64_t now_ns)
 {
-	set_note(&zone->frames[start], berth__note(0, now_ns));
-}
-
-void berth__claim_name(struct berth_zone *zone, berth_idx_t start, const char *name)
-{
-	struct berth_frame *frame = &zone->frames[start];
-
-	if (!name)
-		return;
-	berth_lock(&zone->lock);
-	set_note(frame, (note_of(frame) & SINCE_MASK) |
-				(uint64_t)berth__name_get(&zone->names, name) << 48);
-	berth_unlock(&zone->lock);
+	set_note(&zone->frames[start], berth__note(berth__name_get(&zone->names, name), now_ns));
 }
 
 void berth__claim_forget_locked(struct berth_zone *zone, berth_idx_t start)
@@ -216,6 +205,32 @@ void berth__event_finish(const struct berth_claim_events *events, const struct b
 	if (events->alloc_finish)
 		events->alloc_finish(events->ctx, area->name, pfn, params->nr_pages,
 				     params->align_order, error);
+}
+
+/* Of all the claims at once. */
+static struct berth_claim_params in_bulk(const struct berth_claim_params *params, unsigned nr)
+{
+	struct berth_claim_params all = *params;
+
+	all.nr_pages *= nr;
+	return all;
+}
+
+void berth__event_bulk_start(const struct berth_claim_events *events, const struct berth_cma *area,
+			     const struct berth_claim_params *params, unsigned nr)
+{
+	struct berth_claim_params all = in_bulk(params, nr);
+
+	berth__event_start(events, area, &all);
+}
+
+void berth__event_bulk_finish(const struct berth_claim_events *events, const struct berth_cma *area,
+			      const struct berth_claim_params *params, berth_pfn_t pfn, unsigned nr,
+			      int error)
+{
+	struct berth_claim_params all = in_bulk(params, nr);
+
+	berth__event_finish(events, area, &all, pfn, error);
 }
 
 void berth__event_release(const struct berth_claim_events *events, const struct berth_cma *area,

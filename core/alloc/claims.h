@@ -28,16 +28,15 @@ uint64_t berth__note(unsigned name, uint64_t now_ns);
 unsigned berth__note_name(uint64_t note);
 uint64_t berth__note_age_ns(uint64_t note, uint64_t now_ns);
 
-/* The range that begins at `start` becomes a claim now, or gets its name later (NULL: it has none), or
- * isn't a claim any more. Z, but for the second, by whom it belongs to. */
-void berth__claim_note_locked(struct berth_zone *zone, berth_idx_t start, uint64_t now_ns);
-void berth__claim_name(struct berth_zone *zone, berth_idx_t start, const char *name);
+/* What begins at `start` becomes a claim (name: NULL: none), or isn't one any more. Z. */
+void berth__claim_note_locked(struct berth_zone *zone, berth_idx_t start, const char *name,
+			      uint64_t now_ns);
 void berth__claim_forget_locked(struct berth_zone *zone, berth_idx_t start);
 /* The number of the claim's name. */
 unsigned berth__claim_name_number(const struct berth_zone *zone, berth_idx_t start);
 
 /* Tells of an event, if anybody wants to know. */
-#define BERTH_EVENT(zone, event, ...)                                            \
+#define BERTH_TRACE(zone, event, ...)                                            \
 	do {                                                                     \
 		const struct berth_claim_events *events_ = atomic_load_explicit( \
 			&(zone)->events, memory_order_acquire);                  \
@@ -54,6 +53,13 @@ BERTH_COLD void berth__event_finish(const struct berth_claim_events *events,
 				    const struct berth_cma *area,
 				    const struct berth_claim_params *params, berth_pfn_t pfn,
 				    int error);
+BERTH_COLD void berth__event_bulk_start(const struct berth_claim_events *events,
+					const struct berth_cma *area,
+					const struct berth_claim_params *params, unsigned nr);
+BERTH_COLD void berth__event_bulk_finish(const struct berth_claim_events *events,
+					 const struct berth_cma *area,
+					 const struct berth_claim_params *params, berth_pfn_t pfn,
+					 unsigned nr, int error);
 BERTH_COLD void berth__event_release(const struct berth_claim_events *events,
 				     const struct berth_cma *area, berth_pfn_t pfn,
 				     uint64_t nr_pages);

@@ -15,6 +15,7 @@
 
 #define FIRST_PAUSE_NS 50000ull /* between rounds of tries; doubles */
 #define LONGEST_PAUSE_NS 1600000ull
+#define REPORT_EDGES 64u /* pageblocks that a failed claim's report looks at by frames, each run */
 #define MAX_CONFLICTS 256u /* searches of one round that another claim made vain */
 
 /* ---- The bitmap ---------------------------------------------------------------------------------- */
@@ -148,7 +149,7 @@ int berth__attempt_init(struct berth_attempt *attempt, struct berth_cma *area,
 					   .pause_ns = FIRST_PAUSE_NS };
 	attempt->how = berth__emptying_of_claim(&attempt->params, BERTH_TAG_AREA);
 	error = berth__search_init(&attempt->search, area, params);
-	if (error)
+	if (error == -BERTH_E2BIG)
 		report->reason = BERTH_CLAIM_TOO_LARGE;
 	return error;
 }
@@ -207,7 +208,7 @@ static int settle_step(struct berth_attempt *attempt, int going)
 	if (going != -BERTH_EBUSY || search->nr_avoid == BERTH_CLAIM_TRIES ||
 	    report->blocker_pfn == BERTH_PFN_NONE)
 		return going;
-	BERTH_EVENT(attempt->area->zone, busy_retry, attempt->area, &attempt->params,
+	BERTH_TRACE(attempt->area->zone, busy_retry, attempt->area, &attempt->params,
 		    berth__pfn(attempt->area->zone, attempt->start));
 	search->avoid[search->nr_avoid++] = (berth_idx_t)(report->blocker_pfn -
 							  attempt->area->zone->base_pfn);
@@ -286,7 +287,9 @@ bool berth__claim_params_valid(const struct berth_cma *area,
 			       const struct berth_claim_params *params)
 {
 	return params && params->nr_pages && params->align_order <= area->zone->max_order &&
-	       !(params->flags & ~(unsigned)BERTH_CLAIM_ALL_FLAGS);
+	       !(params->flags & ~(unsigned)BERTH_CLAIM_ALL_FLAGS) &&
+	       !(params->boundary_pages & (params->boundary_pages - 1)) &&
+	       (!params->max_pfn || params->min_pfn <= params->max_pfn);
 }
 
 void berth__claim_ended(struct berth_cma *area, struct berth_claim_report *report, int error,
@@ -309,7 +312,8 @@ void berth__claim_ended(struct berth_cma *area, struct berth_claim_report *repor
 	if (error != -BERTH_E2BIG)
 		berth__count(zone, BERTH_EVENT_CMA_FAIL, 1);
 	atomic_fetch_add_explicit(&area->claims_failed, 1, memory_order_relaxed);
-	berth__largest_runs(area, &report->largest_free_pages, &report->largest_claimable_pages);
+	berth__largest_runs(area, REPORT_EDGES, &report->largest_free_pages,
+			    &report->largest_claimable_pages);
 }
 
 int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *params,
@@ -326,16 +330,14 @@ int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *par
 	if (!pfn || !berth__claim_params_valid(area, params))
 		return report->error = -BERTH_EINVAL;
 	report->nr_pages = params->nr_pages;
-	BERTH_EVENT(area->zone, start, area, params);
+	BERTH_TRACE(area->zone, start, area, params);
 	error = berth__attempt_init(&attempt, area, params, report);
 	if (!error)
 		error = berth__attempt_run(&attempt);
 	berth__claim_ended(area, report, error, !error, began_ns);
-	if (!error) {
-		berth__claim_name(area->zone, attempt.start, params->name);
+	if (!error)
 		*pfn = berth__pfn(area->zone, attempt.start);
-	}
-	BERTH_EVENT(area->zone, finish, area, params, error ? BERTH_PFN_NONE : *pfn, error);
+	BERTH_TRACE(area->zone, finish, area, params, error ? BERTH_PFN_NONE : *pfn, error);
 	return error;
 }
 
@@ -358,7 +360,7 @@ static void finish_release(struct berth_cma *area, berth_idx_t start, uint64_t n
 	atomic_fetch_add_explicit(&area->releases, 1, memory_order_relaxed);
 	berth__count(area->zone, BERTH_EVENT_CMA_RELEASE, 1);
 	berth__release_end(area->zone, start, nr_pages);
-	BERTH_EVENT(area->zone, release, area, berth__pfn(area->zone, start), nr_pages);
+	BERTH_TRACE(area->zone, release, area, berth__pfn(area->zone, start), nr_pages);
 }
 
 int berth_cma_release(struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_pages)
@@ -421,5 +423,6 @@ void berth_cma_stats_brief(struct berth_cma *area, struct berth_cma_stats *stats
 void berth_cma_stats(struct berth_cma *area, struct berth_cma_stats *stats)
 {
 	berth_cma_stats_brief(area, stats);
-	berth__largest_runs(area, &stats->largest_free_pages, &stats->largest_claimable_pages);
+	berth__largest_runs(area, BERTH_ALL_EDGES, &stats->largest_free_pages,
+			    &stats->largest_claimable_pages);
 }

@@ -39,8 +39,12 @@ static void split_locked(struct berth_zone *zone, berth_idx_t idx, unsigned orde
 	berth_idx_t pages = berth__pages(berth__tag_order(tag));
 
 	berth__lru_begin_split(zone, tag);
-	for (berth_idx_t i = berth__pages(order); i < pages; i += berth__pages(order))
+	berth__account_used_locked(zone, idx, berth__tag_order(tag), -1);
+	berth__account_used_locked(zone, idx, order, 1);
+	for (berth_idx_t i = berth__pages(order); i < pages; i += berth__pages(order)) {
+		berth__account_used_locked(zone, idx + i, order, 1);
 		berth__mark_used(&frame[i], base, frame->cookie + i);
+	}
 	berth__set_tag(frame, base);
 	for (berth_idx_t i = berth__pages(order); i < pages && (tag & BERTH_TAG_LRU);
 	     i += berth__pages(
@@ -88,7 +92,8 @@ static berth_idx_t take_exact(struct berth_zone *zone, berth_idx_t nr, unsigned 
 	for (berth_idx_t at = 0; idx != BERTH_IDX_NONE && at < nr;) {
 		unsigned part = berth__largest_order(idx + at, idx + nr, order);
 
-		berth__mark_used(&zone->frames[idx + at], berth__used_tag(part, gfp, owner),
+		berth__account_used_locked(zone, idx + at, part, 1);
+		berth__mark_used(&zone->frames[idx + at], berth__used_tag_lru(part, gfp, owner),
 				 cookie + at);
 		at += berth__pages(part);
 	}
@@ -110,7 +115,7 @@ int berth_alloc_pages_exact(struct berth_zone *zone, uint64_t nr_pages, unsigned
 
 	if (!nr_pages || nr_pages > berth__pages(zone->max_order) || !pfn ||
 	    (gfp & ~(plain | BERTH_GFP_ZERO)) || ((gfp & BERTH_GFP_ZERO) && !zone->port->zero) ||
-	    !berth__owner_fits(zone, gfp, owner))
+	    !berth__owner_fits_lru(zone, gfp, owner))
 		return -BERTH_EINVAL;
 	while (berth__pages(order) < nr_pages)
 		order++;

@@ -299,10 +299,12 @@ void berth__mark_busy(struct berth_zone *zone, berth_pfn_t pfn)
 {
 	uint32_t until = berth__busy_clock(berth__now(zone) + BERTH_BUSY_NS);
 
-	if (pfn != BERTH_PFN_NONE)
-		atomic_store_explicit(
-			&berth__pageblock(zone, (berth_idx_t)(pfn - zone->base_pfn))->busy_until,
-			until, memory_order_relaxed);
+	if (pfn == BERTH_PFN_NONE)
+		return;
+	atomic_store_explicit(
+		&berth__pageblock(zone, (berth_idx_t)(pfn - zone->base_pfn))->busy_until, until,
+		memory_order_relaxed);
+	atomic_store_explicit(&zone->busy_latest, until, memory_order_relaxed);
 }
 
 void berth__ask_holder(struct berth_zone *zone, struct berth_claim_report *report)
@@ -415,7 +417,7 @@ void berth__claiming_end(struct berth_claiming *claim, int error)
 	claim->fenced = false;
 	if (!error) { /* what was in the way of earlier tries isn't any more */
 		report->blocker_pfn = BERTH_PFN_NONE;
-		report->blocker_pages = 0;
+		report->blocker_pages = report->nr_blockers = 0;
 		report->blocker_owner = report->blocker_holder = NULL;
 		report->reason = BERTH_CLAIM_DONE;
 	}
@@ -445,7 +447,7 @@ struct berth_emptying berth__emptying_of_claim(const struct berth_claim_params *
 
 	return (struct berth_emptying){
 		.params = params,
-		.pieces = { .start_flags = start_flags },
+		.pieces = { .start_flags = start_flags, .name = params->name },
 		.dst_set = BERTH_SET_NONE,
 		.passes = passes,
 		.may_split = true,
@@ -471,8 +473,6 @@ int berth_alloc_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uin
 		return report->error = -BERTH_EINVAL;
 	report->error = berth__empty_range(zone, start, start + (berth_idx_t)nr_pages, &how,
 					   report);
-	if (!report->error && params)
-		berth__claim_name(zone, start, params->name);
 	return report->error;
 }
 

@@ -27,7 +27,7 @@
 #define GFP_ZONE (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE | BERTH_GFP_NO_CMA | BERTH_GFP_CMA_LAST)
 #define GFP_ALL (((BERTH_GFP_COMPACT << 1) - 1u) | BERTH_GFP_LRU)
 /* The fast path goes to the preferred zone, wherever it is, and doesn't clear. */
-#define GFP_SLOW (BERTH_GFP_ZERO | BERTH_GFP_THISNODE | ~GFP_ALL)
+#define GFP_SLOW (BERTH_GFP_ZERO | BERTH_GFP_THISNODE | BERTH_GFP_LRU | ~GFP_ALL)
 
 /* One allocation on its way. */
 struct walk {
@@ -371,7 +371,7 @@ static bool arguments_ok(const struct berth_nodes *nodes, unsigned node, unsigne
 		if (!nodes->by_pfn[i]->port->zero)
 			return false;
 	/* All zones have the same owners. Without a zone there is nothing to ask. */
-	return !zone || berth__owner_fits(zone, gfp, owner);
+	return !zone || berth__owner_fits_lru(zone, gfp, owner);
 }
 
 /* What each zone has at the end; who holds it is another, longer question. */
@@ -418,7 +418,7 @@ int berth_alloc(struct berth_nodes *nodes, const struct berth_alloc_request *req
 		.node = node,
 		.order = order,
 		.gfp = gfp,
-		.tag = berth__used_tag(order, gfp, request->owner),
+		.tag = berth__used_tag_lru(order, gfp, request->owner),
 		.idx = BERTH_IDX_NONE,
 		.cookie = request->cookie,
 	};
@@ -446,6 +446,14 @@ int berth_alloc(struct berth_nodes *nodes, const struct berth_alloc_request *req
 static BERTH_COLD int alloc_slow(struct berth_nodes *nodes, unsigned node, unsigned order,
 				 unsigned gfp, unsigned owner, uint64_t cookie, berth_pfn_t *pfn)
 {
+	/* What differs from the fast path by its tag alone. */
+	if (!order && (gfp & GFP_SLOW) == BERTH_GFP_LRU && node < nodes->nr_nodes && pfn) {
+		struct berth_zone *zone = nodes->nodes[node].preferred[berth__highest_kind(gfp)];
+
+		if (zone && berth__owner_fits_lru(zone, gfp, owner) &&
+		    berth__alloc_cached(zone, gfp, berth__used_tag_lru(0, gfp, owner), cookie, pfn))
+			return 0;
+	}
 	return berth_alloc(nodes,
 			   &(struct berth_alloc_request){
 				   .node = node,
@@ -467,7 +475,8 @@ int berth_node_alloc(struct berth_nodes *nodes, unsigned node, unsigned order, u
 	zone = nodes->nodes[node].preferred[berth__highest_kind(gfp)];
 	if (BERTH_UNLIKELY(!zone || !berth__owner_fits(zone, gfp, owner)))
 		return alloc_slow(nodes, node, order, gfp, owner, cookie, pfn);
-	if (BERTH_UNLIKELY(!berth__alloc_cached(zone, gfp, owner, cookie, pfn)))
+	if (BERTH_UNLIKELY(
+		    !berth__alloc_cached(zone, gfp, berth__used_tag(0, gfp, owner), cookie, pfn)))
 		return alloc_slow(nodes, node, order, gfp, owner, cookie, pfn);
 	return 0;
 }

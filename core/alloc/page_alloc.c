@@ -14,7 +14,7 @@
 /* What the hot path serves without a further look. */
 #define GFP_PLAIN                                                                            \
 	(BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE | BERTH_GFP_NO_CMA | BERTH_GFP_CMA_LAST | \
-	 BERTH_GFP_COMPACT | BERTH_GFP_LRU)
+	 BERTH_GFP_COMPACT)
 
 /* USED, but not to be freed by its owner: freed already, or not there yet. */
 #define NOT_FREEABLE (BERTH_TAG_ORPHAN | BERTH_TAG_ARRIVING)
@@ -28,6 +28,7 @@ static berth_idx_t alloc_from_zone(struct berth_zone *zone, unsigned order, unsi
 	berth_lock(&zone->lock);
 	idx = berth__rmqueue_locked(zone, order, gfp, &from);
 	if (idx != BERTH_IDX_NONE) {
+		berth__account_used_locked(zone, idx, order, 1);
 		berth__mark_used(&zone->frames[idx], tag, cookie);
 		berth__count_locked(zone, BERTH_EVENT_PGALLOC, berth__pages(order));
 	}
@@ -51,7 +52,7 @@ berth_idx_t berth__alloc_once(struct berth_zone *zone, unsigned order, unsigned 
 static BERTH_COLD int alloc_slow(struct berth_zone *zone, unsigned order, unsigned gfp,
 				 unsigned owner, uint64_t cookie, berth_pfn_t *pfn)
 {
-	uint32_t tag = berth__used_tag(order, gfp, owner);
+	uint32_t tag = berth__used_tag_lru(order, gfp, owner);
 	berth_idx_t idx = berth__alloc_once(zone, order, gfp, tag, cookie);
 
 	/* The last frames may be cached by other CPUs, and cached frames don't merge. */
@@ -67,16 +68,21 @@ static BERTH_COLD int alloc_slow(struct berth_zone *zone, unsigned order, unsign
 	return 0;
 }
 
-/* Flags that the hot path doesn't know: cleared frames, or a mistake. */
+/* Flags that the hot path doesn't know: cleared frames, LRU blocks, or a mistake. */
 static BERTH_COLD int alloc_special(struct berth_zone *zone, unsigned order, unsigned gfp,
 				    unsigned owner, uint64_t cookie, berth_pfn_t *pfn)
 {
-	int error;
+	int error = 0;
 
-	if ((gfp & ~(unsigned)(GFP_PLAIN | BERTH_GFP_ZERO)) || !zone->port->zero)
+	if ((gfp & ~(unsigned)(GFP_PLAIN | BERTH_GFP_ZERO | BERTH_GFP_LRU)) ||
+	    ((gfp & BERTH_GFP_ZERO) && !zone->port->zero) || order > zone->max_order || !pfn ||
+	    !berth__owner_fits_lru(zone, gfp, owner))
 		return -BERTH_EINVAL;
-	error = berth_alloc_pages(zone, order, gfp & GFP_PLAIN, owner, cookie, pfn);
-	if (!error)
+	if (order ||
+	    !berth__alloc_cached(zone, gfp, berth__used_tag_lru(0, gfp, owner), cookie, pfn))
+		error = alloc_slow(zone, order, gfp & ~(unsigned)BERTH_GFP_ZERO, owner, cookie,
+				   pfn);
+	if (!error && (gfp & BERTH_GFP_ZERO))
 		zone->port->zero(zone->port_ctx, *pfn, berth__pages(order));
 	return error;
 }
@@ -90,7 +96,8 @@ int berth_alloc_pages(struct berth_zone *zone, unsigned order, unsigned gfp, uns
 		return -BERTH_EINVAL;
 	if (BERTH_UNLIKELY(order != 0))
 		return alloc_slow(zone, order, gfp, owner, cookie, pfn);
-	if (BERTH_UNLIKELY(!berth__alloc_cached(zone, gfp, owner, cookie, pfn)))
+	if (BERTH_UNLIKELY(
+		    !berth__alloc_cached(zone, gfp, berth__used_tag(0, gfp, owner), cookie, pfn)))
 		return alloc_slow(zone, order, gfp, owner, cookie, pfn);
 	return 0;
 }
@@ -127,6 +134,7 @@ static int free_block(struct berth_zone *zone, berth_idx_t idx)
 		if (put_owner(frame, tag)) {
 			berth__count_locked(zone, BERTH_EVENT_PGFREE,
 					    berth__pages(berth__tag_order(tag)));
+			berth__account_used_locked(zone, idx, berth__tag_order(tag), -1);
 			berth__buddy_free_locked(zone, idx, berth__tag_order(tag));
 		}
 	}
@@ -244,6 +252,7 @@ int berth_free_range(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages
 			berth__lru_forget(zone, idx);
 		if (put_owner(frame, tag)) {
 			freed += berth__pages(berth__tag_order(tag));
+			berth__account_used_locked(zone, idx, berth__tag_order(tag), -1);
 			berth__buddy_free_locked(zone, idx, berth__tag_order(tag));
 		}
 		idx += berth__pages(berth__tag_order(tag));

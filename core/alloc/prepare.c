@@ -10,6 +10,7 @@
  * Complexity: taking and polling O(1); the rest as a claim.
  */
 #include "core/alloc/claims.h"
+#include "core/internal.h"
 
 struct berth_cma_prepared {
 	berth_mutex_t lock;
@@ -18,7 +19,6 @@ struct berth_cma_prepared {
 	uint64_t not_before;          /* lock: when the next round begins */
 	struct berth_attempt attempt; /* lock */
 	struct berth_claim_report report;
-	char name[BERTH_CLAIM_NAME_BYTES]; /* c: the claim's */
 };
 
 static void set_state(struct berth_cma_prepared *prepared, enum berth_prepare_state state)
@@ -50,13 +50,12 @@ int berth_cma_prepare(struct berth_cma *area, const struct berth_claim_params *p
 							.nr_pages = params->nr_pages,
 							.blocker_pfn = BERTH_PFN_NONE };
 	error = berth__attempt_init(&prepared->attempt, area, params, &prepared->report);
-	berth__copy_name(prepared->name, params->name ? params->name : "");
-	prepared->attempt.params.name = prepared->name;
 	set_state(prepared, BERTH_PREPARE_PENDING);
-	if (!error) {
-		BERTH_EVENT(area->zone, start, area, &prepared->attempt.params);
+	BERTH_TRACE(area->zone, start, area, params);
+	if (error)
+		BERTH_TRACE(area->zone, finish, area, params, BERTH_PFN_NONE, error);
+	if (!error)
 		*out = prepared;
-	}
 	return error;
 }
 
@@ -86,9 +85,7 @@ static int advance(struct berth_cma_prepared *prepared, uint64_t budget_pages, u
 	if (going <= 0) {
 		prepared->error = going;
 		berth__claim_ended(attempt->area, &prepared->report, going, !going, 0);
-		if (!going && *prepared->name)
-			berth__claim_name(zone, attempt->start, prepared->name);
-		BERTH_EVENT(zone, finish, attempt->area, &attempt->params,
+		BERTH_TRACE(zone, finish, attempt->area, &attempt->params,
 			    going ? BERTH_PFN_NONE : berth__pfn(zone, attempt->start), going);
 		set_state(prepared, going ? BERTH_PREPARE_FAILED : BERTH_PREPARE_READY);
 	}

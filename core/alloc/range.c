@@ -1,15 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Range choice: where in an area a claim is cheapest.
+ * Range choice: where in an area a claim is cheapest, by struct berth_cost_model.
  *
- * Cost of a range = frames that would have to move: managed - free, by the pageblocks' counters for
- * whole pageblocks, frame block by frame block at the edges and for requests below a pageblock. A
- * range with a claim or a pin in it can't be chosen. Requests of a pageblock and more are placed on
- * pageblock boundaries if possible: one sliding sum, O(pageblocks), which ends at the first range
- * that costs nothing. Otherwise the first range that works at the request's own alignment,
- * O(blocks). Requests below a pageblock prefer pageblocks that are shredded already.
+ *	free runs     a run of wholly free pageblocks that fits, the shortest: nothing to compare
+ *	aligned       starts on pageblock boundaries, by a sliding sum of the pageblocks' counters
+ *	edges         all other starts: a pageblock's are swept block by block, if the counters say that one of
+ *	              them may be cheaper than the best so far
+ *
+ * I1  What the counters promise is a lower bound: frames in use inside, and at the edges what exceeds the
+ *     free frames there. So nothing cheaper is passed over, until the sweeps have taken EXACT_NS and a
+ *     sixteenth of the best range's own cost.
+ * I2  "None" is only said when every possible start has been ruled out.
+ *
+ * Complexity: O(regions) where no run is long enough, where all is free and where all costs the same;
+ * O(pageblocks) at most for aligned starts; a sweep O(blocks of three pageblocks). The zone lock is held
+ * for one group or one sweep at a time; the search lock throughout.
  */
 #include "core/internal.h"
+
+#define COST_NONE UINT64_MAX
+#define EXACT_NS 250000u /* of sweeps, always made if need be: 122 pageblocks of 512 frames */
+#define FRAME_NS 4u      /* of a sweep */
+#define CANDIDATES 16u   /* partly free pageblocks that a small request looks at */
 
 /* ---- The bitmap ---------------------------------------------------------------------------------- */
 
@@ -46,35 +58,87 @@ void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t en
 		change_word(&bitmap[word], bits_in_word(0, last), value);
 }
 
-/* ---- The search ------------------------------------------------------------------------------------ */
+/* ---- Legal starts --------------------------------------------------------------------------------- */
 
-#define COST_BLOCKED UINT64_MAX
-
-static berth_idx_t align_up(const struct berth_search *search, berth_idx_t idx)
+/* How far behind the last boundary idx is. */
+static uint64_t behind_boundary(const struct berth_search *search, uint64_t idx)
 {
-	/* base_pfn is a multiple of the largest block, so of any alignment. */
-	return (idx + search->align - 1) & ~(search->align - 1);
+	return (search->area->zone->base_pfn + idx) & (search->boundary - 1);
+}
+
+/* The first legal start at or after idx. (The range may leave [lo, hi).) base_pfn is a multiple of the
+ * largest block, so of any step. */
+static uint64_t legal_up(const struct berth_search *search, uint64_t idx)
+{
+	uint64_t behind;
+
+	idx = (idx + search->step - 1) & ~((uint64_t)search->step - 1);
+	if (!search->boundary)
+		return idx;
+	behind = behind_boundary(search, idx);
+	/* A step of a boundary and more begins at boundaries only. */
+	return behind + search->nr > search->boundary ? idx + search->boundary - behind : idx;
+}
+
+/* The last legal start at or before idx; below that which legal_up() found first, there is none. */
+static uint64_t legal_down(const struct berth_search *search, uint64_t idx)
+{
+	uint64_t behind;
+
+	idx &= ~((uint64_t)search->step - 1);
+	if (!search->boundary)
+		return idx;
+	behind = behind_boundary(search, idx);
+	if (behind + search->nr > search->boundary)
+		idx = (idx - behind + search->boundary - search->nr) &
+		      ~((uint64_t)search->step - 1);
+	return idx;
 }
 
 int berth__search_init(struct berth_search *search, struct berth_cma *area,
 		       const struct berth_claim_params *params)
 {
-	berth_idx_t first;
+	const struct berth_zone *zone = area->zone;
+	berth_pfn_t min = berth__pfn(zone, area->start), max = berth__pfn(zone, area->end - 1);
+	berth_idx_t bit = berth__pages(area->order_per_bit);
+	uint64_t boundary = params->boundary_pages;
 
-	if (params->nr_pages > area->end - area->start)
+	if (min < params->min_pfn)
+		min = params->min_pfn;
+	if (params->max_pfn && max > params->max_pfn)
+		max = params->max_pfn;
+	if (min > max || params->nr_pages > max - min + 1 ||
+	    (boundary && params->nr_pages > boundary))
 		return -BERTH_E2BIG;
 	*search = (struct berth_search){
 		.area = area,
 		.nr = (berth_idx_t)params->nr_pages,
-		.align = berth__pages(params->align_order),
+		.step = berth__pages(params->align_order),
+		.lo = (berth_idx_t)(min - zone->base_pfn),
+		.hi = (berth_idx_t)(max - zone->base_pfn) + 1,
+		.boundary = boundary,
 		.first_fit = params->flags & BERTH_CLAIM_FIRST_FIT,
 		.free_only = params->flags & BERTH_CLAIM_FREE_ONLY,
 	};
-	first = align_up(search, area->start);
-	if (first >= area->end || area->end - first < params->nr_pages)
-		return -BERTH_E2BIG;
-	return 0;
+	if (search->step < bit)
+		search->step = bit;
+	return legal_up(search, search->lo) + search->nr <= search->hi ? 0 : -BERTH_E2BIG;
 }
+
+/* ---- The best so far -------------------------------------------------------------------------------- */
+
+struct choice {
+	const struct berth_search *search;
+	struct berth_zone *zone;
+	struct berth_cost_model cost;
+	enum berth_run_kind kind; /* pageblocks that can be inside */
+	berth_idx_t size;         /* of a pageblock */
+	berth_idx_t last;         /* start that ends at hi */
+	uint64_t best_cost;       /* COST_NONE: none yet */
+	berth_idx_t best;
+	uint32_t busy_clock; /* as search->busy_clock; 0 also where nobody was refused lately */
+	uint64_t swept_ns;   /* what the sweeps may have cost */
+};
 
 static bool avoided(const struct berth_search *search, berth_idx_t start, berth_idx_t end)
 {
@@ -84,262 +148,742 @@ static bool avoided(const struct berth_search *search, berth_idx_t start, berth_
 	return false;
 }
 
-/* Frames to move out of one whole pageblock. */
-static uint64_t pageblock_cost(const struct berth_search *search, berth_idx_t idx)
+/* The last of nr pageblocks that has frames in use and in which a claim was refused lately, or this one
+ * before; BERTH_IDX_NONE: there is none. */
+static uint32_t last_busy(const struct choice *choice, uint32_t first, uint32_t nr)
 {
-	const struct berth_zone *zone = search->area->zone;
-	const struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+	const struct berth_zone *zone = choice->zone;
+	unsigned shift = zone->pageblock_order;
 
-	if (berth__nr_claimed(pageblock) ||
-	    (search->free_only && berth__nr_free(pageblock) != pageblock->nr_managed) ||
-	    (!search->ignore_pins &&
-	     (berth__pageblock_set(pageblock) == BERTH_ISOLATE ||
-	      (search->busy_clock && berth__is_busy(pageblock, search->busy_clock)) ||
-	      atomic_load_explicit(&pageblock->nr_pinned, memory_order_relaxed) ||
-	      avoided(search, idx, idx + berth__pages(zone->pageblock_order)))))
-		return COST_BLOCKED;
-	return pageblock->nr_managed - berth__nr_free(pageblock);
+	if (choice->search->ignore_pins || (!choice->busy_clock && !choice->search->nr_avoid))
+		return BERTH_IDX_NONE;
+	for (uint32_t number = first + nr; number-- > first;)
+		if (zone->loads[number].used &&
+		    ((choice->busy_clock &&
+		      berth__is_busy(&zone->pageblocks[number], choice->busy_clock)) ||
+		     avoided(choice->search, number << shift, (number + 1) << shift)))
+			return number;
+	return BERTH_IDX_NONE;
+}
+
+static uint64_t cost_of(const struct choice *choice, uint64_t used, uint64_t blocks)
+{
+	return used * choice->cost.copy_ns + blocks * choice->cost.remap_ns;
+}
+
+static void consider(struct choice *choice, berth_idx_t start, uint64_t cost)
+{
+	if (cost >= choice->best_cost)
+		return;
+	choice->best_cost = cost;
+	choice->best = start;
+}
+
+static bool enough(const struct choice *choice)
+{
+	return choice->best_cost == 0 ||
+	       (choice->search->first_fit && choice->best_cost != COST_NONE);
+}
+
+/* ---- A sweep over one pageblock's starts ------------------------------------------------------------ */
+
+/* A block, or the part of it in one pageblock and inside or outside of another claim's range. */
+struct part {
+	berth_idx_t start, end;
+	bool used, blocked;
+};
+
+/* Ranges that other claims are emptying are in the way. */
+static void cut_by_claims(const struct choice *choice, berth_idx_t idx, struct part *part)
+{
+	const struct berth_isolation *other;
+
+	while ((other = berth__isolation_in_locked(choice->zone, idx, part->end))) {
+		if (other->start > idx) {
+			part->end = other->start;
+			continue;
+		}
+		part->blocked = true;
+		part->start = part->start < other->start ? other->start : part->start;
+		part->end = part->end > other->end ? other->end : part->end;
+		break;
+	}
+}
+
+/* What holds up a used block. */
+static bool held(const struct choice *choice, berth_idx_t head, berth_idx_t end)
+{
+	const struct berth_search *search = choice->search;
+	const struct berth_zone *zone = choice->zone;
+
+	if (search->ignore_pins)
+		return false;
+	return atomic_load_explicit(&zone->frames[head].refcount, memory_order_relaxed) > 1 ||
+	       (choice->busy_clock &&
+		berth__is_busy(berth__pageblock(zone, head), choice->busy_clock)) ||
+	       avoided(search, head, end);
+}
+
+static struct part part_at(const struct choice *choice, berth_idx_t idx)
+{
+	const struct berth_search *search = choice->search;
+	const struct berth_zone *zone = choice->zone;
+	berth_idx_t head = idx, first = idx & ~(choice->size - 1);
+	uint32_t tag = berth__tag(&zone->frames[idx]);
+	struct part part = { idx, idx + 1, true, search->free_only };
+
+	if (!tag)
+		head = berth__head(zone, idx);
+	if (head == BERTH_IDX_NONE) /* on its way through a per-CPU list */
+		return part;
+	tag = berth__tag(&zone->frames[head]);
+	part.start = head < first ? first : head;
+	part.end = head + berth__pages(berth__tag_order(tag));
+	switch (berth__tag_kind(tag)) {
+	case BERTH_FRAME_FREE:
+		part.used = part.blocked = false;
+		break;
+	case BERTH_FRAME_PCP:
+		break;
+	case BERTH_FRAME_USED:
+		part.blocked |= held(choice, head, part.end);
+		break;
+	default:
+		part.blocked = true;
+		break;
+	}
+	if (part.end - first > choice->size)
+		part.end = first + choice->size;
+	if (!search->ignore_pins && zone->isolations &&
+	    berth__pageblock_set(berth__pageblock(zone, idx)) == BERTH_ISOLATE)
+		cut_by_claims(choice, idx, &part);
+	return part;
+}
+
+/* Window [at, at + nr): its cost, and how many of its blocks are in the way. */
+struct window {
+	berth_idx_t at;
+	uint64_t used, blocks, blocked;
+	struct part left, right; /* at its first frame, and at the first behind it */
+	bool right_begun;        /* part of `right` is in it */
+};
+
+/* The pageblocks of [first, first + nr) that are wholly in every window of a sweep. */
+struct inner {
+	uint32_t first, nr;
+	uint64_t used, blocks;
+};
+
+static void add_parts(const struct choice *choice, struct window *window, berth_idx_t idx,
+		      berth_idx_t end)
+{
+	while (idx < end) {
+		struct part part = part_at(choice, idx);
+		berth_idx_t to = part.end < end ? part.end : end;
+
+		window->used += part.used ? to - idx : 0;
+		window->blocks += part.used;
+		window->blocked += part.blocked;
+		idx = to;
+	}
+}
+
+static void open_window(const struct choice *choice, struct window *window, berth_idx_t at,
+			const struct inner *inner)
+{
+	unsigned shift = choice->zone->pageblock_order;
+	berth_idx_t end = at + choice->search->nr;
+
+	*window = (struct window){ .at = at };
+	if (inner->nr) {
+		add_parts(choice, window, at, inner->first << shift);
+		add_parts(choice, window, (inner->first + inner->nr) << shift, end);
+		window->used += inner->used;
+		window->blocks += inner->blocks;
+	} else {
+		add_parts(choice, window, at, end);
+	}
+	window->left = part_at(choice, at);
+	if (end < choice->search->hi) {
+		window->right = part_at(choice, end);
+		window->right_begun = window->right.start < end;
+	}
 }
 
 /*
- * Frames to move out of [start, end), block by block. COST_BLOCKED: *next is the first index from
- * which a range can avoid the blocker. Z.
+ * Starts between the window's and `distance` later, both excluded: the cost is linear there, so the
+ * first and the last legal one will do.
  */
-static uint64_t exact_cost_locked(const struct berth_search *search, berth_idx_t start,
-				  berth_idx_t end, berth_idx_t *next)
+static void consider_between(struct choice *choice, const struct window *window,
+			     berth_idx_t distance)
 {
-	const struct berth_zone *zone = search->area->zone;
-	const struct berth_isolation *other = berth__isolation_in_locked(zone, start, end);
-	berth_idx_t size = berth__pages(zone->pageblock_order);
-	uint64_t cost = 0;
+	const struct berth_search *search = choice->search;
+	bool begins = !window->right_begun;
+	uint64_t first = legal_up(search, (uint64_t)window->at + 1), last;
+	uint64_t blocks = window->blocks + (begins && window->right.used);
 
-	if (other && !search->ignore_pins) {
-		*next = other->end;
-		return COST_BLOCKED;
+	if (first >= (uint64_t)window->at + distance ||
+	    window->blocked + (begins && window->right.blocked))
+		return;
+	last = legal_down(search, (uint64_t)window->at + distance - 1);
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t at = i ? last : first, moved = at - window->at;
+		uint64_t used = window->used + (window->right.used ? moved : 0) -
+				(window->left.used ? moved : 0);
+
+		consider(choice, (berth_idx_t)at, cost_of(choice, used, blocks));
 	}
-	for (berth_idx_t idx = start; idx < end;) {
-		berth_idx_t head, block_end, from = idx;
-		uint32_t tag;
+}
 
-		if (search->busy_clock && !(idx & (size - 1) && idx != start) &&
-		    berth__is_busy(berth__pageblock(zone, idx), search->busy_clock)) {
-			*next = (idx & ~(size - 1)) + size;
-			return COST_BLOCKED;
+/* Slides the window to where one of its ends meets the next block. False: it can't go on. */
+static bool slide(struct choice *choice, struct window *window)
+{
+	berth_idx_t distance = window->left.end - window->at, end = window->at + choice->search->nr;
+
+	if (window->at >= choice->last)
+		return false;
+	if (window->right.end - end < distance)
+		distance = window->right.end - end;
+	if (choice->last - window->at < distance)
+		distance = choice->last - window->at;
+	if (distance > 1)
+		consider_between(choice, window, distance);
+	if (!window->right_begun) {
+		window->blocks += window->right.used;
+		window->blocked += window->right.blocked;
+	}
+	window->used += window->right.used ? distance : 0;
+	window->used -= window->left.used ? distance : 0;
+	window->at += distance;
+	end += distance;
+	window->right_begun = window->right.end != end;
+	if (!window->right_begun && end < choice->search->hi)
+		window->right = part_at(choice, end);
+	if (window->left.end == window->at) {
+		window->blocks -= window->left.used;
+		window->blocked -= window->left.blocked;
+		window->left = part_at(choice, window->at);
+	}
+	return true;
+}
+
+/* All legal starts in the pageblock. */
+static void sweep(struct choice *choice, uint32_t number, const struct inner *inner)
+{
+	const struct berth_search *search = choice->search;
+	uint64_t first = (uint64_t)number << choice->zone->pageblock_order;
+	uint64_t stop = first + choice->size;
+	struct window window;
+
+	first = legal_up(search, first < search->lo ? search->lo : first);
+	if (first >= stop || first > choice->last ||
+	    last_busy(choice, inner->first, inner->nr) != BERTH_IDX_NONE)
+		return;
+	choice->swept_ns += (uint64_t)FRAME_NS * choice->size;
+	berth_lock(&choice->zone->lock);
+	open_window(choice, &window, (berth_idx_t)first, inner);
+	do {
+		if (!window.blocked && legal_up(search, window.at) == window.at)
+			consider(choice, window.at, cost_of(choice, window.used, window.blocks));
+	} while (!enough(choice) && legal_up(search, (uint64_t)window.at + 1) < stop &&
+		 slide(choice, &window) && window.at < stop);
+	berth_unlock(&choice->zone->lock);
+}
+
+/* ---- Bounds by counters ----------------------------------------------------------------------------- */
+
+/* The least that a window costs which covers `inner`, and `pages` frames more in these pageblocks.
+ * COST_NONE: they haven't got that many. */
+static uint64_t bound(const struct choice *choice, const struct inner *inner, uint64_t pages,
+		      const struct berth_load *edges, unsigned nr_edges)
+{
+	uint64_t free = 0, open = 0, joined = 0, used, blocks;
+
+	for (unsigned i = 0; i < nr_edges; i++) {
+		free += edges[i].free;
+		open += choice->search->ignore_pins ? edges[i].free + edges[i].used : edges[i].open;
+		joined += edges[i].used - edges[i].blocks;
+	}
+	used = pages > free ? pages - free : 0;
+	blocks = used > joined ? used - joined : used > 0;
+	if (pages > open || (choice->search->free_only && used))
+		return COST_NONE;
+	return cost_of(choice, inner->used + used, inner->blocks + blocks);
+}
+
+/*
+ * Whether no start in a group, or a region, of `span` pageblocks can cost less than the best: windows with
+ * `inner` whole pageblocks and `pages` frames more, which end up to `reach` pageblocks behind their first.
+ */
+static bool hopeless(const struct choice *choice, uint32_t number, uint32_t span,
+		     const struct inner *windows, uint64_t pages, uint32_t reach)
+{
+	const struct berth_zone *zone = choice->zone;
+	uint32_t last = (number + span - 1 + reach) / span;
+	uint32_t end = ((zone->end - 1) >> zone->pageblock_order) / span;
+	struct berth_load edges[3] = { { 0 } };
+	struct inner least = { .nr = windows->nr };
+	uint32_t used = UINT32_MAX, blocks = UINT32_MAX, taken = choice->size, joined = 0;
+
+	for (uint32_t at = number / span; at <= last && at <= end; at++) {
+		const struct berth_summary *summary = span == BERTH_GROUP ?
+							      &zone->groups[at].summary :
+							      &zone->regions[at];
+
+		used = summary->least_used < used ? summary->least_used : used;
+		blocks = summary->least_blocks < blocks ? summary->least_blocks : blocks;
+		taken = summary->least_taken < taken ? summary->least_taken : taken;
+		joined = summary->most_joined > joined ? summary->most_joined : joined;
+	}
+	least.used = (uint64_t)used * windows->nr;
+	least.blocks = (uint64_t)blocks * windows->nr;
+	edges[0] = (struct berth_load){ .used = choice->size,
+					.blocks = choice->size - joined,
+					.free = choice->size - taken,
+					.open = choice->size };
+	edges[1] = edges[2] = edges[0];
+	return bound(choice, &least, pages, edges, 3) >= choice->best_cost;
+}
+
+#define FAR_REACH (2 * BERTH_GROUP) /* windows beyond are summed up, not passed over by group */
+#define REGION (BERTH_GROUP * BERTH_GROUP)
+
+/*
+ * How many pageblocks from `number` on, of those before `end`, have no start that can be better: whole
+ * groups or regions. As hopeless().
+ */
+static uint32_t pass_over(const struct choice *choice, uint32_t number, uint32_t end,
+			  const struct inner *windows, uint64_t pages, uint32_t reach)
+{
+	uint32_t first = number;
+
+	if (choice->best_cost == COST_NONE || windows->nr > FAR_REACH)
+		return 0;
+	for (; number % BERTH_GROUP == 0 && number < end;) {
+		if (number % REGION == 0 && end - number >= REGION &&
+		    hopeless(choice, number, REGION, windows, pages, reach))
+			number += REGION;
+		else if (end - number >= BERTH_GROUP &&
+			 hopeless(choice, number, BERTH_GROUP, windows, pages, reach))
+			number += BERTH_GROUP;
+		else
+			break;
+	}
+	return number - first;
+}
+
+/* ---- Free runs --------------------------------------------------------------------------------------- */
+
+/* The shortest run of wholly free pageblocks that has room. */
+static void free_runs(struct choice *choice)
+{
+	const struct berth_search *search = choice->search;
+	unsigned shift = choice->zone->pageblock_order;
+	uint32_t first, end, shortest = UINT32_MAX;
+	struct berth_run_walk walk = { .zone = choice->zone,
+				       .kind = BERTH_RUN_FREE,
+				       .at = search->lo >> shift,
+				       .end = ((search->hi - 1) >> shift) + 1,
+				       .least = ((search->nr - 1) >> shift) + 1 };
+
+	while (shortest > walk.least && berth__next_run(&walk, &first, &end)) {
+		uint64_t from = (uint64_t)first << shift, to = (uint64_t)end << shift;
+
+		from = legal_up(search, from < search->lo ? search->lo : from);
+		if (end - first >= shortest || from + search->nr > to ||
+		    from + search->nr > search->hi)
+			continue;
+		shortest = end - first;
+		choice->best = (berth_idx_t)from;
+		choice->best_cost = 0;
+	}
+}
+
+/* The shortest run of free frames that begins in the pageblock and has room; its length, or 0. Z. */
+static berth_idx_t free_run_locked(const struct choice *choice, uint32_t number, berth_idx_t *start)
+{
+	const struct berth_search *search = choice->search;
+	berth_idx_t idx = number << choice->zone->pageblock_order, stop = idx + choice->size;
+	berth_idx_t shortest = 0;
+
+	idx = idx < search->lo ? search->lo : idx;
+	while (idx < stop && idx < search->hi) {
+		struct part part = part_at(choice, idx);
+		berth_idx_t first = idx;
+		uint64_t from;
+
+		idx = part.end;
+		if (part.used || part.blocked)
+			continue;
+		while (idx < search->hi && idx < stop + choice->size) {
+			part = part_at(choice, idx);
+			if (part.used || part.blocked)
+				break;
+			idx = part.end;
 		}
+		from = legal_up(search, first);
+		if (from + search->nr > (idx < search->hi ? idx : search->hi) ||
+		    (shortest && idx - first >= shortest))
+			continue;
+		shortest = idx - first;
+		*start = (berth_idx_t)from;
+	}
+	return shortest;
+}
 
-		if (!(idx & (size - 1)) && end - idx >= size) {
-			uint64_t whole = pageblock_cost(search, idx); /* once: it may change */
+/* Pageblocks of one row of the area's buckets, with a free block of 2^order frames and more. */
+static unsigned collect(const struct choice *choice, unsigned density, unsigned order,
+			uint32_t *numbers)
+{
+	const struct berth_search *search = choice->search;
+	struct berth_zone *zone = choice->zone;
+	unsigned set = search->area->set, nr = 0, seen = 0;
+	uint32_t orders;
 
-			if (whole != COST_BLOCKED) {
-				cost += whole;
-				idx += size;
+	berth_lock(&zone->lock);
+	orders = zone->sets[set].orders[density] >> order << order;
+	for (; orders; orders &= orders - 1) {
+		unsigned bucket = density * zone->pageblock_order + (unsigned)__builtin_ctz(orders);
+		uint32_t number = *berth__bucket(zone, set, bucket);
+
+		for (; number != BERTH_IDX_NONE && nr < CANDIDATES && seen < 4 * CANDIDATES;
+		     number = zone->pageblocks[number].next, seen++) {
+			if (number >= search->lo >> zone->pageblock_order &&
+			    number <= (search->hi - 1) >> zone->pageblock_order)
+				numbers[nr++] = number;
+		}
+	}
+	berth_unlock(&zone->lock);
+	return nr;
+}
+
+/*
+ * A request below a pageblock takes free frames of the fullest pageblock that has them: by the lists of
+ * the allocator itself. A run of n free frames has a block of at least a quarter of n in it.
+ */
+static void partly_free(struct choice *choice)
+{
+	struct berth_zone *zone = choice->zone;
+	unsigned log = 31 - (unsigned)__builtin_clz(choice->search->nr);
+	unsigned order = log > 1 ? log - 1 : 0;
+	uint32_t numbers[CANDIDATES], most_claimed = 0;
+	berth_idx_t shortest = 0;
+
+	for (unsigned density = 0; density < BERTH_DENSITIES && !shortest; density++) {
+		unsigned nr = order < zone->pageblock_order ?
+				      collect(choice, density, order, numbers) :
+				      0;
+
+		for (unsigned i = 0; i < nr; i++) {
+			uint32_t claimed = berth__nr_claimed(&zone->pageblocks[numbers[i]]);
+			berth_idx_t start = 0, length;
+
+			berth_lock(&zone->lock);
+			length = free_run_locked(choice, numbers[i], &start);
+			berth_unlock(&zone->lock);
+			if (!length ||
+			    (shortest && (claimed < most_claimed ||
+					  (claimed == most_claimed && length >= shortest))))
+				continue;
+			shortest = length;
+			most_claimed = claimed;
+			choice->best = start;
+			choice->best_cost = 0;
+		}
+	}
+}
+
+/* ---- Starts on pageblock boundaries -------------------------------------------------------------- */
+
+static void add_load(struct inner *inner, const struct berth_load *load)
+{
+	inner->used += load->used;
+	inner->blocks += load->blocks;
+}
+
+static struct inner sum_of(const struct choice *choice, uint32_t first, uint32_t nr)
+{
+	struct inner inner = { .first = first, .nr = nr };
+
+	for (uint32_t i = 0; i < nr; i++)
+		add_load(&inner, &choice->zone->loads[first + i]);
+	return inner;
+}
+
+/* To the next window, one pageblock on; `end`: there is nothing to add from there on. */
+static void step_sum(const struct choice *choice, struct inner *inner, uint32_t end)
+{
+	const struct berth_load *loads = choice->zone->loads;
+
+	inner->used -= inner->nr ? loads[inner->first].used : 0;
+	inner->blocks -= inner->nr ? loads[inner->first].blocks : 0;
+	if (inner->nr && inner->first + inner->nr < end)
+		add_load(inner, &loads[inner->first + inner->nr]);
+	inner->first++;
+}
+
+/* Windows of nr whole pageblocks in the run [first, end). */
+static void slide_over_run(struct choice *choice, uint32_t first, uint32_t end, uint32_t nr)
+{
+	const struct berth_search *search = choice->search;
+	unsigned shift = choice->zone->pageblock_order;
+	struct inner sum = sum_of(choice, first, nr);
+
+	while (sum.first + nr <= end && !enough(choice)) {
+		uint32_t pass = pass_over(choice, sum.first, end - nr, &sum, 0, nr), busy;
+		berth_idx_t start = sum.first << shift;
+		uint64_t cost;
+
+		if (pass) {
+			if (end - pass - nr >= sum.first)
+				sum = sum_of(choice, sum.first + pass, nr);
+			else
+				break;
+			continue;
+		}
+		cost = cost_of(choice, sum.used, sum.blocks);
+		if (cost < choice->best_cost && legal_up(search, start) == start) {
+			busy = last_busy(choice, sum.first, nr);
+			if (busy != BERTH_IDX_NONE) { /* and so are all windows over it */
+				if (busy + 1 + nr > end)
+					break;
+				sum = sum_of(choice, busy + 1, nr);
 				continue;
 			}
+			consider(choice, start, cost);
 		}
-		head = berth__head(zone, idx);
-		if (head == BERTH_IDX_NONE) { /* on its way through a per-CPU list */
-			cost++;
-			idx++;
+		step_sum(choice, &sum, end);
+	}
+}
+
+static void aligned_starts(struct choice *choice)
+{
+	const struct berth_search *search = choice->search;
+	unsigned shift = choice->zone->pageblock_order;
+	uint32_t first, end;
+	struct berth_run_walk walk = { .zone = choice->zone,
+				       .kind = choice->kind,
+				       .at = (search->lo + choice->size - 1) >> shift,
+				       .end = search->hi >> shift,
+				       .least = ((search->nr - 1) >> shift) + 1 };
+
+	while (!enough(choice) && berth__next_run(&walk, &first, &end))
+		slide_over_run(choice, first, end, walk.least);
+}
+
+/* ---- All other starts -------------------------------------------------------------------------------- */
+
+static bool out_of_budget(const struct choice *choice)
+{
+	return choice->best_cost != COST_NONE && choice->swept_ns > EXACT_NS &&
+	       choice->swept_ns > choice->best_cost / 16;
+}
+
+/* Starts in the pageblock before the inner ones, or, without any, in pageblock inner->first. */
+static void try_starts(struct choice *choice, uint32_t number, const struct inner *inner)
+{
+	const struct berth_zone *zone = choice->zone;
+	uint32_t whole = choice->search->nr >> zone->pageblock_order;
+	uint32_t end = ((zone->end - 1) >> zone->pageblock_order) + 1;
+	uint64_t pages = choice->search->nr - ((uint64_t)inner->nr << zone->pageblock_order);
+	struct berth_load edges[3];
+	unsigned nr = 0;
+	uint64_t least;
+
+	edges[nr++] = zone->loads[number];
+	if (whole && number + whole < end)
+		edges[nr++] = zone->loads[number + whole];
+	if (number + whole + 1 < end)
+		edges[nr++] = zone->loads[number + whole + 1];
+	least = bound(choice, inner, pages, edges, nr);
+	if (least < choice->best_cost)
+		sweep(choice, number, inner);
+}
+
+/* Starts in pageblocks [first, end), each with nr inner ones behind it. */
+static void sweep_run(struct choice *choice, uint32_t first, uint32_t end, uint32_t nr)
+{
+	unsigned shift = choice->zone->pageblock_order;
+	uint64_t pages = choice->search->nr - ((uint64_t)nr << shift);
+	uint32_t before = nr ? 1 : 0;
+	struct inner sum = sum_of(choice, first + before, nr);
+
+	while (sum.first < end + before && !enough(choice) && !out_of_budget(choice)) {
+		uint32_t number = sum.first - before;
+		uint32_t pass = pass_over(choice, number, end, &sum, pages, nr + 3);
+
+		if (pass) {
+			sum.first += pass;
+			if (sum.first < end + before)
+				sum = sum_of(choice, sum.first, nr);
 			continue;
 		}
-		tag = berth__tag(&zone->frames[head]);
-		block_end = head + berth__pages(berth__tag_order(tag));
-		idx = block_end < end ? block_end : end;
-		if (berth__tag_kind(tag) == BERTH_FRAME_CLAIMED ||
-		    (search->free_only && berth__tag_kind(tag) != BERTH_FRAME_FREE) ||
-		    (berth__tag_kind(tag) == BERTH_FRAME_USED && !search->ignore_pins &&
-		     (atomic_load_explicit(&zone->frames[head].refcount, memory_order_relaxed) > 1 ||
-		      avoided(search, head, block_end)))) {
-			*next = block_end;
-			return COST_BLOCKED;
-		}
-		if (berth__tag_kind(tag) != BERTH_FRAME_FREE)
-			cost += idx - from;
+		try_starts(choice, number, &sum);
+		step_sum(choice, &sum, end + nr);
 	}
-	return cost;
 }
 
-/* Distance of possible starts. */
-static berth_idx_t grain(const struct berth_search *search)
+static void other_starts(struct choice *choice)
 {
-	berth_idx_t bit = berth__pages(search->area->order_per_bit);
+	const struct berth_search *search = choice->search;
+	unsigned shift = choice->zone->pageblock_order;
+	uint32_t whole = search->nr >> shift, nr = whole > 1 ? whole - 1 : 0, first, end;
+	uint32_t lowest = search->lo >> shift, behind = (choice->last >> shift) + 1;
+	struct berth_run_walk walk = { .zone = choice->zone,
+				       .kind = choice->kind,
+				       .at = lowest + 1,
+				       .end = ((search->hi - 1) >> shift) + 1,
+				       .least = nr };
 
-	return bit > search->align ? bit : search->align;
-}
-
-/* The first range that isn't blocked, with a start in [*start, limit) at multiples of step. Z. */
-static uint64_t next_range_locked(const struct berth_search *search, berth_idx_t *start,
-				  berth_idx_t limit, berth_idx_t step)
-{
-	const struct berth_cma *area = search->area;
-	berth_idx_t next = 0;
-
-	*start = (*start + step - 1) & ~(step - 1);
-	while (*start < limit && area->end - *start >= search->nr) {
-		uint64_t cost = exact_cost_locked(search, *start, *start + search->nr, &next);
-
-		if (cost != COST_BLOCKED)
-			return cost;
-		*start = (next + step - 1) & ~(step - 1);
+	if (!nr) {
+		sweep_run(choice, lowest, behind, 0);
+		return;
 	}
-	return COST_BLOCKED;
-}
+	while (!enough(choice) && !out_of_budget(choice) && berth__next_run(&walk, &first, &end)) {
+		uint32_t stop = end - nr; /* the last pageblock before nr inner ones, and one */
 
-/* Pageblock-aligned ranges by a sliding sum. */
-static uint64_t search_pageblocks(const struct berth_search *search, berth_idx_t *best)
-{
-	const struct berth_cma *area = search->area;
-	const struct berth_zone *zone = area->zone;
-	berth_idx_t size = berth__pages(zone->pageblock_order);
-	berth_idx_t window = (search->nr + size - 1) & ~(size - 1);
-	berth_idx_t entered = area->start, start = align_up(search, area->start);
-	uint64_t cost = 0, best_cost = COST_BLOCKED;
-	unsigned blocked = 0;
-
-	while (start >= area->start && start < area->end && area->end - start >= window) {
-		if (entered < start) /* at first, or past what the alignment skips */
-			entered = start;
-		for (; entered < start + window; entered += size) {
-			uint64_t one = pageblock_cost(search, entered);
-
-			blocked += one == COST_BLOCKED;
-			cost += one == COST_BLOCKED ? 0 : one;
-		}
-		if (!blocked && cost < best_cost) {
-			best_cost = cost;
-			*best = start;
-			if (cost == 0 || search->first_fit)
-				break;
-		}
-		for (berth_idx_t left = 0; left < search->align || left == 0;
-		     left += size, start += size) {
-			uint64_t one = start < entered ? pageblock_cost(search, start) : 0;
-
-			/* The counters move under us: never let the sum run below zero. */
-			if (one == COST_BLOCKED)
-				blocked -= blocked > 0;
-			else
-				cost -= one < cost ? one : cost;
-		}
+		sweep_run(choice, first - 1, stop < behind ? stop : behind, nr);
 	}
-	return best_cost;
 }
 
-/*
- * The cheapest range that starts in a pageblock, at four starts for each length of the request
- * (search_any() looks at all). Z.
- */
-static uint64_t search_pageblock_locked(const struct berth_search *search, berth_idx_t first,
-					berth_idx_t *best)
-{
-	berth_idx_t limit = first + berth__pages(search->area->zone->pageblock_order);
-	berth_idx_t step = grain(search), start = first;
-	berth_idx_t quarter = berth__pages(31 - (unsigned)__builtin_clz(search->nr)) / 4;
-	uint64_t best_cost = COST_BLOCKED;
-
-	if (step < quarter)
-		step = quarter;
-	while (best_cost) {
-		uint64_t cost = next_range_locked(search, &start, limit, step);
-
-		if (cost == COST_BLOCKED)
-			break;
-		if (cost < best_cost) {
-			best_cost = cost;
-			*best = start;
-		}
-		start++;
-	}
-	return best_cost;
-}
-
-/*
- * Requests below a pageblock: the cheapest range, and among equals one in the pageblock with the
- * most claims, then with the fewest free frames.
- */
-static uint64_t search_small(const struct berth_search *search, berth_idx_t *best)
-{
-	const struct berth_cma *area = search->area;
-	struct berth_zone *zone = area->zone;
-	berth_idx_t size = berth__pages(zone->pageblock_order);
-	uint64_t best_cost = COST_BLOCKED;
-	uint64_t best_rank = 0;
-
-	for (berth_idx_t idx = area->start; idx < area->end; idx += size) {
-		const struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
-		uint64_t rank = (uint64_t)berth__nr_claimed(pageblock) * size +
-				(size - berth__nr_free(pageblock));
-		uint64_t least = search->nr > berth__nr_free(pageblock) ?
-					 search->nr - berth__nr_free(pageblock) :
-					 0;
-		berth_idx_t start = idx;
-		uint64_t cost = COST_BLOCKED;
-
-		/* Can't be better: don't walk its frames. */
-		if (pageblock->nr_managed - berth__nr_claimed(pageblock) < search->nr ||
-		    least > best_cost || (least == best_cost && rank <= best_rank))
-			continue;
-		berth_lock(&zone->lock);
-		cost = search_pageblock_locked(search, idx, &start);
-		berth_unlock(&zone->lock);
-		if (cost == COST_BLOCKED ||
-		    !(cost < best_cost || (cost == best_cost && rank > best_rank)))
-			continue;
-		best_cost = cost;
-		best_rank = rank;
-		*best = start;
-		if (search->first_fit)
-			break;
-	}
-	return best_cost;
-}
-
-/* Any range at all, for requests that find none on pageblock boundaries. */
-static uint64_t search_any(const struct berth_search *search, berth_idx_t *best)
+/* S. */
+static bool choose_locked(const struct berth_search *search, uint32_t busy_clock, berth_idx_t *best)
 {
 	struct berth_zone *zone = search->area->zone;
-	uint64_t cost;
+	struct choice choice = {
+		.search = search,
+		.zone = zone,
+		.cost = zone->cost,
+		.kind = search->free_only   ? BERTH_RUN_FREE :
+			search->ignore_pins ? BERTH_RUN_UNCLAIMED :
+					      BERTH_RUN_EMPTIABLE,
+		.size = berth__pages(zone->pageblock_order),
+		.last = search->hi - search->nr,
+		.best_cost = COST_NONE,
+		.busy_clock = busy_clock,
+	};
+	bool at_boundaries = search->step >= choice.size && !(search->nr & (choice.size - 1));
 
-	*best = search->area->start;
-	berth_lock(&zone->lock);
-	cost = next_range_locked(search, best, search->area->end, grain(search));
-	berth_unlock(&zone->lock);
-	return cost;
-}
-
-static bool choose(const struct berth_search *search, berth_idx_t *best)
-{
-	const struct berth_zone *zone = search->area->zone;
-	uint64_t cost = COST_BLOCKED;
-
-	if (search->nr < berth__pages(zone->pageblock_order))
-		cost = search_small(search, best);
-	else
-		cost = search_pageblocks(search, best);
-	if (cost == COST_BLOCKED)
-		cost = search_any(search, best);
-	return cost != COST_BLOCKED;
+	if (!search->first_fit && search->nr < choice.size)
+		partly_free(&choice);
+	if (!search->first_fit && !enough(&choice))
+		free_runs(&choice);
+	if (!search->first_fit && !enough(&choice) && search->nr >= choice.size)
+		aligned_starts(&choice);
+	if (!enough(&choice) && (search->first_fit || !at_boundaries))
+		other_starts(&choice);
+	*best = choice.best;
+	return choice.best_cost != COST_NONE;
 }
 
 bool berth__choose_range(const struct berth_search *search, berth_idx_t *best)
 {
-	struct berth_search all = *search;
+	struct berth_zone *zone = search->area->zone;
+	uint32_t clock = search->busy_clock;
+	bool found;
 
-	if (choose(search, best))
-		return true;
-	all.busy_clock = 0; /* then also where a claim was refused lately */
-	return search->busy_clock && choose(&all, best);
+	if (clock &&
+	    (int32_t)(atomic_load_explicit(&zone->busy_latest, memory_order_relaxed) - clock) <= 0)
+		clock = 0;
+	berth_mutex_lock(&zone->search_lock);
+	berth__refresh(zone, search->lo >> zone->pageblock_order,
+		       ((search->hi - 1) >> zone->pageblock_order) + 1);
+	found = choose_locked(search, clock, best);
+	if (!found && clock) /* then also where a claim was refused lately */
+		found = choose_locked(search, 0, best);
+	berth_mutex_unlock(&zone->search_lock);
+	return found;
+}
+
+void berth_zone_set_cost(struct berth_zone *zone, const struct berth_cost_model *cost)
+{
+	berth_mutex_lock(&zone->search_lock);
+	zone->cost = *cost;
+	berth_mutex_unlock(&zone->search_lock);
+}
+
+void berth_zone_cost(struct berth_zone *zone, struct berth_cost_model *cost)
+{
+	berth_mutex_lock(&zone->search_lock);
+	*cost = zone->cost;
+	berth_mutex_unlock(&zone->search_lock);
 }
 
 /* ---- Why there is none ------------------------------------------------------------------------------ */
 
-/* Nothing can be chosen: because of claims, or because of pins, and whose? */
+static void add_blocker(struct berth_zone *zone, berth_idx_t head,
+			struct berth_claim_report *report)
+{
+	berth__blocked_by(zone, head, report);
+	report->busy_blocks++;
+	report->blockers[report->nr_blockers++] = (struct berth_blocker){
+		report->blocker_pfn,
+		report->blocker_pages,
+		report->blocker_owner,
+		NULL,
+	};
+}
+
+/* The pinned blocks of [idx, end), in one pageblock. */
+static void list_pinned(struct berth_zone *zone, berth_idx_t idx, berth_idx_t end,
+			struct berth_claim_report *report)
+{
+	berth_lock(&zone->lock);
+	while (idx < end && report->nr_blockers < BERTH_MAX_BLOCKERS) {
+		berth_idx_t head = berth__head(zone, idx);
+		const struct berth_frame *frame;
+
+		if (head == BERTH_IDX_NONE) {
+			idx++;
+			continue;
+		}
+		frame = &zone->frames[head];
+		if (berth__tag_kind(berth__tag(frame)) == BERTH_FRAME_USED &&
+		    atomic_load_explicit(&frame->refcount, memory_order_relaxed) > 1)
+			add_blocker(zone, head, report);
+		idx = head + berth__pages(berth__tag_order(berth__tag(frame)));
+	}
+	berth_unlock(&zone->lock);
+}
+
+static void list_blockers(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+			  struct berth_claim_report *report)
+{
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+
+	for (berth_idx_t idx = start; idx < end && report->nr_blockers < BERTH_MAX_BLOCKERS;) {
+		berth_idx_t stop = (idx & ~(size - 1)) + size;
+
+		if (stop > end)
+			stop = end;
+		if (atomic_load_explicit(&berth__pageblock(zone, idx)->nr_pinned,
+					 memory_order_relaxed))
+			list_pinned(zone, idx, stop, report);
+		idx = stop;
+	}
+}
+
+/* Each one's holder; the first is the blocker at last. */
+static void ask_holders(struct berth_zone *zone, struct berth_claim_report *report)
+{
+	for (unsigned i = report->nr_blockers; i-- > 0;) {
+		struct berth_blocker *blocker = &report->blockers[i];
+
+		report->blocker_pfn = blocker->pfn;
+		report->blocker_pages = blocker->nr_pages;
+		report->blocker_owner = blocker->owner;
+		report->blocker_holder = NULL;
+		berth__ask_holder(zone, report);
+		blocker->holder = report->blocker_holder;
+	}
+}
+
 int berth__explain_range(const struct berth_search *search, struct berth_claim_report *report)
 {
 	struct berth_zone *zone = search->area->zone;
 	struct berth_search probe = *search;
 	berth_idx_t start;
-	bool changed;
+	bool changed = false;
 
 	probe.free_only = false;
 	probe.busy_clock = 0;
@@ -352,100 +896,23 @@ int berth__explain_range(const struct berth_search *search, struct berth_claim_r
 		report->reason = BERTH_CLAIM_NO_RUN;
 		return -BERTH_ENOSPC;
 	}
-	if (report->blocker_pfn != BERTH_PFN_NONE)
-		return -BERTH_EBUSY; /* known from a try */
-	berth_lock(&zone->lock);
-	for (berth_idx_t idx = start; idx < start + search->nr;) {
-		berth_idx_t head = berth__head(zone, idx);
-		const struct berth_frame *frame;
-
-		if (head == BERTH_IDX_NONE) {
-			idx++;
-			continue;
-		}
-		frame = &zone->frames[head];
-		idx = head + berth__pages(berth__tag_order(berth__tag(frame)));
-		if (berth__tag_kind(berth__tag(frame)) == BERTH_FRAME_USED &&
-		    atomic_load_explicit(&frame->refcount, memory_order_relaxed) > 1) {
-			berth__blocked_by(zone, head, report);
-			report->busy_blocks++;
-			break;
-		}
+	report->nr_blockers = 0;
+	if (report->blocker_pfn != BERTH_PFN_NONE) { /* known from a try */
+		report->blockers[report->nr_blockers++] =
+			(struct berth_blocker){ report->blocker_pfn, report->blocker_pages,
+						report->blocker_owner, report->blocker_holder };
+		return -BERTH_EBUSY;
 	}
-	changed = report->blocker_pfn == BERTH_PFN_NONE &&
-		  !berth__isolation_in_locked(zone, start, start + search->nr);
-	if (report->blocker_pfn == BERTH_PFN_NONE) {
+	list_blockers(zone, start, start + search->nr, report);
+	if (!report->nr_blockers) {
+		berth_lock(&zone->lock);
+		changed = !berth__isolation_in_locked(zone, start, start + search->nr);
+		berth_unlock(&zone->lock);
 		report->blocker_pfn = berth__pfn(zone, start);
 		report->blocker_pages = search->nr;
 		report->blocker_owner = "another claim in progress";
 		report->reason = BERTH_CLAIM_OTHER_CLAIM;
 	}
-	berth_unlock(&zone->lock);
-	if (changed)
-		return 1;
-	berth__ask_holder(zone, report);
-	return -BERTH_EBUSY;
-}
-
-/* ---- The largest runs -------------------------------------------------------------------------------- */
-
-/* Runs that grow while blocks of their kind follow each other. */
-struct runs {
-	uint64_t free, free_best, claimable, claimable_best;
-};
-
-static void extend(struct runs *runs, uint64_t nr, bool is_free, bool is_claimable)
-{
-	runs->free = is_free ? runs->free + nr : 0;
-	runs->claimable = is_claimable ? runs->claimable + nr : 0;
-	if (runs->free > runs->free_best)
-		runs->free_best = runs->free;
-	if (runs->claimable > runs->claimable_best)
-		runs->claimable_best = runs->claimable;
-}
-
-/* One pageblock's blocks; whole ones are judged by their counters. Z. */
-static void extend_by_pageblock_locked(const struct berth_cma *area, berth_idx_t first,
-				       struct runs *runs)
-{
-	const struct berth_zone *zone = area->zone;
-	const struct berth_pageblock *pageblock = berth__pageblock(zone, first);
-	berth_idx_t size = berth__pages(zone->pageblock_order);
-	bool pinned = atomic_load_explicit(&pageblock->nr_pinned, memory_order_relaxed);
-
-	if (berth__nr_free(pageblock) == size || berth__nr_claimed(pageblock) == size ||
-	    (!berth__nr_free(pageblock) && !berth__nr_claimed(pageblock) && !pinned)) {
-		extend(runs, size, berth__nr_free(pageblock), !berth__nr_claimed(pageblock));
-		return;
-	}
-	for (berth_idx_t idx = first; idx < first + size;) {
-		berth_idx_t head = berth__head(zone, idx), next = idx + 1;
-		uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
-		bool held = berth__tag_kind(tag) == BERTH_FRAME_CLAIMED;
-
-		if (head != BERTH_IDX_NONE)
-			next = head + berth__pages(berth__tag_order(tag));
-		if (next > first + size)
-			next = first + size;
-		if (berth__tag_kind(tag) == BERTH_FRAME_USED)
-			held = atomic_load_explicit(&zone->frames[head].refcount,
-						    memory_order_relaxed) > 1;
-		extend(runs, next - idx, berth__tag_kind(tag) == BERTH_FRAME_FREE, !held);
-		idx = next;
-	}
-}
-
-void berth__largest_runs(struct berth_cma *area, uint64_t *free, uint64_t *claimable)
-{
-	struct berth_zone *zone = area->zone;
-	struct runs runs = { 0 };
-
-	for (berth_idx_t idx = area->start; idx < area->end;
-	     idx += berth__pages(zone->pageblock_order)) {
-		berth_lock(&zone->lock);
-		extend_by_pageblock_locked(area, idx, &runs);
-		berth_unlock(&zone->lock);
-	}
-	*free = runs.free_best;
-	*claimable = runs.claimable_best;
+	ask_holders(zone, report);
+	return changed ? 1 : -BERTH_EBUSY;
 }

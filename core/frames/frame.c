@@ -108,6 +108,7 @@ static void put_pin(struct berth_zone *zone, berth_idx_t head)
 	if (left == 0) { /* the owner has freed it: nobody else can reach it */
 		berth_lock(&zone->lock);
 		berth__set_tag(frame, 0);
+		berth__account_used_locked(zone, head, order, -1);
 		berth__buddy_free_locked(zone, head, order);
 		berth__count_locked(zone, BERTH_EVENT_PGFREE, berth__pages(order));
 		berth_unlock(&zone->lock);
@@ -183,8 +184,11 @@ bool berth__split_used_at_locked(struct berth_zone *zone, berth_idx_t head, bert
 	while (at != head && at != end) {
 		berth_idx_t middle;
 
+		berth__account_used_locked(zone, head, order, -1);
 		order--;
 		middle = head + berth__pages(order);
+		berth__account_used_locked(zone, head, order, 1);
+		berth__account_used_locked(zone, middle, order, 1);
 		berth__mark_used(&zone->frames[middle], base | BERTH_TAG(0, order),
 				 zone->frames[head].cookie + berth__pages(order));
 		berth__set_tag(&zone->frames[head], base | BERTH_TAG(0, order));

@@ -8,6 +8,9 @@
  *     sets that they name, and nr_highatomic that over the pageblocks which belong to HIGHATOMIC.
  *     Unlent is what areas don't lend of their free frames: all, or as many as their watermark.
  * I4  A free block lies in pageblocks of one set, and in that set's list.
+ * I5  nr_joined of a pageblock = its frames in USED blocks, less one for each part of a block in it.
+ *     So its used blocks, cached frames included, are managed - free - claimed - joined, although
+ *     nothing is counted when a CPU's list gives or takes a frame.
  *
  * Each counter changes in exactly one function here. Complexity: O(1), or O(pageblocks touched) for
  * blocks larger than one.
@@ -65,6 +68,7 @@ void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock
 {
 	atomic_store_explicit(&pageblock->set, (uint16_t)set, memory_order_relaxed);
 	berth__pageblock_route_locked(zone, pageblock);
+	berth__stale_locked(zone, pageblock);
 }
 
 void berth__pageblock_home_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
@@ -145,6 +149,7 @@ void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_
 
 		BERTH_ASSERT(zone, free <= pageblock->nr_managed, free, pageblock->nr_managed);
 		atomic_store_explicit(&pageblock->nr_free, free, memory_order_relaxed);
+		berth__stale_locked(zone, pageblock);
 		idx += part;
 		nr -= part;
 	}
@@ -163,8 +168,26 @@ void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, ber
 		BERTH_ASSERT(zone, claimed <= pageblock->nr_managed, claimed,
 			     pageblock->nr_managed);
 		atomic_store_explicit(&pageblock->nr_claimed, claimed, memory_order_relaxed);
+		berth__stale_locked(zone, pageblock);
 		idx += part;
 		nr -= part;
+	}
+}
+
+void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order, int sign)
+{
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+	berth_idx_t end = idx + berth__pages(order);
+	berth_idx_t joined = (order < zone->pageblock_order ? berth__pages(order) : size) - 1;
+
+	if (!joined)
+		return;
+	for (; idx < end; idx += size) {
+		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+
+		pageblock->nr_joined += sign > 0 ? joined : -joined;
+		BERTH_ASSERT(zone, pageblock->nr_joined < size, pageblock->nr_joined, size);
+		berth__stale_locked(zone, pageblock);
 	}
 }
 
@@ -175,7 +198,11 @@ void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned o
 
 	atomic_fetch_add_explicit(&zone->pinned_blocks, sign > 0 ? 1 : UINT64_MAX,
 				  memory_order_relaxed);
-	for (berth_idx_t idx = head; idx < end; idx += size)
-		atomic_fetch_add_explicit(&berth__pageblock(zone, idx)->nr_pinned,
-					  sign > 0 ? 1 : UINT32_MAX, memory_order_relaxed);
+	for (berth_idx_t idx = head; idx < end; idx += size) {
+		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+
+		atomic_fetch_add_explicit(&pageblock->nr_pinned, sign > 0 ? 1 : UINT32_MAX,
+					  memory_order_release);
+		berth__stale(zone, pageblock);
+	}
 }

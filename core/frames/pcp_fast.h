@@ -86,29 +86,37 @@ static inline berth_idx_t berth__pcp_pop(const struct berth_zone *zone, struct b
 static inline uint32_t berth__used_tag(unsigned order, unsigned gfp, unsigned owner)
 {
 	_Static_assert(BERTH_GFP_MOVABLE << 8 == BERTH_TAG_MOVABLE &&
-			       BERTH_GFP_RECLAIMABLE << 8 == BERTH_TAG_RECLAIMABLE &&
-			       BERTH_GFP_LRU >> 1 == BERTH_TAG_LRU,
-		       "flags of allocations become tags by shifts");
+			       BERTH_GFP_RECLAIMABLE << 8 == BERTH_TAG_RECLAIMABLE,
+		       "flags of allocations become tags by a shift");
 	return BERTH_TAG(BERTH_FRAME_USED, order) | (uint32_t)owner << BERTH_TAG_OWNER_SHIFT |
-	       (gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE)) << 8 |
-	       (gfp & BERTH_GFP_LRU) >> 1;
+	       (gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE)) << 8;
+}
+
+/* The same where LRU may be among the flags. */
+static inline uint32_t berth__used_tag_lru(unsigned order, unsigned gfp, unsigned owner)
+{
+	return berth__used_tag(order, gfp, owner) | (gfp & BERTH_GFP_LRU ? BERTH_TAG_LRU : 0);
 }
 
 /* The owner is registered, and can do what the flags say that it can. */
 static inline bool berth__owner_fits(const struct berth_zone *zone, unsigned gfp, unsigned owner)
 {
-	if (owner >= zone->nr_owners)
-		return false;
-	if (!(gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_LRU)))
-		return true;
-	return owner != BERTH_OWNER_NONE &&
-	       (gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE)) !=
-		       (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE) &&
-	       (!(gfp & BERTH_GFP_LRU) || (zone->lru_state && zone->owners[owner].ops->reclaim));
+	return owner < zone->nr_owners &&
+	       (!(gfp & BERTH_GFP_MOVABLE) ||
+		(owner != BERTH_OWNER_NONE && !(gfp & BERTH_GFP_RECLAIMABLE)));
 }
 
-/* The whole hot path of an order-0 allocation; false: go the slow way. */
-static inline bool berth__alloc_cached(struct berth_zone *zone, unsigned gfp, unsigned owner,
+/* The same where LRU may be among the flags. */
+static inline bool berth__owner_fits_lru(const struct berth_zone *zone, unsigned gfp,
+					 unsigned owner)
+{
+	return berth__owner_fits(zone, gfp, owner) &&
+	       (!(gfp & BERTH_GFP_LRU) ||
+		(zone->lru_state && owner != BERTH_OWNER_NONE && zone->owners[owner].ops->reclaim));
+}
+
+/* The whole hot path of an order-0 allocation, tagged `tag`; false: go the slow way. */
+static inline bool berth__alloc_cached(struct berth_zone *zone, unsigned gfp, uint32_t tag,
 				       uint64_t cookie, berth_pfn_t *pfn)
 {
 	struct berth_pcp *pcp = berth__pcp_enter(zone);
@@ -122,7 +130,7 @@ static inline bool berth__alloc_cached(struct berth_zone *zone, unsigned gfp, un
 		berth__pcp_leave(pcp);
 		return false;
 	}
-	idx = berth__pcp_pop(zone, pcp, list, berth__used_tag(0, gfp, owner), cookie);
+	idx = berth__pcp_pop(zone, pcp, list, tag, cookie);
 	berth__pcp_leave(pcp);
 	*pfn = berth__pfn(zone, idx); /* the caller's memory may fault: not in the section */
 	return true;

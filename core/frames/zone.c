@@ -15,10 +15,11 @@
 struct layout {
 	size_t frames, pageblocks, sets, lists, heads, buckets, areas, owners, names, pcps, total;
 	size_t counters, timings;
+	size_t loads, groups, regions, stale;
 	unsigned nr_counters;
 	size_t pcp_stride;
 	berth_pfn_t base_pfn;
-	uint64_t nr_frames;
+	uint64_t nr_frames, nr_groups;
 	unsigned max_order, pageblock_order, max_owners, max_names, nr_sets;
 	unsigned pcp_high, pcp_shift, pcp_batch_order, pcp_return_order;
 	size_t lru_offset, lru_state;
@@ -121,6 +122,12 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 			 sizeof(uint32_t));
 	l->buckets = place(&at, 64, (uint64_t)l->nr_sets * BERTH_DENSITIES * l->pageblock_order,
 			   sizeof(uint32_t));
+	l->loads = place(&at, 64, l->nr_frames >> l->pageblock_order, sizeof(struct berth_load));
+	l->nr_groups = ((l->nr_frames >> l->pageblock_order) - 1) / BERTH_GROUP + 1;
+	l->groups = place(&at, 64, l->nr_groups, sizeof(struct berth_group));
+	l->regions = place(&at, 64, (l->nr_groups - 1) / BERTH_GROUP + 1,
+			   sizeof(struct berth_summary));
+	l->stale = place(&at, 64, (l->nr_groups - 1) / BERTH_GROUP + 1, sizeof(uint64_t));
 	l->areas = place(&at, 64, params->max_areas, sizeof(struct berth_cma));
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
 	l->names = place(&at, 64, l->max_names, sizeof(struct berth_name));
@@ -188,6 +195,10 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->lists = (void *)(base + l.lists);
 	zone->heads = (void *)(base + l.heads);
 	zone->buckets = (void *)(base + l.buckets);
+	zone->loads = (void *)(base + l.loads);
+	zone->groups = (void *)(base + l.groups);
+	zone->regions = (void *)(base + l.regions);
+	zone->stale = (void *)(base + l.stale);
 	zone->areas = (void *)(base + l.areas);
 	zone->owners = (void *)(base + l.owners);
 	zone->names = (struct berth_names){ (void *)(base + l.names), l.max_names };
@@ -202,6 +213,7 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->timings = params->histograms ? (void *)(base + l.timings) : NULL;
 	zone->nr_owners = 1; /* BERTH_OWNER_NONE */
 	zone->compact.epoch = 1;
+	zone->cost = (struct berth_cost_model)BERTH_COST_DEFAULT;
 	for (unsigned i = 0; i < l.nr_sets * (l.max_order + 1); i++)
 		zone->lists[i].head = BERTH_IDX_NONE;
 	for (uint64_t i = 0; i < l.nr_frames >> l.pageblock_order; i++) {

@@ -15,7 +15,8 @@
  *     hints are forgotten. Pinned pageblocks are passed over by their counter.
  * I4  Every loop is bounded: MAX_TRIES sources for one order, MAX_PASSES walks over a zone.
  *
- * Complexity: O(pageblocks) to choose a source or to plan a whole zone; then O(blocks) of each source
+ * Complexity: by the summaries O(regions), and the groups that may have a better one, to choose a source
+ * of at most a pageblock; O(pageblocks) for a larger one, or to plan a whole zone; then O(blocks) of each source
  * and its moves. Nothing is locked while an owner moves.
  *
  * Deferral, the fragmentation index and their constants are those of Linux (mm/compaction.c,
@@ -133,12 +134,13 @@ static void reset_deferral_locked(struct berth_zone *zone, unsigned order)
 		state->order_failed = order + 1;
 }
 
-/* A hint is valid while it equals the zone's epoch; O(1), but once in 255 times. */
+/* A hint is valid while it equals the zone's epoch; O(regions), but once in 255 times. */
 static void forget_hints_locked(struct berth_zone *zone)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
 
 	zone->compact.nothing_left = false;
+	berth__stale_all_locked(zone);
 	if (++zone->compact.epoch < 256)
 		return;
 	zone->compact.epoch = 1;
@@ -151,9 +153,13 @@ static void hint(struct compaction *run, berth_idx_t start, berth_idx_t end)
 	struct berth_zone *zone = run->zone;
 
 	berth_lock(&zone->lock);
-	for (; start < end; start += berth__pages(zone->pageblock_order))
-		atomic_store_explicit(&berth__pageblock(zone, start)->skip,
-				      (uint8_t)zone->compact.epoch, memory_order_relaxed);
+	for (; start < end; start += berth__pages(zone->pageblock_order)) {
+		struct berth_pageblock *pageblock = berth__pageblock(zone, start);
+
+		atomic_store_explicit(&pageblock->skip, (uint8_t)zone->compact.epoch,
+				      memory_order_relaxed);
+		berth__stale_locked(zone, pageblock);
+	}
 	berth_unlock(&zone->lock);
 }
 
@@ -303,6 +309,63 @@ static bool lends_freely(const struct berth_zone *zone, unsigned set)
 	       !atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed);
 }
 
+/* A unit of `order` aligned frames from idx on, if it beats the best so far. */
+static bool try_unit(const struct compaction *run, berth_idx_t idx, berth_idx_t size, bool areas,
+		     struct unit *best)
+{
+	struct unit unit;
+
+	if (!look_at_unit(run, idx, idx + size, &unit) ||
+	    (unit.set >= BERTH_CMA && (!areas || !lends_freely(run->zone, unit.set))) ||
+	    unit.used >= best->used ||
+	    !has_room_for(run, &unit, takes_part(run, unit.set) ? 1 : unit.used))
+		return false;
+	*best = unit;
+	return true;
+}
+
+/* Whether a group, or a region, can't have a pageblock that beats the best so far. S. */
+static bool nothing_better(const struct compaction *run, const struct berth_summary *summary,
+			   bool areas, const struct unit *best)
+{
+	bool pinned_too = run->params->order < run->zone->pageblock_order;
+	const uint32_t *least = summary->least_source[pinned_too];
+
+	return least[BERTH_SOURCE_MOVABLE] >= best->used &&
+	       (run->params->mode == BERTH_COMPACT_ASYNC ||
+		least[BERTH_SOURCE_OTHER] >= best->used) &&
+	       (!areas || least[BERTH_SOURCE_AREA] >= best->used);
+}
+
+/* Pageblocks, by the summaries: only what may beat the best so far is looked at. */
+static bool choose_pageblock(const struct compaction *run, bool areas, struct unit *best)
+{
+	const uint32_t group = BERTH_GROUP, region = BERTH_GROUP * BERTH_GROUP;
+	struct berth_zone *zone = run->zone;
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+	uint32_t first = (zone->first + size - 1) >> zone->pageblock_order;
+	uint32_t end = zone->end >> zone->pageblock_order;
+	bool found = false;
+
+	if (first >= end)
+		return false;
+	berth_mutex_lock(&zone->search_lock);
+	berth__refresh(zone, 0, ((zone->end - 1) >> zone->pageblock_order) + 1);
+	for (uint32_t number = first; number < end;) {
+		if (number % region == 0 &&
+		    nothing_better(run, &zone->regions[number / region], areas, best))
+			number += region;
+		else if (number % group == 0 &&
+			 nothing_better(run, &zone->groups[number / group].summary, areas, best))
+			number += group;
+		else
+			found |= try_unit(run, number++ << zone->pageblock_order, size, areas,
+					  best);
+	}
+	berth_mutex_unlock(&zone->search_lock);
+	return found;
+}
+
 /*
  * The unit with the fewest frames in use that the others of its set have room for. `areas`: also in
  * CMA areas. Below a pageblock's order only a part of it is emptied: then a pageblock is good if the
@@ -312,22 +375,15 @@ static bool choose(const struct compaction *run, bool areas, struct unit *best)
 {
 	struct berth_zone *zone = run->zone;
 	unsigned order = run->params->order;
-	berth_idx_t size = berth__pages(order > zone->pageblock_order ? order :
-									zone->pageblock_order);
-	berth_idx_t least = (zone->first + size - 1) & ~(size - 1);
-	struct unit unit;
+	berth_idx_t size = berth__pages(order), least;
 	bool found = false;
 
-	for (berth_idx_t idx = least; idx < zone->end && zone->end - idx >= size; idx += size) {
-		if (!look_at_unit(run, idx, idx + size, &unit) ||
-		    (unit.set >= BERTH_CMA && (!areas || !lends_freely(zone, unit.set))) ||
-		    (found && unit.used >= best->used) || unit.used == size)
-			continue;
-		if (!has_room_for(run, &unit, takes_part(run, unit.set) ? 1 : unit.used))
-			continue;
-		*best = unit;
-		found = true;
-	}
+	best->used = order > zone->pageblock_order ? size : berth__pages(zone->pageblock_order);
+	if (order <= zone->pageblock_order)
+		return choose_pageblock(run, areas, best);
+	least = (zone->first + size - 1) & ~(size - 1);
+	for (berth_idx_t idx = least; idx < zone->end && zone->end - idx >= size; idx += size)
+		found |= try_unit(run, idx, size, areas, best);
 	return found;
 }
 
@@ -404,6 +460,7 @@ static void capture(struct compaction *run, const struct unit *unit, uint32_t ta
 		pageblock->home_set = (uint16_t)wanted_type(run->params->gfp);
 		berth__pageblock_set_locked(zone, pageblock, pageblock->home_set);
 	}
+	berth__account_used_locked(zone, unit->start, run->params->order, 1);
 	berth__mark_used(&zone->frames[unit->start], tag, cookie);
 	berth__buddy_free_range_locked(zone, unit->start + taken, unit->end);
 	berth_unlock(&zone->lock);

@@ -123,15 +123,15 @@ static void lay_out_claim_locked(struct berth_zone *zone, berth_idx_t start, ber
 static void lay_out_claims_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
 				  const struct berth_pieces *pieces)
 {
-	uint64_t now_ns = berth__now(zone);
 	berth_idx_t nr = pieces->nr_pages ? pieces->nr_pages : end - start;
 	berth_idx_t stride = pieces->nr_pages ? pieces->stride : end - start;
+	uint64_t now_ns = berth__now(zone);
 
 	while (start < end) {
 		berth_idx_t next = end - start < stride ? end : start + stride;
 
 		lay_out_claim_locked(zone, start, start + nr, pieces->start_flags);
-		berth__claim_note_locked(zone, start, now_ns);
+		berth__claim_note_locked(zone, start, pieces->name, now_ns);
 		if (start + nr < next) {
 			berth__account_claimed_locked(zone, start + nr, next - start - nr, -1);
 			berth__buddy_free_range_locked(zone, start + nr, next);

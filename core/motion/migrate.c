@@ -49,9 +49,11 @@ static void settle_locked(struct berth_zone *zone, struct berth_move *move)
 	berth_idx_t src_idx = (berth_idx_t)(move->src - zone->base_pfn);
 
 	if (move->result != BERTH_MOVE_MOVED) {
+		berth_idx_t dst = (berth_idx_t)(move->dst - zone->base_pfn);
+
 		BERTH_ASSERT(zone, !move->arrived, move->src, move->result);
-		berth__buddy_free_locked(zone, (berth_idx_t)(move->dst - zone->base_pfn),
-					 move->order);
+		berth__account_used_locked(zone, dst, move->order, -1);
+		berth__buddy_free_locked(zone, dst, move->order);
 		return;
 	}
 	BERTH_ASSERT(zone, atomic_load_explicit(&src->refcount, memory_order_acquire) == 0,
@@ -59,6 +61,7 @@ static void settle_locked(struct berth_zone *zone, struct berth_move *move)
 	if (!move->arrived)
 		arrive_locked(zone, move);
 	berth__set_tag(src, BERTH_TAG(BERTH_FRAME_CLAIMED, move->order) | BERTH_TAG_TAKING);
+	berth__account_used_locked(zone, src_idx, move->order, -1);
 	berth__account_claimed_locked(zone, src_idx, berth__pages(move->order), 1);
 }
 
@@ -134,6 +137,7 @@ static bool find_destination_locked(struct berth_zone *zone, struct berth_move *
 	if (idx == BERTH_IDX_NONE)
 		return false;
 	for (unsigned i = 0; i < nr; i++) {
+		berth__account_used_locked(zone, idx, moves[i].order, 1);
 		berth__set_tag(&zone->frames[idx],
 			       BERTH_TAG(BERTH_FRAME_USED, moves[i].order) | BERTH_TAG_MOVABLE |
 				       BERTH_TAG_ARRIVING |

@@ -141,20 +141,21 @@ bool berth_reclaim_freeze(struct berth_zone *zone, const struct berth_reclaim_it
 {
 	const unsigned not_now = BERTH_LRU_DIRTY | BERTH_LRU_WRITEBACK | BERTH_LRU_LOCKED;
 	struct berth_frame *frame;
+	unsigned state;
 	berth_idx_t idx;
+	uint32_t tag;
 
-	if (!berth__idx_one(zone, item->pfn, &idx))
+	if (!zone->lru_state || !berth__idx_one(zone, item->pfn, &idx))
 		return false;
 	frame = &zone->frames[idx];
 	if (berth__tag_kind(berth__tag(frame)) != BERTH_FRAME_USED || !berth__freeze(frame))
 		return false;
 	/* Nobody splits it or begins to write it from now on; but that may have happened already. */
-	if (berth__tag(frame) ==
-		    (BERTH_TAG(BERTH_FRAME_USED, item->order) |
-		     (berth__tag(frame) & (BERTH_TAG_MOVABLE | BERTH_TAG_RECLAIMABLE)) |
-		     BERTH_TAG_LRU | (uint32_t)item->owner << BERTH_TAG_OWNER_SHIFT) &&
-	    frame->cookie == item->cookie && !(berth__lru_state(zone, idx) & not_now) &&
-	    (berth__lru_state(zone, idx) & BERTH_LRU_WHERE)) /* not taken off the lists */
+	tag = berth__tag(frame);
+	state = berth__lru_state(zone, idx);
+	if ((tag & BERTH_TAG_LRU) && berth__tag_order(tag) == item->order &&
+	    berth__tag_owner(tag) == item->owner && frame->cookie == item->cookie &&
+	    !(state & not_now) && (state & BERTH_LRU_WHERE)) /* not taken off the lists */
 		return true;
 	berth__unfreeze(zone, frame);
 	return false;
@@ -178,6 +179,7 @@ static uint64_t settle(struct berth_zone *zone, struct batch *batch)
 			     item->pfn, item->order);
 		berth__lru_forget(zone, idx_of(zone, item));
 		berth__set_tag(frame, 0);
+		berth__account_used_locked(zone, idx_of(zone, item), item->order, -1);
 		berth__buddy_free_locked(zone, idx_of(zone, item), item->order);
 		freed += pages_of(item);
 	}

@@ -40,7 +40,8 @@ bool berth_claim_next(struct berth_zone *zone, berth_pfn_t *pfn, struct berth_cl
  * What is called when areas are claimed from: the trace events cma_alloc_start, cma_alloc_busy_retry,
  * cma_alloc_finish and cma_release of Linux, with their fields. `name` is the area's, `count` in
  * pages, `align` the order that pfn is aligned to, errorno 0 or a negative error; pfn is that of the
- * range tried, or BERTH_PFN_NONE. Functions may be NULL. They are called without a zone's lock, by
+ * range tried, or BERTH_PFN_NONE. Claims in bulk start and finish together, with the first one's pfn
+ * and the pages of those that there are. Functions may be NULL. They are called without a zone's lock, by
  * whoever claims, perhaps by several at a time, and must not call the core.
  */
 struct berth_claim_events {

@@ -131,10 +131,10 @@ struct berth_zone_params {
 	unsigned pcp_high;   /* frames a CPU's list may hold per type; 0 picks by zone size */
 	unsigned max_areas;  /* CMA areas that can be declared, <= BERTH_MAX_AREAS */
 	unsigned max_owners; /* owners that can be registered; 0 means 8 */
+	unsigned max_claim_names; /* different names that claims can have at a time; 0 means 32 */
 	bool lru;        /* blocks can be on LRU lists (lru.h): one more byte a frame, 256 a CPU */
 	bool histograms; /* keep the histograms of <berth/stats.h>: 41 KiB of metadata */
-	unsigned max_claim_names; /* different names that claims can have at a time; 0 means 32 */
-	bool metadata_is_zeroed;  /* the metadata memory is all zero already (fresh from mmap) */
+	bool metadata_is_zeroed; /* the metadata memory is all zero already (fresh from mmap) */
 	const struct berth_port_ops *port;
 	void *port_ctx;
 };
@@ -306,6 +306,14 @@ enum berth_claim_phase {
 	BERTH_NR_PHASES
 };
 
+/* Somebody in the way of a claim. */
+struct berth_blocker {
+	berth_pfn_t pfn;    /* of the block that can't move, */
+	uint64_t nr_pages;  /* and its size */
+	const char *owner;  /* the owner's name */
+	const char *holder; /* who pins or holds it, as far as the owner can say */
+};
+#define BERTH_MAX_BLOCKERS 8u
 /* Why the last range that was tried couldn't be had, or that there was none to try. */
 enum berth_claim_reason {
 	BERTH_CLAIM_DONE,
@@ -339,10 +347,38 @@ struct berth_claim_report {
 	const char *blocker_owner;  /* the owner's name */
 	const char *blocker_holder; /* who pins or holds it, as far as the owner can say */
 	/* Failure: the area's state at that time. Claimable ignores what can't be known without
-	 * trying (a pin taken this instant). */
+	 * trying (a pin taken this instant). Whole pageblocks are exact; of the frames at a run's
+	 * ends, and of runs below a pageblock, no more than 64 pageblocks are looked at. */
 	uint64_t largest_free_pages;
 	uint64_t largest_claimable_pages;
+	/* Failure by pins: who is in the way in the range that would be the cheapest without them,
+	 * ascending; the first of them is the blocker above. */
+	unsigned nr_blockers;
+	struct berth_blocker blockers[BERTH_MAX_BLOCKERS];
 };
+
+/*
+ * What emptying a range costs; the range with the least sum is chosen:
+ *
+ *	copy_ns for each frame in use + remap_ns for each block in use, or part of one
+ *
+ * in the range. A block counts once for each pageblock that it lies in, and a frame in a CPU's list as a
+ * block of its own. Free frames cost nothing; a range with a claim or a pin in it can't be had at all.
+ * Among ranges of one cost those in the shortest run of free frames, or in the pageblock with the fewest,
+ * are preferred. CMA areas hold nothing unmovable.
+ */
+struct berth_cost_model {
+	uint32_t copy_ns;  /* per frame: copied */
+	uint32_t remap_ns; /* per block: a destination, and its owner's change of a mapping */
+};
+/* Of the Linux port, by `berth bench claim`: see ARCHITECTURE.md, Costs. */
+#define BERTH_COST_DEFAULT                       \
+	{                                        \
+		.copy_ns = 370, .remap_ns = 2000 \
+	}
+/* For all claims that begin after it. */
+void berth_zone_set_cost(struct berth_zone *zone, const struct berth_cost_model *cost);
+void berth_zone_cost(struct berth_zone *zone, struct berth_cost_model *cost);
 
 struct berth_claim_params {
 	uint64_t nr_pages;    /* > 0 */
@@ -350,7 +386,11 @@ struct berth_claim_params {
 	unsigned flags;       /* enum berth_claim_flags */
 	uint64_t deadline_ns; /* port time after which no wait or new try begins; 0: holders are not
 				 * waited for (a block in flight by another move is, up to 1.3 s) */
-	const char *name;     /* of who claims, for claims.h; copied; NULL: none */
+	const char *name; /* of who claims, for claims.h; copied once it is claimed; NULL: none */
+	/* For berth_cma_alloc(), where to look; 0: anywhere in the area. */
+	berth_pfn_t min_pfn, max_pfn; /* first and last frame the range may contain: a DMA mask */
+	uint64_t boundary_pages; /* a power of two: the range doesn't cross a multiple of it, as with
+				  * Linux's dma_set_seg_boundary() */
 };
 
 enum berth_claim_flags {
@@ -509,9 +549,9 @@ int berth_cma_set_lend(struct berth_cma *area, enum berth_lend_policy lend,
 
 /*
  * Claims params->nr_pages contiguous frames of the area. Chooses the range that is cheapest to
- * empty by the per-pageblock counters, tries the next when somebody is in the way, and says who.
- * 0; -EINVAL; -E2BIG: larger than the area, or no aligned run of that size exists in it; -ENOSPC:
- * claims in place leave no run; -EBUSY: pins are in the way; -ENOMEM: nowhere to move borrowers to;
+ * empty (struct berth_cost_model), tries the next when somebody is in the way, and says who.
+ * 0; -EINVAL; -E2BIG: larger than the area, or no run of that size with this alignment, boundary and
+ * limits exists in it; -ENOSPC: claims in place leave no run; -EBUSY: pins are in the way; -ENOMEM: nowhere to move borrowers to;
  * -EAGAIN: deadline passed or FREE_ONLY. Failure leaves nothing isolated or claimed. May sleep.
  */
 int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *params,

@@ -37,6 +37,7 @@ enum berth_error {
 	BERTH_EINVAL = 22,  /* a bad argument; never becomes good */
 	BERTH_ENOSPC = 28,  /* claims in place leave no run of that size now */
 	BERTH_ENOSYS = 38,  /* the port or the kernel lacks the feature */
+	BERTH_ENODEV = 19,  /* no area is configured for the device, and there is no default one */
 	BERTH_ENOENT = 2,   /* no such area, owner or claim */
 	BERTH_E2BIG = 7,    /* can never fit, whatever is released */
 	BERTH_EPERM = 1,    /* the system refused */

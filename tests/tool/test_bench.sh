@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# `berth bench pages` as a whole table, with allocators of others and without them. What
-# is printed is looked at, not how long anything takes.
+# `berth bench pages` as a whole table, with allocators of others and without them, and `berth bench
+# scale`. What is printed is looked at, not how long anything takes.
 #
 #   BERTH  the command to test (default build/berth)
 #
@@ -106,5 +106,50 @@ kill -INT $bench
 wait $bench
 status=$?
 if [ $status -eq 130 ] && [ ! -s out ]; then pass; else miss "bench pages, interrupted" "status $status"; fi
+
+# ---- scale
+
+helps --from --to --rounds pageblock -- bench scale --help
+refuses 2 --from bench scale --from 4G --to 1G
+refuses 2 --to bench scale --to 16T
+refuses 2 --from bench scale --from 16M
+refuses 2 0 bench scale --rounds 0
+refuses 2 now bench scale now
+
+scale='
+need(len(lines) == 1 and len(text.splitlines()) == 1, "not one JSON object")
+line = lines[0]
+fields(line, "bench rows bars rounds seed")
+times = "init_ns claim_64m_empty_ns claim_64m_full_ns largest_runs_ns compact_ns order0_pair_ns order9_pair_ns"
+for row in line["rows"]:
+    fields(row, times + " claim_1g_empty_ns claim_1g_full_ns metadata_bytes resident_bytes pageblocks")
+    number(row, *times.split(), least=0.001)
+    number(row, "metadata_bytes", least=1)
+    number(row, "resident_bytes", least=1)
+    need(row["resident_bytes"] < row["metadata_bytes"], "all of the metadata is touched")
+    need(row["pageblocks"] == row["memory_bytes"] >> 21, "not pageblocks of 2 MiB")
+    need(row["metadata_bytes"] <= 32 * (row["memory_bytes"] >> 12), "more than 32 bytes a frame")
+    need((row["claim_1g_full_ns"] is None) == (row["memory_bytes"] < 4 << 30), "claims of 1 GiB")
+for bar in line["bars"]:
+    fields(bar, "name unit")
+    number(bar, "limit")
+    need(bar["met"] == (bar["figure"] <= bar["limit"]), bar["name"] + ": a wrong verdict")
+'
+berth bench scale --to 4G --rounds 2 --json
+[ $status -eq 0 ] || miss "bench scale" "status $status"
+check "bench scale --json" out "$scale"'
+need([row["memory_bytes"] >> 30 for row in line["rows"]] == [1, 4], "wrong sizes")
+need(len(line["bars"]) == 4, "wrong bars")
+'
+berth bench scale --from 256M --to 256M --rounds 1 --json
+check "bench scale of one size" out "$scale"'
+need(len(line["rows"]) == 1 and line["bars"] == [], "one size grows by nothing")
+'
+berth bench scale --to 4G --rounds 1
+if [ $status -eq 0 ] && [ "$(grep -cE ' (met|missed)$' out)" -eq 4 ] && grep -q '^initialise' out; then
+	pass
+else
+	miss "bench scale for people" "status $status" "$(head -n 5 out)"
+fi
 
 finish

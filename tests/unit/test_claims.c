@@ -238,6 +238,46 @@ static void a_range_that_is_busy_makes_an_event(void **state)
 	zone_close(tz);
 }
 
+/* What is claimed in bulk, or prepared, has its name from the moment when it is a claim. */
+static void bulk_and_prepared_claims_are_claims(void **state)
+{
+	struct berth_cma *area;
+	struct test_zone *tz = zone_with_area(&area);
+	struct berth_claim_params params = { .nr_pages = 16, .align_order = 4, .name = "/n" };
+	struct berth_cma_prepared *prepared;
+	void *memory = test_zalloc(1, berth_cma_prepared_bytes());
+	berth_pfn_t pfns[5], pfn;
+
+	(void)state;
+	berth_zone_set_claim_events(tz->zone, &all_events);
+	assert_int_equal(berth_cma_alloc_bulk(area, &params, 5, pfns, 0, NULL), 5);
+	assert_heard("start area 80 4;finish area 2048 80 4 0;");
+	assert_string_equal(list(tz, 0), "area/n:16 area/n:16 area/n:16 area/n:16 area/n:16 ");
+	assert_int_equal(berth_cma_release_bulk(area, pfns + 1, 2, 16), 0);
+	zone_ok(tz);
+	assert_heard("release area 2064 16;release area 2080 16;");
+	params.nr_pages = 700;
+	assert_int_equal(berth_cma_prepare(area, &params, memory, &prepared), 0);
+	assert_heard("start area 700 4;");
+	assert_int_equal(berth_cma_prepare_wait(prepared, 0), 0);
+	assert_int_equal(berth_cma_prepare_take(prepared, &pfn, NULL), 0);
+	assert_non_null(strstr(list(tz, 0), "area/n:700 "));
+	zone_ok(tz);
+	assert_non_null(strstr(heard.text, "finish area"));
+	heard.text[heard.at = 0] = 0;
+	params.nr_pages = AREA_PAGES + 1;
+	assert_int_equal(berth_cma_prepare(area, &params, memory, &prepared), -BERTH_E2BIG);
+	assert_heard("start area 2049 4;finish area -1 2049 4 -7;");
+	/* All or none: what was undone is told of as well. */
+	params.nr_pages = 512;
+	assert_int_equal(berth_cma_alloc_bulk(area, &params, 5, pfns, 0, NULL), -BERTH_ENOSPC);
+	assert_non_null(strstr(heard.text, "finish area -1 0 4 -28;"));
+	heard.text[heard.at = 0] = 0;
+	zone_ok(tz);
+	free(memory);
+	zone_close(tz);
+}
+
 static void events_may_be_left_out(void **state)
 {
 	static const struct berth_claim_events none = { .ctx = NULL };
@@ -262,6 +302,7 @@ int main(void)
 		cmocka_unit_test(claims_have_an_age),
 		cmocka_unit_test(claims_make_events),
 		cmocka_unit_test(a_range_that_is_busy_makes_an_event),
+		cmocka_unit_test(bulk_and_prepared_claims_are_claims),
 		cmocka_unit_test(events_may_be_left_out),
 	};
 

@@ -515,5 +515,5 @@ int main(void)
 		cmocka_unit_test(the_next_claim_avoids_what_was_busy),
 	};
 
-	return cmocka_run_group_tests_name("many claims", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("claims", tests, NULL, NULL);
 }
