@@ -3,7 +3,7 @@
  * The runtime's private header: the pool behind a handle, and what the runtime's files share.
  *
  * Lock order: fork_lock, then a pool's regions.lock, then the heap's lock, then the core's and vm's
- * (an area's, a space's, a zone's).
+ * (a preparation's, a space's, a zone's).
  */
 #ifndef BERTH_RUNTIME_INTERNAL_H
 #define BERTH_RUNTIME_INTERNAL_H

@@ -371,6 +371,31 @@ static void two_claims_share_a_pageblock(void **state)
 	}
 }
 
+/* What becomes free in a range that is being emptied is that claim's, even for who asks for just that. */
+static void a_range_in_progress_is_nobody_elses(void **state)
+{
+	struct berth_cma *area;
+	struct test_zone *tz = zone_with_area(&area, 0);
+	struct test_owner *o = borrow_all(tz);
+	struct berth_cma_prepared *prepared;
+	struct berth_claim_report r;
+	void *memory;
+
+	(void)state;
+	prepared = prepare(area, AREA_PAGES, &memory);
+	assert_int_equal(berth_cma_prepare_step(prepared, 0, NULL), 1);
+	owner_free(o, owner_page_at(o, AREA + 1500));
+	assert_int_equal(frame_state(tz, AREA + 1500), 'f');
+	assert_int_equal(contig_claim(tz, AREA + 1500, 1, 0, &r), -BERTH_EBUSY);
+	assert_int_equal(r.reason, BERTH_CLAIM_OTHER_CLAIM);
+	assert_int_equal(berth_cma_prepare_wait(prepared, 0), 0);
+	assert_int_equal(berth_cma_prepare_cancel(prepared), 0);
+	zone_ok(tz);
+	free(memory);
+	owner_close(o);
+	zone_close(tz);
+}
+
 /* A release needs nothing that a claim in progress holds. */
 static void a_release_does_not_wait_for_a_claim(void **state)
 {
@@ -484,6 +509,7 @@ int main(void)
 		cmocka_unit_test(a_preparation_can_be_cancelled_at_any_time),
 		cmocka_unit_test(a_preparation_that_fails_says_why),
 		cmocka_unit_test(two_claims_share_a_pageblock),
+		cmocka_unit_test(a_range_in_progress_is_nobody_elses),
 		cmocka_unit_test(a_release_does_not_wait_for_a_claim),
 		cmocka_unit_test(modes_say_how_long_blocks_in_flight_are_waited_for),
 		cmocka_unit_test(the_next_claim_avoids_what_was_busy),
