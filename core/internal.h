@@ -713,7 +713,7 @@ static inline unsigned berth__lru_state(const struct berth_zone *zone, berth_idx
 	return atomic_load_explicit(&zone->lru_state[idx], memory_order_relaxed);
 }
 
-/* Puts a block that is in no list into one, at the end that is reclaimed next, or at the other. L. */
+/* Moves a block from wherever it is into a list, `last`: at the end that is reclaimed next. L. */
 void berth__lru_put_locked(struct berth_zone *zone, berth_idx_t idx, unsigned list, bool last);
 /* Takes a block out of wherever it is; to: NOWHERE or ISOLATED. L. */
 void berth__lru_take_locked(struct berth_zone *zone, berth_idx_t idx, unsigned to);

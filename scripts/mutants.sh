@@ -105,6 +105,9 @@ mutant lru-stale-trusted $lru '/^static void apply_locked/,/^}/ s/if \(where == 
 mutant lru-frozen-unseen $reclaim '/^bool berth_reclaim_freeze/,/^}/ s/ \&\& berth__tag_order\(tag\) == item->order \&\&/ \&\&/'
 mutant lru-dirty-unseen $reclaim '/^bool berth_reclaim_freeze/,/^}/ s/BERTH_LRU_DIRTY \| //'
 mutant lru-unpinned-write $lru '/^bool berth__lru_begin_writeback/,/^}/ s/if \(!pin\(zone, idx\)\)/if (0)/'
+mutant lru-relaxed-add $lru '/^int berth_lru_add/,/^}/ s/memory_order_release/memory_order_relaxed/'
+mutant lru-relaxed-apply $lru '/^static void apply_locked/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
+mutant lru-by-nowhere $lru '/^void berth__lru_put_locked/,/^}/ s/^\tunlink_locked\(zone, idx, from\);/&\n\tchange_where_locked(zone, idx, from, 0);\n\tfrom = 0;/'
 mutant lru-settle-unlocked $reclaim '/^static uint64_t settle/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 
 [ $failures = 0 ]

@@ -72,22 +72,9 @@ static void change_where_locked(struct berth_zone *zone, berth_idx_t idx, unsign
 	BERTH_ASSERT(zone, (old & BERTH_LRU_WHERE) == from, old, from);
 }
 
-void berth__lru_put_locked(struct berth_zone *zone, berth_idx_t idx, unsigned list, bool last)
+/* Off its list, or out of a reclaimer's hands, as far as links and counters go. */
+static void unlink_locked(struct berth_zone *zone, berth_idx_t idx, unsigned from)
 {
-	const struct berth_lru_list_ends *ends = &zone->lru.lists[list];
-	unsigned from = berth__lru_state(zone, idx) & BERTH_LRU_WHERE;
-
-	if (from == BERTH_LRU_ISOLATED)
-		add_locked(&zone->lru.nr_isolated, -(uint64_t)pages_of(zone, idx));
-	link_locked(zone, idx, list, last ? ends->last : BERTH_IDX_NONE,
-		    last ? BERTH_IDX_NONE : ends->first);
-	change_where_locked(zone, idx, from, BERTH_LRU_IN_LIST + list);
-	add_locked(&zone->lru.nr_pages[list], pages_of(zone, idx));
-}
-
-void berth__lru_take_locked(struct berth_zone *zone, berth_idx_t idx, unsigned to)
-{
-	unsigned from = berth__lru_state(zone, idx) & BERTH_LRU_WHERE;
 	const struct berth_frame *frame = &zone->frames[idx];
 	uint64_t pages = pages_of(zone, idx);
 
@@ -103,8 +90,28 @@ void berth__lru_take_locked(struct berth_zone *zone, berth_idx_t idx, unsigned t
 						  &zone->frames[frame->next].prev) = frame->prev;
 		add_locked(&zone->lru.nr_pages[list], -pages);
 	}
+}
+
+void berth__lru_put_locked(struct berth_zone *zone, berth_idx_t idx, unsigned list, bool last)
+{
+	const struct berth_lru_list_ends *ends = &zone->lru.lists[list];
+	unsigned from = berth__lru_state(zone, idx) & BERTH_LRU_WHERE;
+
+	unlink_locked(zone, idx, from);
+	link_locked(zone, idx, list, last ? ends->last : BERTH_IDX_NONE,
+		    last ? BERTH_IDX_NONE : ends->first);
+	add_locked(&zone->lru.nr_pages[list], pages_of(zone, idx));
+	/* At once, never by way of NOWHERE: berth__lru_forget() looks without the lock. */
+	change_where_locked(zone, idx, from, BERTH_LRU_IN_LIST + list);
+}
+
+void berth__lru_take_locked(struct berth_zone *zone, berth_idx_t idx, unsigned to)
+{
+	unsigned from = berth__lru_state(zone, idx) & BERTH_LRU_WHERE;
+
+	unlink_locked(zone, idx, from);
 	if (to == BERTH_LRU_ISOLATED)
-		add_locked(&zone->lru.nr_isolated, pages);
+		add_locked(&zone->lru.nr_isolated, pages_of(zone, idx));
 	change_where_locked(zone, idx, from, to);
 }
 
@@ -112,13 +119,6 @@ void berth__lru_take_locked(struct berth_zone *zone, berth_idx_t idx, unsigned t
 static unsigned home(unsigned state)
 {
 	return state & BERTH_LRU_LOCKED ? BERTH_LRU_UNEVICTABLE : BERTH_LRU_INACTIVE;
-}
-
-/* From one list to another, or to the other end. */
-static void move_locked(struct berth_zone *zone, berth_idx_t idx, unsigned list, bool last)
-{
-	berth__lru_take_locked(zone, idx, BERTH_LRU_NOWHERE);
-	berth__lru_put_locked(zone, idx, list, last);
 }
 
 static void unmark(struct berth_zone *zone, berth_idx_t idx, unsigned flags)
@@ -129,7 +129,9 @@ static void unmark(struct berth_zone *zone, berth_idx_t idx, unsigned flags)
 /* What a batch asks for, as far as the block is still there to be asked. */
 static void apply_locked(struct berth_zone *zone, enum berth_lru_op op, berth_idx_t idx)
 {
-	unsigned state = berth__lru_state(zone, idx), where = state & BERTH_LRU_WHERE;
+	/* An entry from before the block was allocated finds its tag by this alone. */
+	unsigned state = atomic_load_explicit(state_of(zone, idx), memory_order_acquire);
+	unsigned where = state & BERTH_LRU_WHERE;
 
 	if (where == BERTH_LRU_IN_BATCH) { /* whatever is asked: it gets to its list */
 		bool activate = op == BERTH_LRU_ACTIVATE && !(state & BERTH_LRU_LOCKED);
@@ -137,16 +139,16 @@ static void apply_locked(struct berth_zone *zone, enum berth_lru_op op, berth_id
 		berth__lru_put_locked(zone, idx, activate ? BERTH_LRU_ACTIVE : home(state),
 				      op == BERTH_LRU_ROTATE);
 	} else if (op == BERTH_LRU_ACTIVATE && where == BERTH_LRU_IN_LIST + BERTH_LRU_INACTIVE) {
-		move_locked(zone, idx, BERTH_LRU_ACTIVE, false);
+		berth__lru_put_locked(zone, idx, BERTH_LRU_ACTIVE, false);
 		unmark(zone, idx, BERTH_LRU_REFERENCED);
 		add_locked(&zone->lru.activated, pages_of(zone, idx));
 	} else if (op == BERTH_LRU_DEACTIVATE && where == BERTH_LRU_IN_LIST + BERTH_LRU_ACTIVE) {
-		move_locked(zone, idx, BERTH_LRU_INACTIVE, false);
+		berth__lru_put_locked(zone, idx, BERTH_LRU_INACTIVE, false);
 		unmark(zone, idx, BERTH_LRU_REFERENCED);
 		add_locked(&zone->lru.deactivated, pages_of(zone, idx));
 	} else if (op == BERTH_LRU_ROTATE && where == BERTH_LRU_IN_LIST + BERTH_LRU_INACTIVE &&
 		   !(state & (BERTH_LRU_DIRTY | BERTH_LRU_WRITEBACK))) {
-		move_locked(zone, idx, BERTH_LRU_INACTIVE, true);
+		berth__lru_put_locked(zone, idx, BERTH_LRU_INACTIVE, true);
 		add_locked(&zone->lru.rotated, pages_of(zone, idx));
 	}
 }
@@ -309,7 +311,8 @@ static void set_locked_locked(struct berth_zone *zone, berth_idx_t idx, bool loc
 	if (where == BERTH_LRU_NOWHERE || where == BERTH_LRU_ISOLATED)
 		return; /* whoever puts it somewhere looks */
 	if (locked != (where == BERTH_LRU_IN_LIST + BERTH_LRU_UNEVICTABLE))
-		move_locked(zone, idx, locked ? BERTH_LRU_UNEVICTABLE : BERTH_LRU_INACTIVE, false);
+		berth__lru_put_locked(zone, idx,
+				      locked ? BERTH_LRU_UNEVICTABLE : BERTH_LRU_INACTIVE, false);
 }
 
 static void change_locked(struct berth_zone *zone, berth_idx_t idx, enum change change)
@@ -378,7 +381,7 @@ int berth_lru_add(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages)
 			return -BERTH_EINVAL;
 	} while (!atomic_compare_exchange_weak_explicit(
 		state_of(zone, idx), &old, (uint8_t)(old + BERTH_LRU_IN_BATCH),
-		memory_order_relaxed, memory_order_relaxed));
+		memory_order_release, memory_order_relaxed));
 	ask(zone, BERTH_LRU_ADD, idx, 0);
 	return 0;
 }
