@@ -168,7 +168,10 @@ static bool check_block(struct checker *checker, berth_idx_t head)
 	case BERTH_FRAME_CLAIMED:
 		checker->claimed += berth__pages(order);
 		EXPECT("frame.I2 refcount of a claimed block", pfn, refs, 0);
-		EXPECT("isolate.I2 taken, but no claim runs", pfn, tag & BERTH_TAG_TAKING, 0);
+		EXPECT("isolate.I2 taken, but no claim runs", pfn,
+		       (tag & BERTH_TAG_TAKING) &&
+			       !berth__isolation_in_locked(zone, head, head + berth__pages(order)),
+		       false);
 		if (tag & BERTH_TAG_START && !check_name(checker, head))
 			return false;
 		break;
@@ -191,6 +194,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	struct berth_pageblock *pageblock = berth__pageblock(zone, first);
 	berth_idx_t size = berth__pages(zone->pageblock_order);
 	uint32_t free = 0, claimed = 0, managed = 0, reserved = 0, pinned = 0, joined = 0;
+	uint32_t isolating = 0;
 
 	for (berth_idx_t idx = first; idx < first + size;) {
 		berth_idx_t head = berth__head(zone, idx), next;
@@ -237,9 +241,12 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 		checker->highatomic += size;
 	EXPECT("hand_over.I2 nr_reserved", berth__pfn(zone, first), pageblock->nr_reserved,
 	       reserved);
+	for (const struct berth_isolation *range = zone->isolations; range; range = range->next)
+		isolating += range->start < first + size && range->end > first;
+	EXPECT("isolate.I1 nr_isolating", berth__pfn(zone, first), pageblock->nr_isolating,
+	       isolating);
 	EXPECT("isolate.I1 isolated, but no claim runs", berth__pfn(zone, first),
-	       berth__pageblock_set(pageblock), pageblock->home_set);
-	EXPECT("isolate.I1 nr_isolating", berth__pfn(zone, first), pageblock->nr_isolating, 0);
+	       berth__pageblock_set(pageblock), isolating ? BERTH_ISOLATE : pageblock->home_set);
 	return true;
 }
 
@@ -439,7 +446,8 @@ static bool check_free_counters(struct checker *checker)
 				  free :
 				  atomic_load(&zone->areas[i].lend_min_pages);
 	}
-	EXPECT("pageblock.I3 nr_free of the zone", 0, atomic_load(&zone->nr_free), checker->free);
+	EXPECT("pageblock.I3 nr_free of the zone", 0,
+	       atomic_load(&zone->nr_free) + zone->sets[BERTH_ISOLATE].nr_free, checker->free);
 	EXPECT("pageblock.I3 nr_free_cma", 0, atomic_load(&zone->nr_free_cma), cma);
 	EXPECT("pageblock.I3 nr_free_unlent", 0, atomic_load(&zone->nr_free_unlent), unlent);
 	EXPECT("pageblock.I3 nr_free_highatomic", 0, atomic_load(&zone->nr_free_highatomic),

@@ -161,7 +161,7 @@ struct berth_runs {
 /* Of a group, or of a region. */
 struct berth_summary {
 	struct berth_runs runs[BERTH_NR_RUNS];
-	uint32_t least_used, least_blocks; /* of a pageblock that is emptiable; UINT32_MAX: none */
+	uint32_t least_used, least_blocks; /* of an unclaimed pageblock; UINT32_MAX: none */
 	uint32_t least_taken;              /* frames that aren't free, of any pageblock */
 	uint32_t most_joined;              /* used frames less used blocks, of any pageblock */
 	uint32_t free_run; /* no pageblock but the wholly free has a longer run of free frames */
@@ -853,8 +853,9 @@ struct berth_claiming {
 	struct berth_zone *zone;
 	const struct berth_emptying *how;
 	struct berth_claim_report *report;
-	uint64_t taken;   /* frames of the range */
-	berth_idx_t next; /* where the scan goes on */
+	uint64_t taken;        /* frames of the range */
+	berth_idx_t next;      /* where the scan goes on */
+	berth_idx_t in_flight; /* the last block that was just being moved or freed, or NONE */
 	unsigned passes;
 	bool fenced, looked, no_progress;
 	bool conflict; /* another claim was faster: nothing is wrong with the range's borrowers */

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "runtime/internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -203,9 +204,10 @@ const char *berth_pool_notice(struct berth_pool *handle)
 
 /* ---- Claims --------------------------------------------------------------------------------------------- */
 
-int berth_claim(struct berth_pool *handle, const char *area, size_t bytes,
-		const struct berth_claim_options *options, struct berth_buffer *buffer,
-		struct berth_claim_report *report)
+/* By the area, or if there is one, by the device. */
+static int claim(struct berth_pool *handle, const char *area, const char *device, size_t bytes,
+		 const struct berth_claim_options *options, struct berth_buffer *buffer,
+		 struct berth_claim_report *report)
 {
 	int error;
 
@@ -216,12 +218,27 @@ int berth_claim(struct berth_pool *handle, const char *area, size_t bytes,
 		return -BERTH_ESTALE;
 	}
 	if (handle->attached)
-		error = berth__attached_claim(handle->attached, area, bytes, options, buffer,
-					      report);
+		error = berth__attached_claim(handle->attached, area, device, bytes, options,
+					      buffer, report);
 	else
-		error = berth__pool_claim(handle->impl, area, bytes, options, buffer, report);
+		error = berth__pool_claim(handle->impl, area, device, bytes, options, buffer,
+					  report);
 	leave(handle);
 	return error;
+}
+
+int berth_claim(struct berth_pool *handle, const char *area, size_t bytes,
+		const struct berth_claim_options *options, struct berth_buffer *buffer,
+		struct berth_claim_report *report)
+{
+	return claim(handle, area, NULL, bytes, options, buffer, report);
+}
+
+int berth_claim_for(struct berth_pool *handle, const char *device, size_t bytes,
+		    const struct berth_claim_options *options, struct berth_buffer *buffer,
+		    struct berth_claim_report *report)
+{
+	return claim(handle, NULL, device ? device : "", bytes, options, buffer, report);
 }
 
 int berth_release(struct berth_pool *handle, const struct berth_buffer *buffer)
@@ -458,7 +475,7 @@ static int own_area_stats(struct berth_pool_impl *pool, const char *name,
 		return -BERTH_ENOENT;
 	if (!stats)
 		return -BERTH_EINVAL;
-	berth_cma_stats(area->cma, stats);
+	berth_contig_area_stats(area->area, stats);
 	return 0;
 }
 
@@ -477,6 +494,94 @@ int berth_area_stats(struct berth_pool *handle, const char *name, struct berth_c
 	return error;
 }
 
+int berth_area_set_lend(struct berth_pool *handle, const char *name, enum berth_lend_policy lend,
+			size_t keep_bytes)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	struct berth_pool_area *area;
+	int error = -BERTH_ENOENT;
+
+	if (!pool)
+		return refusal(handle);
+	area = berth__pool_area(pool, name);
+	if (area)
+		error = berth_contig_area_set_lend(area->area, lend, pages_for(keep_bytes));
+	leave(handle);
+	return error;
+}
+
+int berth_pool_configure(struct berth_pool *handle, const char *config)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	int error;
+
+	if (!pool)
+		return refusal(handle);
+	error = berth__pool_configure(pool, config);
+	leave(handle);
+	return error;
+}
+
+/* ---- Claims that are held -------------------------------------------------------------------------------------- */
+
+struct held_list {
+	struct berth_held *held;
+	size_t room, nr;
+};
+
+static void list_held(void *ctx, const struct berth_held *held)
+{
+	struct held_list *list = ctx;
+
+	if (list->nr < list->room)
+		list->held[list->nr] = *held;
+	list->nr++;
+}
+
+long berth_pool_held(struct berth_pool *handle, struct berth_held *held, size_t room)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	struct held_list list = { .held = held, .room = held ? room : 0 };
+
+	if (!pool)
+		return refusal(handle);
+	berth__pool_each_held(pool, list_held, &list);
+	leave(handle);
+	return (long)list.nr;
+}
+
+struct held_text {
+	char *text;
+	size_t bytes, length;
+};
+
+static void word_held(void *ctx, const struct berth_held *held)
+{
+	struct held_text *out = ctx;
+	size_t room = out->length < out->bytes ? out->bytes - out->length : 0;
+	int length = snprintf(room ? out->text + out->length : NULL, room,
+			      "%s holds %zu KiB of area %s at offset %#zx, for %.3f s\n",
+			      held->name[0] ? held->name : "somebody", held->bytes / 1024,
+			      held->area, held->offset, (double)held->age_ns / 1e9);
+
+	if (length > 0)
+		out->length += (size_t)length;
+}
+
+size_t berth_pool_held_text(struct berth_pool *handle, char *text, size_t text_bytes)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	struct held_text out = { .text = text, .bytes = text_bytes };
+
+	if (text_bytes)
+		*text = 0;
+	if (!pool)
+		return 0;
+	berth__pool_each_held(pool, word_held, &out);
+	leave(handle);
+	return out.length;
+}
+
 bool berth_pool_check(struct berth_pool *handle, struct berth_violation *violation)
 {
 	struct berth_pool_impl *pool = enter(handle);
@@ -491,7 +596,9 @@ bool berth_pool_check(struct berth_pool *handle, struct berth_violation *violati
 							  0, 0, 0 };
 		return false;
 	}
-	good = berth_zone_check(pool->zone, violation) && berth_space_check(pool->space, violation);
+	good = berth_zone_check(pool->zone, violation) &&
+	       berth_contig_check(pool->contig, violation) &&
+	       berth_space_check(pool->space, violation);
 	leave(handle);
 	return good;
 }

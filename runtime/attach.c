@@ -224,8 +224,8 @@ static int claim(const struct berth_attached *attached, struct berth_control_cla
 }
 
 /* The arguments as a request; -EINVAL, -ENOENT as the tenant would answer. */
-static int make_request(const struct berth_attached *attached, const char *area, size_t bytes,
-			const struct berth_claim_options *options,
+static int make_request(const struct berth_attached *attached, const char *area, const char *device,
+			size_t bytes, const struct berth_claim_options *options,
 			struct berth_control_claim *request)
 {
 	const unsigned all_flags = BERTH_ZERO | BERTH_CLAIM_FREE_ONLY | BERTH_CLAIM_FIRST_FIT |
@@ -237,26 +237,33 @@ static int make_request(const struct berth_attached *attached, const char *area,
 		return -BERTH_ENOENT;
 	if (area)
 		strcpy(request->area, area_name(attached, area));
+	if (device && strlen(device) >= sizeof(request->area))
+		return -BERTH_ENODEV;
+	if (device) {
+		strcpy(request->area, device);
+		request->flags = BERTH_CONTROL_DEVICE;
+	}
 	if (!options)
 		return 0;
 	if (options->flags & ~all_flags || options->align_bytes & (options->align_bytes - 1))
 		return -BERTH_EINVAL;
 	request->align_bytes = options->align_bytes;
 	request->timeout_ns = options->flags & BERTH_CLAIM_NORETRY ? 0 : options->timeout_ns;
-	request->flags = (options->flags & BERTH_CLAIM_FREE_ONLY ? BERTH_CONTROL_FREE_ONLY : 0) |
-			 (options->flags & BERTH_CLAIM_FIRST_FIT ? BERTH_CONTROL_FIRST_FIT : 0);
+	request->flags |= (options->flags & BERTH_CLAIM_FREE_ONLY ? BERTH_CONTROL_FREE_ONLY : 0) |
+			  (options->flags & BERTH_CLAIM_FIRST_FIT ? BERTH_CONTROL_FIRST_FIT : 0);
 	return 0;
 }
 
-int berth__attached_claim(struct berth_attached *attached, const char *area, size_t bytes,
-			  const struct berth_claim_options *options, struct berth_buffer *buffer,
-			  struct berth_claim_report *report)
+int berth__attached_claim(struct berth_attached *attached, const char *area, const char *device,
+			  size_t bytes, const struct berth_claim_options *options,
+			  struct berth_buffer *buffer, struct berth_claim_report *report)
 {
 	struct berth_control_claim request;
 	struct berth__claimed claimed = { .reply.blocker_offset = UINT64_MAX };
 	struct held *held;
-	int error = !buffer || !bytes ? -BERTH_EINVAL :
-					make_request(attached, area, bytes, options, &request);
+	int error = !buffer || !bytes ?
+			    -BERTH_EINVAL :
+			    make_request(attached, area, device, bytes, options, &request);
 
 	if (error) {
 		claimed.reply.header.error = error;

@@ -20,9 +20,9 @@ static uint64_t pages_of(size_t bytes)
 
 /* ---- One claim --------------------------------------------------------------------------------------- */
 
-/* What the caller wants, in the core's terms. -EINVAL, -ENOENT. */
-static int take_options(struct berth_pool_impl *pool, const char *name, size_t bytes,
-			const struct berth_claim_options *options,
+/* What the caller wants, in the core's terms. -EINVAL, -ENOENT, -ENODEV. */
+static int take_options(struct berth_pool_impl *pool, const char *name, const char *device,
+			size_t bytes, const struct berth_claim_options *options,
 			struct berth_claim_params *params, struct berth_pool_area **area)
 {
 	*params = (struct berth_claim_params){ 0 };
@@ -30,9 +30,10 @@ static int take_options(struct berth_pool_impl *pool, const char *name, size_t b
 	    (options->flags & ~((unsigned)BERTH_CLAIM_ALL_FLAGS | (unsigned)BERTH_ZERO)) ||
 	    (options->align_bytes & (options->align_bytes - 1)))
 		return -BERTH_EINVAL;
-	*area = berth__pool_area(pool, name);
+	*area = device ? berth__pool_area_of(pool, device) : berth__pool_area(pool, name);
 	if (!*area)
-		return -BERTH_ENOENT;
+		return device ? -BERTH_ENODEV : -BERTH_ENOENT;
+	params->name = options->name ? options->name : device;
 	/* Rounded without overflow; whatever doesn't fit the area is refused below. */
 	params->nr_pages = pages_of(bytes) + (bytes % BERTH_PAGE_SIZE != 0);
 	if (options->align_bytes > BERTH_PAGE_SIZE)
@@ -70,9 +71,9 @@ static int make_buffer(struct berth_pool_impl *pool, const struct berth_pool_are
 	return 0;
 }
 
-int berth__pool_claim(struct berth_pool_impl *pool, const char *name, size_t bytes,
-		      const struct berth_claim_options *options, struct berth_buffer *buffer,
-		      struct berth_claim_report *report)
+int berth__pool_claim(struct berth_pool_impl *pool, const char *name, const char *device,
+		      size_t bytes, const struct berth_claim_options *options,
+		      struct berth_buffer *buffer, struct berth_claim_report *report)
 {
 	static const struct berth_claim_options plain;
 	struct berth_claim_params params;
@@ -86,15 +87,16 @@ int berth__pool_claim(struct berth_pool_impl *pool, const char *name, size_t byt
 	if (!options)
 		options = &plain;
 	*report = (struct berth_claim_report){ .area = name, .blocker_pfn = BERTH_PFN_NONE };
-	error = buffer ? take_options(pool, name, bytes, options, &params, &area) : -BERTH_EINVAL;
+	error = buffer ? take_options(pool, name, device, bytes, options, &params, &area) :
+			 -BERTH_EINVAL;
 	if (error)
 		return report->error = error;
-	error = berth_cma_alloc(area->cma, &params, &pfn, report);
+	error = berth_contig_area_alloc(area->area, &params, &pfn, report);
 	if (error)
 		return error;
 	error = make_buffer(pool, area, pfn, params.nr_pages, options->flags & BERTH_ZERO, buffer);
 	if (error) {
-		if (berth_cma_release(area->cma, pfn, params.nr_pages) != 0)
+		if (berth_contig_release(pool->contig, pfn, params.nr_pages) != 0)
 			abort(); /* it was claimed some lines above */
 		return report->error = error;
 	}
@@ -120,7 +122,8 @@ int berth__pool_release(struct berth_pool_impl *pool, const struct berth_buffer 
 
 	if (!area)
 		return -BERTH_EINVAL;
-	error = berth_cma_release(area->cma, pages_of(buffer->offset), pages_of(buffer->bytes));
+	error = berth_contig_release(pool->contig, pages_of(buffer->offset),
+				     pages_of(buffer->bytes));
 	if (!error)
 		atomic_fetch_sub(&pool->claims_held, 1);
 	return error;
@@ -137,12 +140,13 @@ static int claim_many(struct berth_pool_impl *pool, const struct berth_pool_area
 
 	if (!pfns)
 		return report->error = -BERTH_ENOMEM;
-	got = berth_cma_alloc_bulk(area->cma, params, nr, pfns,
-				   flags & BERTH_BULK_AS_MANY_AS_POSSIBLE, report);
+	got = berth_contig_area_alloc_bulk(area->area, params, nr, pfns,
+					   flags & BERTH_BULK_AS_MANY_AS_POSSIBLE, report);
 	for (int i = 0; i < got && !error; i++)
 		error = make_buffer(pool, area, pfns[i], params->nr_pages, zero, &buffers[i]);
 	if (error) {
-		if (berth_cma_release_bulk(area->cma, pfns, (unsigned)got, params->nr_pages) != 0)
+		if (berth_contig_area_release_bulk(area->area, pfns, (unsigned)got,
+						   params->nr_pages) != 0)
 			abort(); /* they were claimed some lines above */
 		got = report->error = error;
 	}
@@ -173,7 +177,7 @@ int berth_claim_bulk(struct berth_pool *handle, const char *name, size_t bytes,
 	if (!buffers || !nr || (flags & ~(unsigned)BERTH_BULK_AS_MANY_AS_POSSIBLE))
 		got = -BERTH_EINVAL;
 	else
-		got = take_options(pool, name, bytes, options, &params, &area);
+		got = take_options(pool, name, NULL, bytes, options, &params, &area);
 	if (got)
 		report->error = got;
 	else
@@ -204,7 +208,8 @@ int berth_release_bulk(struct berth_pool *handle, const struct berth_buffer *buf
 		pfns[i] = pages_of(buffers[i].offset);
 	}
 	if (!error)
-		error = berth_cma_release_bulk(area->cma, pfns, nr, pages_of(buffers[0].bytes));
+		error = berth_contig_area_release_bulk(area->area, pfns, nr,
+						       pages_of(buffers[0].bytes));
 	if (!error)
 		atomic_fetch_sub(&pool->claims_held, nr);
 	free(pfns);
@@ -218,7 +223,10 @@ struct berth_prepared {
 	struct berth_pool *handle;
 	struct berth_pool_impl *pool;
 	const struct berth_pool_area *area;
-	struct berth_cma_prepared *core;
+	struct berth_cma_prepared *core; /* its memory */
+	bool at_once; /* nothing is to be moved: claimed when the thread begins */
+	struct berth_claim_params params;
+	char name[BERTH_CLAIM_NAME_BYTES]; /* params.name */
 	uint64_t nr_pages;
 	bool zero, has_thread;
 	pthread_t thread;
@@ -239,14 +247,17 @@ static void make_ready(struct berth_prepared *prepared)
 	berth_pfn_t pfn;
 	int error;
 
-	while (berth_cma_prepare_step(prepared->core, STEP_PAGES, &wait_ns) > 0)
+	while (!prepared->at_once &&
+	       berth_cma_prepare_step(prepared->core, STEP_PAGES, &wait_ns) > 0)
 		if (wait_ns)
 			pool->port.wait(pool, wait_ns);
-	error = berth_cma_prepare_take(prepared->core, &pfn, &prepared->report);
+	error = prepared->at_once ? berth_contig_area_alloc(prepared->area->area, &prepared->params,
+							    &pfn, &prepared->report) :
+				    berth_cma_prepare_take(prepared->core, &pfn, &prepared->report);
 	if (!error) {
 		error = make_buffer(pool, prepared->area, pfn, prepared->nr_pages, prepared->zero,
 				    &prepared->buffer);
-		if (error && berth_cma_release(prepared->area->cma, pfn, prepared->nr_pages) != 0)
+		if (error && berth_contig_release(pool->contig, pfn, prepared->nr_pages) != 0)
 			abort(); /* it was claimed some lines above */
 	}
 	prepared->report.error = error;
@@ -302,7 +313,7 @@ static int prepare(struct berth_pool_impl *pool, struct berth_pool *handle, cons
 	struct berth_claim_params params;
 	struct berth_prepared *prepared;
 	struct berth_pool_area *area;
-	int error = take_options(pool, name, bytes, options, &params, &area);
+	int error = take_options(pool, name, NULL, bytes, options, &params, &area);
 
 	if (error)
 		return error;
@@ -314,7 +325,15 @@ static int prepare(struct berth_pool_impl *pool, struct berth_pool *handle, cons
 	prepared->area = area;
 	prepared->nr_pages = params.nr_pages;
 	prepared->zero = options->flags & BERTH_ZERO;
-	error = berth_cma_prepare(area->cma, &params, prepared->core, &prepared->core);
+	if (params.name) {
+		strncpy(prepared->name, params.name, sizeof(prepared->name) - 1);
+		params.name = prepared->name;
+	}
+	prepared->params = params;
+	error = berth_contig_area_prepare(area->area, &params, prepared->core, &prepared->core);
+	prepared->at_once = error == -BERTH_EOPNOTSUPP;
+	if (prepared->at_once)
+		error = 0;
 	if (!error)
 		error = berth__start_thread(prepare_main, prepared, &prepared->thread);
 	if (error) {
@@ -400,12 +419,13 @@ int berth_prepare_cancel(struct berth_prepared *prepared)
 	if (!pool)
 		return berth__refusal(prepared->handle);
 	/* -EINVAL: the thread has taken it. */
-	(void)berth_cma_prepare_cancel(prepared->core);
+	if (!prepared->at_once)
+		(void)berth_cma_prepare_cancel(prepared->core);
 	while (!await_done(prepared, 1000000000))
 		;
 	if (!prepared->error &&
-	    berth_cma_release(prepared->area->cma, pages_of(prepared->buffer.offset),
-			      prepared->nr_pages) != 0)
+	    berth_contig_release(pool->contig, pages_of(prepared->buffer.offset),
+				 prepared->nr_pages) != 0)
 		abort(); /* it is the preparation's alone */
 	atomic_fetch_sub(&pool->claims_held, 1);
 	berth__leave(prepared->handle);

@@ -309,8 +309,10 @@ static void clean_stat(struct berth_control_stat *stat)
 	CLEAN(stat->mover);
 	CLEAN(stat->why_no_pool);
 	CLEAN(stat->notice);
-	for (unsigned i = 0; i < stat->nr_areas; i++)
+	for (unsigned i = 0; i < stat->nr_areas; i++) {
 		CLEAN(stat->areas[i].name);
+		CLEAN(stat->areas[i].policy);
+	}
 	for (unsigned i = 0; i < stat->nr_held; i++) {
 		CLEAN(stat->held[i].claimant);
 		if (stat->held[i].area >= stat->nr_areas)

@@ -126,7 +126,7 @@ static void claimed(const struct berth_control_claimed *claimed)
 		record_failure(claimed);
 		return;
 	}
-	add(&process->claim_histogram[berth_run_bucket(claimed->claim_ns)], 1);
+	add(&process->claim_histogram[berth_histogram_bucket(claimed->claim_ns)], 1);
 	raise_to(&process->claim_ns_max, claimed->claim_ns);
 	add(&process->claims_ok, 1);
 	add(&process->claims_held, 1);
@@ -235,7 +235,7 @@ static void record_moment(uint64_t now, const struct berth_pool_stats *stats)
 	if (atomic_load(&process->nr_moments) == BERTH_RUN_TIMELINE)
 		thin_out(process);
 	if (control.pool->nr_areas) {
-		berth_cma_stats(control.pool->areas[0].cma, &area);
+		berth_contig_area_stats(control.pool->areas[0].area, &area);
 		moment.largest_free_bytes = area.largest_free_pages << BERTH_PAGE_SHIFT;
 		moment.largest_claimable_bytes = area.largest_claimable_pages << BERTH_PAGE_SHIFT;
 	}

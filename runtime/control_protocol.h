@@ -30,7 +30,7 @@
 #include <sys/un.h>
 
 #define BERTH_CONTROL_MAGIC 0x68747262u /* "brth" */
-#define BERTH_CONTROL_VERSION 1u
+#define BERTH_CONTROL_VERSION 2u
 #define BERTH_CONTROL_NAME 32
 #define BERTH_CONTROL_TEXT 64
 #define BERTH_CONTROL_AREAS 16
@@ -72,6 +72,10 @@ struct berth_control_area {
 	char name[BERTH_CONTROL_NAME];
 	uint64_t bytes, free_bytes, claimed_bytes, lent_bytes;
 	uint64_t largest_free_bytes, largest_claimable_bytes;
+	char policy[16];
+	uint64_t keep_bytes; /* it lends down to that */
+	uint32_t lend;       /* enum berth_lend_policy */
+	uint32_t reserved;
 };
 
 /* A claim that somebody holds through the server. */
@@ -98,6 +102,8 @@ struct berth_control_stat {
 	uint64_t claims_ok, claims_failed, claims_held; /* made for other processes */
 	uint64_t moved_bytes, moved_runs, stalled_runs, moves_skipped; /* for whatever reason */
 	uint64_t longest_stall_ns;
+	/* How long claims that succeeded took, whoever made them; 0: none did. */
+	uint64_t claim_p50_ns, claim_p99_ns, claim_max_ns;
 	uint64_t pins;
 	uint64_t heap_pool_bytes, heap_outside_bytes;
 	struct berth_control_area areas[BERTH_CONTROL_AREAS];
@@ -110,11 +116,12 @@ enum berth_control_claim_flags {
 	BERTH_CONTROL_RAW = 1u << 0,       /* as the tenant left it; otherwise zeroed */
 	BERTH_CONTROL_FREE_ONLY = 1u << 1, /* as BERTH_CLAIM_FREE_ONLY */
 	BERTH_CONTROL_FIRST_FIT = 1u << 2, /* as BERTH_CLAIM_FIRST_FIT */
+	BERTH_CONTROL_DEVICE = 1u << 3,    /* `area` is the name of a device: its area */
 };
 
 struct berth_control_claim {
 	struct berth_control_header header;
-	char area[BERTH_CONTROL_NAME];     /* empty: the first */
+	char area[BERTH_CONTROL_NAME];     /* empty: the default one, or the first */
 	char claimant[BERTH_CONTROL_NAME]; /* what others are told about who holds it */
 	uint64_t bytes;                    /* rounded up to pages */
 	uint64_t align_bytes;              /* a power of two, 0: a page */
@@ -125,7 +132,7 @@ struct berth_control_claim {
 };
 
 /*
- * header.error: -EINVAL, -ENOENT: no such area, -E2BIG, -ENOMEM, -EBUSY, -ENOSPC: as berth_claim(); also
+ * header.error: -EINVAL, -ENOENT: no such area, -ENODEV: none for the device, -E2BIG, -ENOMEM, -EBUSY, -ENOSPC: as berth_claim(); also
  * -ENOSPC: claims were still in place at the deadline, and -EAGAIN: holders were, or FREE_ONLY and not
  * free; -EBUSY also: the server has no room for another claim.
  */

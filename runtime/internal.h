@@ -3,13 +3,14 @@
  * The runtime's private header: the pool behind a handle, and what the runtime's files share.
  *
  * Lock order: fork_lock, then a pool's regions.lock, then the heap's lock, then the core's and vm's
- * (an area's, a space's, a zone's).
+ * (a preparation's, a space's, a zone's).
  */
 #ifndef BERTH_RUNTIME_INTERNAL_H
 #define BERTH_RUNTIME_INTERNAL_H
 
 #include <pthread.h>
 
+#include <berth/stats.h>
 #include <berth/berth.h>
 #include <berth/vm.h>
 #include <berth_port.h>
@@ -53,9 +54,11 @@ const struct berth_region *berth__region_find_locked(const struct berth_regions 
 /* ---- The pool (pool.c) ------------------------------------------------------------------------------ */
 
 struct berth_pool_area {
-	char name[BERTH_NAME_BYTES];
-	struct berth_cma *cma;
+	struct berth_contig_area *area;
+	const char *name; /* the area's */
 	uint64_t bytes;
+	void *memory; /* its metadata */
+	size_t memory_bytes;
 };
 
 struct berth_pool_impl {
@@ -66,8 +69,12 @@ struct berth_pool_impl {
 	struct berth_space *space;
 	void *metadata;
 	size_t metadata_bytes;
+	struct berth_contig *contig;
+	void *contig_memory;
+	size_t contig_bytes;
+	struct berth_config config; /* each area with its place; under areas.c's lock */
 	struct berth_pool_area areas[BERTH_MAX_POOL_AREAS];
-	unsigned nr_areas;
+	_Atomic unsigned nr_areas; /* those below don't change */
 	_Atomic uint64_t claims_held;
 	struct berth_regions regions;
 };
@@ -89,9 +96,10 @@ void berth__pool_leave(struct berth_pool_impl *pool);
  */
 int berth__pool_revive(struct berth_pool_impl *pool, const struct berth_pool_params *params);
 struct berth_pool_area *berth__pool_area(struct berth_pool_impl *pool, const char *name);
-int berth__pool_claim(struct berth_pool_impl *pool, const char *area, size_t bytes,
-		      const struct berth_claim_options *options, struct berth_buffer *buffer,
-		      struct berth_claim_report *report);
+/* `device`: not NULL: the area is that of the device, and `area` is ignored. */
+int berth__pool_claim(struct berth_pool_impl *pool, const char *area, const char *device,
+		      size_t bytes, const struct berth_claim_options *options,
+		      struct berth_buffer *buffer, struct berth_claim_report *report);
 int berth__pool_release(struct berth_pool_impl *pool, const struct berth_buffer *buffer);
 /* The pool of our own behind a handle, until berth__leave(), or NULL: then berth__refusal() is what the
  * caller is told. */
@@ -99,7 +107,28 @@ struct berth_pool_impl *berth__enter(struct berth_pool *handle);
 void berth__leave(struct berth_pool *handle);
 int berth__refusal(struct berth_pool *handle);
 void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *stats);
+/* How long claims took that succeeded, since the pool was opened. */
+void berth__pool_claim_times(struct berth_pool_impl *pool, struct berth_histogram *claims);
 int64_t berth__pool_shuffle(struct berth_pool_impl *pool, uint64_t *cursor);
+
+/* ---- A pool's areas (areas.c) --------------------------------------------------------------------- */
+
+/* What the caller wants, placed; *bytes: of the pool. -EINVAL. */
+int berth__areas_plan(const struct berth_pool_params *params, struct berth_config *config,
+		      size_t *bytes);
+/* Bytes of all areas. */
+size_t berth__areas_bytes(const struct berth_config *config);
+/* Declares the areas of the plan in a pool that has none. */
+int berth__areas_open(struct berth_pool_impl *pool, const struct berth_config *plan, bool resident);
+void berth__areas_close(struct berth_pool_impl *pool);
+int berth__pool_configure(struct berth_pool_impl *pool, const char *text);
+/* The device's area, or NULL. */
+struct berth_pool_area *berth__pool_area_of(struct berth_pool_impl *pool, const char *device);
+/* Costs O(1) for all but policy=reserve. */
+void berth__area_stats_brief(const struct berth_pool_area *area, struct berth_cma_stats *stats);
+/* Calls `each` with every claim that is held. */
+void berth__pool_each_held(struct berth_pool_impl *pool,
+			   void (*each)(void *ctx, const struct berth_held *held), void *ctx);
 
 /* ---- Another process's pool (attach.c); errors as the public functions' -------------------------- */
 
@@ -109,9 +138,10 @@ int berth__attached_open(long pid, struct berth_attached **out);
 /* No claims are held. */
 bool berth__attached_is_idle(struct berth_attached *attached);
 void berth__attached_close(struct berth_attached *attached);
-int berth__attached_claim(struct berth_attached *attached, const char *area, size_t bytes,
-			  const struct berth_claim_options *options, struct berth_buffer *buffer,
-			  struct berth_claim_report *report);
+/* `device` as with berth__pool_claim(). */
+int berth__attached_claim(struct berth_attached *attached, const char *area, const char *device,
+			  size_t bytes, const struct berth_claim_options *options,
+			  struct berth_buffer *buffer, struct berth_claim_report *report);
 int berth__attached_release(struct berth_attached *attached, const struct berth_buffer *buffer);
 int berth__attached_claim_fd(struct berth_attached *attached, const struct berth_buffer *buffer);
 int berth__attached_stats(struct berth_attached *attached, struct berth_pool_stats *stats);

@@ -18,11 +18,6 @@
 
 #define THREAD_SLOTS 64u /* threads with page lists of their own; others take the zone's lock */
 
-static size_t round_up(size_t bytes, size_t to)
-{
-	return (bytes + to - 1) / to * to;
-}
-
 static uint64_t pages_of(size_t bytes)
 {
 	return bytes >> BERTH_PAGE_SHIFT;
@@ -77,33 +72,14 @@ static int parse_mover(const char *name, enum berth_mover *mover)
 	return -BERTH_EINVAL;
 }
 
-/* The size of the pool in *bytes, or -EINVAL. */
-static int check_params(const struct berth_pool_params *params, size_t *bytes)
+/* The plan of the areas and the pool's size in *bytes, or -EINVAL. */
+static int check_params(const struct berth_pool_params *params, struct berth_config *plan,
+			size_t *bytes)
 {
-	const size_t most = (size_t)1 << 43; /* 2^31 frames: within a zone's index */
-	size_t areas = 0;
-
-	if (!params || params->nr_areas > BERTH_MAX_POOL_AREAS ||
-	    (params->nr_areas && !params->areas) ||
-	    (params->flags &
-	     ~(unsigned)(BERTH_POOL_POISON | BERTH_POOL_RESIDENT | BERTH_POOL_SPARSE)) ||
-	    params->bytes > most)
+	if (!params || (params->flags &
+			~(unsigned)(BERTH_POOL_POISON | BERTH_POOL_RESIDENT | BERTH_POOL_SPARSE)))
 		return -BERTH_EINVAL;
-	for (unsigned i = 0; i < params->nr_areas; i++) {
-		const struct berth_area_params *area = &params->areas[i];
-
-		if (!area->name || !*area->name || strlen(area->name) >= BERTH_NAME_BYTES ||
-		    !area->bytes || area->bytes > most || area->lend > BERTH_LEND_OFF)
-			return -BERTH_EINVAL;
-		for (unsigned j = 0; j < i; j++)
-			if (strcmp(area->name, params->areas[j].name) == 0)
-				return -BERTH_EINVAL;
-		areas += round_up(area->bytes, BERTH_HUGE_BYTES);
-	}
-	*bytes = params->bytes ? round_up(params->bytes, BERTH_HUGE_BYTES) : 2 * areas;
-	if (!*bytes || *bytes < areas || *bytes > most)
-		return -BERTH_EINVAL;
-	return 0;
+	return berth__areas_plan(params, plan, bytes);
 }
 
 /* Kilobytes after a label of /proc/meminfo; SIZE_MAX / 1024 when it can't be read. */
@@ -118,7 +94,8 @@ static size_t meminfo_kb(const char *text, const char *label)
  * Refuses what the system can't have: a pool beyond all its memory, or more to make resident at once
  * than is available. Later is too late: the kernel would start to kill processes.
  */
-static int check_system(const struct berth_pool_params *params, size_t bytes)
+static int check_system(const struct berth_pool_params *params, const struct berth_config *plan,
+			size_t bytes)
 {
 	char text[4096];
 	size_t resident = 0, swap;
@@ -132,8 +109,8 @@ static int check_system(const struct berth_pool_params *params, size_t bytes)
 	if (length <= 0)
 		return 0;
 	text[length] = 0;
-	for (unsigned i = 0; i < params->nr_areas && !(params->flags & BERTH_POOL_SPARSE); i++)
-		resident += round_up(params->areas[i].bytes, BERTH_HUGE_BYTES);
+	if (!(params->flags & BERTH_POOL_SPARSE))
+		resident = berth__areas_bytes(plan);
 	if (params->flags & BERTH_POOL_RESIDENT)
 		resident = bytes;
 	swap = meminfo_kb(text, "SwapTotal:");
@@ -153,6 +130,7 @@ static int open_zone(struct berth_pool_impl *pool, size_t bytes)
 		.nr_pages = pages_of(bytes),
 		.nr_cpus = THREAD_SLOTS,
 		.max_areas = BERTH_MAX_POOL_AREAS,
+		.histograms = true,
 		.metadata_is_zeroed = true,
 		.port = &pool->port,
 		.port_ctx = pool,
@@ -165,36 +143,6 @@ static int open_zone(struct berth_pool_impl *pool, size_t bytes)
 		return -BERTH_ENOMEM;
 	error = berth_zone_init(&pool->zone, &params, pool->metadata, pool->metadata_bytes);
 	return error ? error : berth_zone_add_memory(pool->zone, 0, params.nr_pages);
-}
-
-static int open_areas(struct berth_pool_impl *pool, const struct berth_pool_params *params)
-{
-	size_t offset = 0;
-	int error = 0;
-
-	for (unsigned i = 0; i < params->nr_areas && !error; i++) {
-		struct berth_pool_area *area = &pool->areas[i];
-		struct berth_cma_params cma = { .lend = params->areas[i].lend };
-
-		strcpy(area->name, params->areas[i].name);
-		area->bytes = round_up(params->areas[i].bytes, BERTH_HUGE_BYTES);
-		cma.name = area->name;
-		cma.start_pfn = pages_of(offset);
-		cma.nr_pages = pages_of(area->bytes);
-		cma.bitmap = map_anonymous(berth_cma_bitmap_bytes(cma.nr_pages, 0));
-		if (!cma.bitmap)
-			return -BERTH_ENOMEM;
-		error = berth_cma_declare(pool->zone, &cma, &area->cma);
-		if (error)
-			unmap(cma.bitmap, berth_cma_bitmap_bytes(cma.nr_pages, 0));
-		offset += area->bytes;
-		pool->nr_areas++;
-	}
-	if (params->flags & BERTH_POOL_RESIDENT)
-		offset = pool->memory.bytes;
-	if (params->flags & BERTH_POOL_SPARSE)
-		offset = 0;
-	return error || !offset ? error : berth_memory_populate(&pool->memory, 0, offset);
 }
 
 /* Of a space: its table, and behind it the bits of pages that a forked child still is to get. A space is
@@ -248,7 +196,7 @@ static int open_space(struct berth_pool_impl *pool, size_t space_bytes, enum ber
 
 /* All but the space. */
 static int open_frames(struct berth_pool_impl *pool, const struct berth_pool_params *params,
-		       size_t bytes)
+		       const struct berth_config *plan, size_t bytes)
 {
 	int error = berth_memory_open(&pool->memory, bytes);
 
@@ -256,16 +204,16 @@ static int open_frames(struct berth_pool_impl *pool, const struct berth_pool_par
 		pool->port.poison = poison;
 	if (!error)
 		error = open_zone(pool, bytes);
-	return error ? error : open_areas(pool, params);
+	if (!error)
+		error = berth__areas_open(pool, plan, !(params->flags & BERTH_POOL_SPARSE));
+	if (!error && params->flags & BERTH_POOL_RESIDENT)
+		error = berth_memory_populate(&pool->memory, 0, bytes);
+	return error;
 }
 
 static void close_frames(struct berth_pool_impl *pool)
 {
-	for (unsigned i = 0; i < pool->nr_areas; i++)
-		if (pool->areas[i].cma)
-			unmap(berth_cma_bitmap(pool->areas[i].cma),
-			      berth_cma_bitmap_bytes(pages_of(pool->areas[i].bytes), 0));
-	pool->nr_areas = 0;
+	berth__areas_close(pool);
 	unmap(pool->metadata, pool->metadata_bytes);
 	pool->metadata = NULL;
 	pool->zone = NULL;
@@ -277,13 +225,14 @@ int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 {
 	enum berth_mover mover;
 	struct berth_pool_impl *pool;
+	struct berth_config plan;
 	size_t bytes;
-	int error = check_params(params, &bytes);
+	int error = check_params(params, &plan, &bytes);
 
 	if (!error)
 		error = parse_mover(params->mover, &mover);
 	if (!error)
-		error = check_system(params, bytes);
+		error = check_system(params, &plan, bytes);
 	if (error)
 		return error;
 	pool = map_anonymous(sizeof(*pool));
@@ -292,7 +241,7 @@ int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 	pool->mmu.uffd = pool->mmu.watch_fd = pool->mmu.pagemap_fd = -1;
 	pool->memory.fd = -1;
 	pool->port = *berth_port_linux_ops();
-	error = open_frames(pool, params, bytes);
+	error = open_frames(pool, params, &plan, bytes);
 	if (!error)
 		error = open_space(pool, space_bytes, mover);
 	if (!error)
@@ -330,14 +279,15 @@ void berth__pool_leave(struct berth_pool_impl *pool)
 
 int berth__pool_revive(struct berth_pool_impl *pool, const struct berth_pool_params *params)
 {
+	struct berth_config plan;
 	size_t bytes;
-	int error = check_params(params, &bytes);
+	int error = check_params(params, &plan, &bytes);
 
 	if (!error)
-		error = check_system(params, bytes);
+		error = check_system(params, &plan, bytes);
 	pool->port = *berth_port_linux_ops(); /* registers this process */
 	if (!error)
-		error = open_frames(pool, params, bytes);
+		error = open_frames(pool, params, &plan, bytes);
 	if (!error)
 		error = berth_mmu_reopen(&pool->mmu);
 	if (!error)
@@ -351,13 +301,22 @@ int berth__pool_revive(struct berth_pool_impl *pool, const struct berth_pool_par
 
 struct berth_pool_area *berth__pool_area(struct berth_pool_impl *pool, const char *name)
 {
-	for (unsigned i = 0; i < pool->nr_areas; i++)
+	unsigned nr_areas = pool->nr_areas;
+
+	if (!name && berth__pool_area_of(pool, NULL))
+		return berth__pool_area_of(pool, NULL);
+	for (unsigned i = 0; i < nr_areas; i++)
 		if (!name || strcmp(pool->areas[i].name, name) == 0)
 			return &pool->areas[i];
 	return NULL;
 }
 
 /* ---- Statistics ------------------------------------------------------------------------------------------ */
+
+void berth__pool_claim_times(struct berth_pool_impl *pool, struct berth_histogram *claims)
+{
+	(void)berth_zone_histogram(pool->zone, BERTH_TIMING_CLAIM, claims);
+}
 
 void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *stats)
 {
@@ -385,7 +344,15 @@ void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *st
 	for (unsigned i = 0; i < pool->nr_areas; i++) {
 		struct berth_cma_stats area;
 
-		berth_cma_stats_brief(pool->areas[i].cma, &area);
+		berth__area_stats_brief(&pool->areas[i], &area);
+		if (!berth_contig_area_cma(pool->areas[i].area)) {
+			/* For the zone it is all one claim. */
+			stats->claimed_bytes -= (area.nr_pages - area.claimed_pages)
+						<< BERTH_PAGE_SHIFT;
+			stats->free_bytes += area.free_pages << BERTH_PAGE_SHIFT;
+			stats->used_bytes += (area.nr_pages - area.claimed_pages - area.free_pages)
+					     << BERTH_PAGE_SHIFT;
+		}
 		stats->area_bytes += area.nr_pages << BERTH_PAGE_SHIFT;
 		stats->lent_bytes += area.lent_pages << BERTH_PAGE_SHIFT;
 		stats->claims_ok += area.claims_ok;

@@ -179,7 +179,8 @@ static void describe_pool(struct wanted_pool *wanted)
 	wanted->params = (struct berth_pool_params){
 		.bytes = record->pool_bytes,
 		.areas = wanted->areas,
-		.nr_areas = record->nr_areas,
+		.nr_areas = record->config[0] ? 0 : record->nr_areas,
+		.config = record->config[0] ? record->config : NULL,
 		.flags = (record->poison ? BERTH_POOL_POISON : 0u) |
 			 (first ? 0u : BERTH_POOL_SPARSE),
 		.mover = record->mover,

@@ -14,14 +14,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <berth/stats.h>
+
 #define BERTH_RUN_ENV "BERTH_RUN"
-#define BERTH_RUN_MAGIC 0x6265727468303102ull
+#define BERTH_RUN_MAGIC 0x6265727468303103ull
 #define BERTH_RUN_AREAS 16
 #define BERTH_RUN_CLAIMS 64
 #define BERTH_RUN_PROCESSES 256
 #define BERTH_RUN_NAME 32
 #define BERTH_RUN_FAILURES 16
 #define BERTH_RUN_TIMELINE 512
+#define BERTH_RUN_CONFIG 1024 /* bytes of --config, with the final zero */
 
 /* One --area. */
 struct berth_run_area {
@@ -44,26 +47,8 @@ struct berth_run_claim {
 	_Atomic uint64_t nobody;     /* times that nobody was there to ask; not in `done` */
 };
 
-/* Latencies in a log-linear histogram: 16 buckets an octave of nanoseconds. */
-#define BERTH_RUN_BUCKETS 640
-static inline unsigned berth_run_bucket(uint64_t ns)
-{
-	unsigned octave = 63 - (unsigned)__builtin_clzll(ns | 16);
-	unsigned bucket = (octave - 4) * 16 + (unsigned)(ns >> (octave - 4) & 15) + 16;
-
-	if (ns < 16)
-		return (unsigned)ns;
-	return bucket < BERTH_RUN_BUCKETS ? bucket : BERTH_RUN_BUCKETS - 1;
-}
-/* The upper end of a bucket, in nanoseconds. */
-static inline uint64_t berth_run_bucket_ns(unsigned bucket)
-{
-	unsigned octave = (bucket - 16) / 16 + 4;
-
-	if (bucket < 16)
-		return bucket;
-	return ((uint64_t)(bucket % 16 + 16 + 1) << (octave - 4)) - 1;
-}
+/* Latencies in a log-linear histogram of nanoseconds: that of <berth/stats.h>. */
+#define BERTH_RUN_BUCKETS BERTH_HISTOGRAM_BUCKETS
 
 /* One kind of failure: the first such claim's details, and how many there were. */
 struct berth_run_failure {
@@ -110,15 +95,17 @@ struct berth_run_process {
 
 struct berth_run_record {
 	uint64_t magic;
-	int32_t root_pid;    /* the program's first process */
-	int32_t tool_pid;    /* the `berth run`; 0: none */
-	uint64_t start_ns;   /* CLOCK_MONOTONIC at the program's start */
-	uint64_t pool_bytes; /* 0: by the areas */
+	int32_t root_pid;     /* the program's first process */
+	int32_t tool_pid;     /* the `berth run`; 0: none */
+	uint64_t start_ns;    /* CLOCK_MONOTONIC at the program's start */
+	uint64_t pool_bytes;  /* 0: by the areas */
+	uint64_t least_bytes; /* of config: up to the last area's end */
 	uint32_t nr_areas, nr_claims;
 	uint32_t stress, poison;
 	uint32_t trust_direct_io;   /* move the heap although direct I/O may be under way in it */
 	uint32_t quarantine;        /* with stress: report writes to memory after it was moved */
 	char mover[BERTH_RUN_NAME]; /* empty: the best */
+	char config[BERTH_RUN_CONFIG]; /* not empty: what the areas are made by; `areas` are the same */
 	_Atomic uint64_t nr_processes; /* that there were; `processes` may have lost some of them */
 	struct berth_run_area areas[BERTH_RUN_AREAS];
 	struct berth_run_claim claims[BERTH_RUN_CLAIMS]; /* from the first area */

@@ -305,7 +305,7 @@ static void describe_areas(struct berth_control_stat *stat)
 		struct berth_control_area *area = &stat->areas[i];
 		struct berth_cma_stats stats;
 
-		berth_cma_stats(pool->areas[i].cma, &stats);
+		berth_contig_area_stats(pool->areas[i].area, &stats);
 		server_copy_text(area->name, sizeof(area->name), pool->areas[i].name);
 		area->bytes = stats.nr_pages << BERTH_PAGE_SHIFT;
 		area->free_bytes = stats.free_pages << BERTH_PAGE_SHIFT;
@@ -313,7 +313,21 @@ static void describe_areas(struct berth_control_stat *stat)
 		area->lent_bytes = stats.lent_pages << BERTH_PAGE_SHIFT;
 		area->largest_free_bytes = stats.largest_free_pages << BERTH_PAGE_SHIFT;
 		area->largest_claimable_bytes = stats.largest_claimable_pages << BERTH_PAGE_SHIFT;
+		server_copy_text(area->policy, sizeof(area->policy),
+				 berth_contig_area_policy(pool->areas[i].area)->name);
+		area->keep_bytes = stats.lend_min_pages << BERTH_PAGE_SHIFT;
+		area->lend = (uint32_t)stats.lend;
 	}
+}
+
+static void describe_times(struct berth_control_stat *stat)
+{
+	struct berth_histogram claims;
+
+	berth__pool_claim_times(berth__server.params.pool, &claims);
+	stat->claim_p50_ns = berth_histogram_percentile(&claims, 500000);
+	stat->claim_p99_ns = berth_histogram_percentile(&claims, 990000);
+	stat->claim_max_ns = claims.max;
 }
 
 static void describe_claims(struct berth_control_stat *stat, uint64_t now)
@@ -373,6 +387,7 @@ static void answer_stat(struct connection *connection, uint64_t now)
 	server_copy_text(stat->program, sizeof(stat->program), berth__server.hello.program);
 	server_copy_text(stat->mover, sizeof(stat->mover), stats.mover);
 	describe_areas(stat);
+	describe_times(stat);
 	describe_claims(stat, now);
 	stat->claims_held = stat->nr_held;
 	if (observer && observer->describe)

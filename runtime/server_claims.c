@@ -186,7 +186,9 @@ static int try_range(struct connection *connection, struct token *token, uint64_
 		.align_bytes = request->align_bytes,
 		.flags = (request->flags & BERTH_CONTROL_FREE_ONLY ? BERTH_CLAIM_FREE_ONLY : 0) |
 			 (request->flags & BERTH_CONTROL_FIRST_FIT ? BERTH_CLAIM_FIRST_FIT : 0),
+		.name = request->claimant,
 	};
+	const char *device = request->flags & BERTH_CONTROL_DEVICE ? request->area : NULL;
 	struct berth_claim_report report;
 	int error;
 
@@ -196,8 +198,8 @@ static int try_range(struct connection *connection, struct token *token, uint64_
 								     1;
 	}
 	error = berth__pool_claim(berth__server.params.pool,
-				  request->area[0] ? request->area : NULL, request->bytes, &options,
-				  &token->buffer, &report);
+				  request->area[0] ? request->area : NULL, device, request->bytes,
+				  &options, &token->buffer, &report);
 	connection->reply.cpu_ns += server_clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu;
 	add_report(&connection->reply, &report);
 	return error;
@@ -261,11 +263,22 @@ static void try_claim(struct connection *connection)
 		hand_over(connection);
 }
 
+/* The area that is meant, or NULL. */
+static const char *area_name(const struct berth_control_claim *request)
+{
+	const struct berth_pool_area *area;
+
+	if (!(request->flags & BERTH_CONTROL_DEVICE))
+		return request->area;
+	area = berth__pool_area_of(berth__server.params.pool, request->area);
+	return area ? area->name : NULL;
+}
+
 void berth__server_take_claim(struct connection *connection,
 			      const struct berth_control_claim *request, uint64_t now)
 {
 	const unsigned all_flags = BERTH_CONTROL_RAW | BERTH_CONTROL_FREE_ONLY |
-				   BERTH_CONTROL_FIRST_FIT;
+				   BERTH_CONTROL_FIRST_FIT | BERTH_CONTROL_DEVICE;
 	struct berth_control_claimed *reply = &connection->reply;
 
 	connection->request = *request;
@@ -288,7 +301,7 @@ void berth__server_take_claim(struct connection *connection,
 		.blocker_offset = UINT64_MAX,
 	};
 	berth__control_header(reply, BERTH_CONTROL_CLAIM_REPLY, sizeof(*reply));
-	server_copy_text(reply->area, sizeof(reply->area), connection->request.area);
+	server_copy_text(reply->area, sizeof(reply->area), area_name(&connection->request));
 	if (request->flags & ~all_flags)
 		fail_claim(connection, -BERTH_EINVAL);
 }

@@ -7,6 +7,7 @@
 #   release  the build of `make`, and the static tool of `make static`, without a warning
 #   gcc      with debug checks under gcc: all suites
 #   clang    the same under clang: unit, model, sim, threads, linux, examples
+#   model    random operations against the model for a minute, with the build of gcc
 #   fuzz     libFuzzer targets with the sanitizers, for 10 s
 #   asan     address and undefined-behaviour sanitizers: unit, model, sim, linux
 #   tsan     thread sanitizer: threads
@@ -25,7 +26,7 @@ trap 'exit 130' INT TERM
 
 passed=0 failed=0 skipped=0
 stages=("$@")
-[ $# -gt 0 ] || stages=(format gates release gcc clang fuzz asan tsan)
+[ $# -gt 0 ] || stages=(format gates release gcc clang model fuzz asan tsan)
 number=0
 
 # ---- Counting ------------------------------------------------------------------------------------
@@ -206,6 +207,18 @@ stage_clang()
 	build build-clang --werror &&
 		run_suites build-clang 1 unit model sim threads linux examples
 	unset CC
+}
+
+stage_model()
+{
+	export CC=gcc
+	build build-gcc --werror
+	unset CC
+	scripts/model.sh 60 build-gcc >"$tmp/out" 2>&1
+	pass "$(grep -c '^ok ' "$tmp/out")"
+	fail "$(grep -c '^FAIL ' "$tmp/out")"
+	grep -qE '^(ok|FAIL) ' "$tmp/out" || fail
+	say "$(cat "$tmp/out")"
 }
 
 stage_fuzz()

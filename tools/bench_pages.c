@@ -50,7 +50,7 @@ static const char help[] =
 	"                    stack gets a spinlock\n"
 	"  --memory SIZE     the pages' size altogether (4G; nothing is behind them, but with mimalloc,\n"
 	"                    which writes to free blocks)\n"
-	"  --rounds N        of which the figures are medians (7)\n"
+	"  --rounds N        of which the figures are medians (7); those of others of 3 at most\n"
 	"  --seed N          of the random order (1)\n"
 	"  --json            one JSON object. The table: rows (allocator; bulk, repeat, random, order9,\n"
 	"                    threads with alloc_ns, free_ns, pair_ns; metadata_bytes_per_frame) and bars\n"

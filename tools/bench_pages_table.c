@@ -18,6 +18,7 @@
 enum cell { BULK, REPEAT, RANDOM, LARGE, THREADS, NR_CELLS };
 
 #define LARGE_ORDER 9u
+#define PEER_ROUNDS 3u /* allocators of others take part in so many: they take most of the time */
 
 /* What is known of a row: ns; NAN: not measured. */
 struct row {
@@ -117,18 +118,20 @@ static bool open_cells(struct table *table)
 
 /* ---- Measuring --------------------------------------------------------------------------------- */
 
-/* One round of a cell for all. An allocator of others that can't do it (a size that it doesn't
+/* One round of a cell for all; round 0 warms up. An allocator of others that can't do it (a size that it doesn't
  * align, say) has no figure; Berth or a bound that can't is a fault. */
-static bool measure_cell(struct table *table, int cell, bool warm_up)
+static bool measure_cell(struct table *table, int cell, uint64_t round)
 {
-	for (int i = 0; i < BERTH__NR_ROWS; i++) {
+	int nr = round > PEER_ROUNDS ? BERTH__ROW_JEMALLOC : BERTH__NR_ROWS;
+
+	for (int i = 0; i < nr; i++) {
 		struct row *row = &table->rows[i];
 
 		if (!row->measured[cell] || berth__interrupted())
 			continue;
 		row->measured[cell] = berth__pages_round(&table->cells[cell],
 							 (enum berth__pages_row)i, row->peer,
-							 warm_up ? NULL : &row->figures[cell]);
+							 round ? &row->figures[cell] : NULL);
 		if (!row->measured[cell] && i < BERTH__ROW_JEMALLOC) {
 			berth__complain(0, BERTH__PAGES_COMMAND,
 					"a block couldn't be allocated or freed");
@@ -164,7 +167,7 @@ static int measure(struct table *table)
 		for (int cell = 0; cell < NR_CELLS && !berth__interrupted(); cell++) {
 			berth__progress(BERTH__PAGES_COMMAND, round * NR_CELLS + (unsigned)cell,
 					(rounds + 1) * NR_CELLS);
-			if (!measure_cell(table, cell, round == 0)) {
+			if (!measure_cell(table, cell, round)) {
 				berth__progress_end();
 				return BERTH__EXIT_FAILED;
 			}

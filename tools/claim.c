@@ -44,7 +44,8 @@ static const char help[] =
 	"                      in what the command leaves running in the background\n"
 	"  BERTH_CLAIM_PID     the tenant\n"
 	"\n"
-	"  --area NAME   the area to claim from (the first)\n"
+	"  --area NAME   the area to claim from (the default one, or the first)\n"
+	"  --device NAME the device to claim for: from the area that the tenant's --config names for it\n"
 	"  --align SIZE  a multiple of this in the pool, a power of two up to 4M (a page)\n"
 	"  --hold T      without a command: hold it for T and end\n"
 	"  --timeout T   what the claim may take, with waiting for holders; without it they aren't waited\n"
@@ -76,7 +77,8 @@ static const char help[] =
 struct config {
 	long pid;
 	uint64_t bytes, align_bytes, timeout_ns, hold_ns;
-	const char *area;
+	const char *area; /* or if for_device, the device's name */
+	bool for_device;
 	bool raw, json, holds; /* holds: --hold is given */
 	char **argv;           /* of the command, or NULL */
 };
@@ -89,12 +91,17 @@ struct holding {
 
 /* ---- Options --------------------------------------------------------------------------------- */
 
-enum { AREA = 256, ALIGN, HOLD, TIMEOUT, NO_ZERO, JSON };
+enum { AREA = 256, DEVICE, ALIGN, HOLD, TIMEOUT, NO_ZERO, JSON };
 static const struct option options[] = {
-	{ "area", required_argument, NULL, AREA }, { "align", required_argument, NULL, ALIGN },
-	{ "hold", required_argument, NULL, HOLD }, { "timeout", required_argument, NULL, TIMEOUT },
-	{ "no-zero", no_argument, NULL, NO_ZERO }, { "json", no_argument, NULL, JSON },
-	{ "help", no_argument, NULL, 'h' },        { 0 },
+	{ "area", required_argument, NULL, AREA },
+	{ "device", required_argument, NULL, DEVICE },
+	{ "align", required_argument, NULL, ALIGN },
+	{ "hold", required_argument, NULL, HOLD },
+	{ "timeout", required_argument, NULL, TIMEOUT },
+	{ "no-zero", no_argument, NULL, NO_ZERO },
+	{ "json", no_argument, NULL, JSON },
+	{ "help", no_argument, NULL, 'h' },
+	{ 0 },
 };
 
 static bool take_align(uint64_t *align)
@@ -107,11 +114,22 @@ static bool take_align(uint64_t *align)
 	return false;
 }
 
-static bool take_area(struct config *config)
+static bool take_area(struct config *config, bool for_device)
 {
+	if (config->area && config->for_device != for_device) {
+		berth__complain(0, COMMAND,
+				"a claim is for a --device or from an --area; give one");
+		return false;
+	}
 	config->area = optarg;
+	config->for_device = for_device;
 	if (*optarg && strlen(optarg) < BERTH_CONTROL_NAME)
 		return true;
+	if (for_device) {
+		berth__complain(0, COMMAND,
+				"--device '%s' is no device's name of 1 to 31 characters", optarg);
+		return false;
+	}
 	berth__complain(0, COMMAND, "--area '%s' is no area's name; `berth stat PID` lists them",
 			optarg);
 	return false;
@@ -121,7 +139,8 @@ static bool take_option(struct config *config, int option)
 {
 	switch (option) {
 	case AREA:
-		return take_area(config);
+	case DEVICE:
+		return take_area(config, option == DEVICE);
 	case ALIGN:
 		return take_align(&config->align_bytes);
 	case HOLD:
@@ -338,7 +357,9 @@ static int ask(const struct config *config, const struct berth__tenant *tenant, 
 	struct berth_control_claim request = { .bytes = config->bytes,
 					       .align_bytes = config->align_bytes,
 					       .timeout_ns = timeout_ns,
-					       .flags = config->raw ? BERTH_CONTROL_RAW : 0 };
+					       .flags = (config->raw ? BERTH_CONTROL_RAW : 0u) |
+							(config->for_device ? BERTH_CONTROL_DEVICE :
+									      0u) };
 	struct berth__client client;
 	bool connected;
 	int error;

@@ -67,8 +67,9 @@ uint64_t berth__figures_percentile(const struct berth__figures *figures, double 
 		if (seen < rank || !seen)
 			continue;
 		/* A bucket's end may lie beyond the largest value in it. */
-		return berth_run_bucket_ns(i) < figures->claim_ns_max ? berth_run_bucket_ns(i) :
-									figures->claim_ns_max;
+		return berth_histogram_bucket_end(i) < figures->claim_ns_max ?
+			       berth_histogram_bucket_end(i) :
+			       figures->claim_ns_max;
 	}
 	return 0;
 }

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/internal.h"
 #include "tools/launch.h"
 #include "tools/measure.h"
 #include "tools/options.h"
@@ -39,10 +40,11 @@ static const char help[] =
 	"that memory back, contiguous, while the program runs. At its end a report is written to stderr.\n"
 	"\n"
 	"  --area NAME=SIZE  an area of contiguous memory (cam=512M); several can be given\n"
+	"  --config TEXT     instead: areas, what devices claim from them, and how; see below\n"
 	"  --pool SIZE       the areas and ordinary memory to move to (twice the areas)\n"
 	"  --claim SIZE@START[+HOLD][xN]\n"
-	"                    claim SIZE out of the first area, START after the program's start, hold it\n"
-	"                    for HOLD (100ms), N times (1) with HOLD in between; x*: again and again\n"
+	"                    claim SIZE out of the default area or the first, START after the program's\n"
+	"                    start, hold it for HOLD (100ms), N times (1) with HOLD in between; x*: again and again\n"
 	"                    until the program ends; several can be given\n"
 	"  --report FILE     write the report to FILE\n"
 	"  --json            as one JSON object\n"
@@ -58,12 +60,23 @@ static const char help[] =
 	"                    busy, held by that descriptor. Only for a program that keeps its heap out\n"
 	"                    of direct I/O: in any other its data is corrupted without an error\n"
 	"\n"
+	"TEXT is items with spaces in between:\n"
+	"  areas=AREA[;AREA].. of NAME:SIZE[@START[-END]][,OPTION].., in the pool at START, or anywhere from\n"
+	"      START to END; OPTION: policy=cma (the cheapest range), first-fit or reserve (never lent);\n"
+	"      lend=first, balanced, last or off: when the program's memory may lie there; keep=SIZE stays\n"
+	"      free; align=SIZE, unit=SIZE of claims; node=0\n"
+	"  devices=DEVICE:NAME[,DEVICE:NAME].. which area is whose; DEVICE may end with * (nic*)\n"
+	"  default=NAME for all other devices\n"
+	"  cma=SIZE[@START[-END]], numa_cma=NODE:SIZE[,..], cma_pernuma=SIZE as on Linux' command line\n"
+	"\n"
 	"SIZE is in bytes, or with K, M, G or T (powers of 1024). START and HOLD are in seconds, or with\n"
 	"ms or us.\n"
 	"\n"
 	"examples:\n"
 	"  berth run -- python3 script.py\n"
 	"  berth run --area cam=512M --claim 64M@1+200msx* --claim 256M@5 -- sqlite3 shop.db\n"
+	"  berth run --config 'areas=cam:256M,lend=last;dma:16M,policy=reserve devices=cam*:cam\n"
+	"                      default=dma' -- ./program\n"
 	"  berth run --json --report report.json --stress --poison -- ./program\n"
 	"\n"
 	"The program must be dynamically linked with the C library of this system. Each process that it\n"
@@ -90,6 +103,7 @@ struct config {
 enum {
 	POOL = 256,
 	AREA,
+	CONFIG,
 	CLAIM,
 	STRESS,
 	POISON,
@@ -103,6 +117,7 @@ enum {
 static const struct option options[] = {
 	{ "pool", required_argument, NULL, POOL },
 	{ "area", required_argument, NULL, AREA },
+	{ "config", required_argument, NULL, CONFIG },
 	{ "claim", required_argument, NULL, CLAIM },
 	{ "stress", no_argument, NULL, STRESS },
 	{ "poison", no_argument, NULL, POISON },
@@ -120,6 +135,13 @@ static bool add_area(struct berth_run_record *record)
 {
 	struct berth_run_area *area = &record->areas[record->nr_areas];
 
+	if (record->config[0]) {
+		berth__complain(
+			0, COMMAND,
+			"one of --area and --config declares the areas; leave the other out");
+		return false;
+	}
+
 	if (record->nr_areas == BERTH_RUN_AREAS) {
 		berth__complain(0, COMMAND, "there are more than %d --area; join some",
 				BERTH_RUN_AREAS);
@@ -135,6 +157,51 @@ static bool add_area(struct berth_run_record *record)
 		return false;
 	}
 	record->nr_areas++;
+	return true;
+}
+
+/* The pool's size is what its areas need at least: they may lie anywhere. */
+static bool take_config(struct berth_run_record *record)
+{
+	const struct berth_pool_params params = { .config = optarg };
+	struct berth_config config;
+	size_t bytes;
+	char why[256];
+
+	if (record->nr_areas) {
+		berth__complain(
+			0, COMMAND,
+			record->config[0] ?
+				"there are two --config; join them" :
+				"one of --area and --config declares the areas; leave the other out");
+		return false;
+	}
+	if (strlen(optarg) >= sizeof(record->config)) {
+		berth__complain(0, COMMAND, "--config has more than %d bytes; make it shorter",
+				BERTH_RUN_CONFIG - 1);
+		return false;
+	}
+	if (berth_config_explain(optarg, why, sizeof(why)) != 0 ||
+	    berth__areas_plan(&params, &config, &bytes) != 0) {
+		berth__complain(0, COMMAND, "--config: %s",
+				*why ? why : "there is no area; declare one with areas= or cma=");
+		return false;
+	}
+	strcpy(record->config, optarg);
+	for (unsigned i = 0; i < config.nr_areas; i++) {
+		struct berth_run_area *area = &record->areas[record->nr_areas++];
+
+		strcpy(area->name, config.areas[i].name);
+		area->bytes = config.areas[i].bytes;
+		/* First the one that --claim means. */
+		if (strcmp(area->name, config.default_area) == 0) {
+			const struct berth_run_area first = record->areas[0];
+
+			record->areas[0] = *area;
+			*area = first;
+		}
+	}
+	record->least_bytes = bytes;
 	return true;
 }
 
@@ -167,6 +234,8 @@ static bool take_option(struct config *config, int option)
 		return berth__size_option(COMMAND, "--pool", &record->pool_bytes);
 	case AREA:
 		return add_area(record);
+	case CONFIG:
+		return take_config(record);
 	case CLAIM:
 		return add_claim(record);
 	case MOVER:
@@ -233,6 +302,17 @@ static int check_memory(uint64_t areas, uint64_t pool)
 	return 0;
 }
 
+/* Its areas have their places in a pool of the size that is wanted. */
+static bool config_fits(const struct berth_run_record *record)
+{
+	const struct berth_pool_params params = { .config = record->config,
+						  .bytes = record->pool_bytes };
+	struct berth_config config;
+	size_t bytes;
+
+	return !record->config[0] || berth__areas_plan(&params, &config, &bytes) == 0;
+}
+
 /* 0 or an exit code. */
 static int check_sizes(const struct berth_run_record *record)
 {
@@ -245,6 +325,8 @@ static int check_sizes(const struct berth_run_record *record)
 		areas += too_large ? 0 : rounded(record->areas[i].bytes);
 	}
 	pool = record->pool_bytes ? rounded(record->pool_bytes) : 2 * areas;
+	if (!record->pool_bytes && pool < record->least_bytes)
+		pool = record->least_bytes;
 	if (too_large || pool > MOST_BYTES || areas > MOST_BYTES)
 		return berth__complain(
 			BERTH__EXIT_CANT_RUN, COMMAND,
@@ -256,6 +338,11 @@ static int check_sizes(const struct berth_run_record *record)
 			"make it twice as large as the areas",
 			berth__format_bytes(there, (double)pool),
 			berth__format_bytes(wanted, (double)areas));
+	if (!config_fits(record))
+		return berth__complain(BERTH__EXIT_USAGE, COMMAND,
+				       "--pool of %s can't hold the areas where --config says that "
+				       "they lie; leave --pool out",
+				       berth__format_bytes(there, (double)pool));
 	return claims_fit(record) ? check_memory(areas, pool) : BERTH__EXIT_USAGE;
 }
 

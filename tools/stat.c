@@ -16,9 +16,10 @@
 static const char help[] =
 	"usage: berth stat PID [OPTIONS]\n"
 	"\n"
-	"Tells what a tenant's pool holds, area by area; its claims, and who holds them; what was moved,\n"
-	"and how long a write waited for that. PID is a tenant's, or that of a `berth run` or of its\n"
-	"program's first process: then each process of the tree is told, and the sum.\n"
+	"Tells what a tenant's pool holds, area by area; its claims, how long they took, and who holds\n"
+	"them; what was moved, and how long a write waited for that. PID is a tenant's, or that of a\n"
+	"`berth run` or of its program's first process: then each process of the tree is told, and\n"
+	"the sum.\n"
 	"\n"
 	"  --json       one JSON object; for a tree with \"tenants\", a list, and \"total\"\n"
 	"  --timeout T  what each may take to answer (2 s); one that is stopped doesn't\n"
@@ -108,7 +109,7 @@ static uint64_t value(const struct berth_control_stat *stat, size_t i)
 	return *(const uint64_t *)(const void *)((const char *)stat + numbers[i].offset);
 }
 
-/* What the tenants have together; the longest of the stalls. */
+/* What the tenants have together; the longest of the stalls and claims. */
 static void add_up(const struct berth__target *target, struct berth_control_stat *total)
 {
 	*total = (struct berth_control_stat){ .pool_bytes = 0 };
@@ -120,6 +121,8 @@ static void add_up(const struct berth__target *target, struct berth_control_stat
 		total->nr_pending += one->nr_pending;
 		if (one->longest_stall_ns > total->longest_stall_ns)
 			total->longest_stall_ns = one->longest_stall_ns;
+		if (one->claim_max_ns > total->claim_max_ns)
+			total->claim_max_ns = one->claim_max_ns;
 	}
 }
 
@@ -132,6 +135,13 @@ static uint32_t at_most(uint32_t nr, uint32_t limit)
 static const char *area_name(const struct berth_control_stat *stat, uint32_t area)
 {
 	return area < BERTH_CONTROL_AREAS ? stat->areas[area].name : "";
+}
+
+static const char *lend_word(uint32_t lend)
+{
+	static const char *const words[] = { "first", "balanced", "last", "off" };
+
+	return lend < 4 ? words[lend] : "unknown";
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
@@ -151,6 +161,9 @@ static json_t *areas_json(const struct berth_control_stat *stat)
 		berth__json_count(item, "lent_bytes", area->lent_bytes);
 		berth__json_count(item, "largest_free_bytes", area->largest_free_bytes);
 		berth__json_count(item, "largest_claimable_bytes", area->largest_claimable_bytes);
+		berth__json_text(item, "policy", area->policy, sizeof(area->policy));
+		berth__json_string(item, "lend", lend_word(area->lend));
+		berth__json_count(item, "keep_bytes", area->keep_bytes);
 		json_array_append_new(list, item);
 	}
 	return list;
@@ -181,6 +194,12 @@ static void add_numbers(json_t *object, const struct berth_control_stat *stat)
 		berth__json_count(object, numbers[i].name, value(stat, i));
 	berth__json_count(object, "claims_pending", stat->nr_pending);
 	berth__json_add(object, "longest_stall_us", (double)stat->longest_stall_ns / 1000);
+	if (stat->claim_p50_ns) {
+		berth__json_add(object, "claim_p50_us", (double)stat->claim_p50_ns / 1000);
+		berth__json_add(object, "claim_p99_us", (double)stat->claim_p99_ns / 1000);
+	}
+	if (stat->claim_max_ns)
+		berth__json_add(object, "claim_max_us", (double)stat->claim_max_ns / 1000);
 }
 
 static json_t *tenant_json(const struct berth__tenant *tenant)
@@ -242,6 +261,18 @@ static const char *ns(struct texts *texts, uint64_t number)
 	return berth__format_ns(texts->at[texts->nr++ % 8], (double)number);
 }
 
+/* Percentiles of several tenants can't be put together. */
+static void print_claim_times(const struct berth_control_stat *stat)
+{
+	struct texts texts = { .nr = 0 };
+
+	if (stat->claim_p50_ns)
+		printf("  latency   p50 %s, p99 %s, longest %s\n", ns(&texts, stat->claim_p50_ns),
+		       ns(&texts, stat->claim_p99_ns), ns(&texts, stat->claim_max_ns));
+	else
+		printf("  latency   longest %s\n", ns(&texts, stat->claim_max_ns));
+}
+
 static void print_numbers(const struct berth_control_stat *stat)
 {
 	struct texts texts = { .nr = 0 };
@@ -256,6 +287,8 @@ static void print_numbers(const struct berth_control_stat *stat)
 	printf("  claims    %llu succeeded, %llu failed, %llu held, %u waiting\n",
 	       (unsigned long long)stat->claims_ok, (unsigned long long)stat->claims_failed,
 	       (unsigned long long)stat->claims_held, stat->nr_pending);
+	if (stat->claim_max_ns)
+		print_claim_times(stat);
 	printf("  moved     %s in %llu runs; %llu met a writer, which waited %s at most\n",
 	       bytes(&texts, stat->moved_bytes), (unsigned long long)stat->moved_runs,
 	       (unsigned long long)stat->stalled_runs, ns(&texts, stat->longest_stall_ns));
@@ -273,12 +306,17 @@ static void print_areas(const struct berth_control_stat *stat)
 		struct texts texts = { .nr = 0 };
 
 		printf("  area      %s, %s: %s lent, %s claimed, %s free; largest run free %s, "
-		       "claimable %s\n",
+		       "claimable %s; ",
 		       berth__printable(name, area->name, sizeof(area->name)),
 		       bytes(&texts, area->bytes), bytes(&texts, area->lent_bytes),
 		       bytes(&texts, area->claimed_bytes), bytes(&texts, area->free_bytes),
 		       bytes(&texts, area->largest_free_bytes),
 		       bytes(&texts, area->largest_claimable_bytes));
+		printf("%s, lent %s", berth__printable(name, area->policy, sizeof(area->policy)),
+		       lend_word(area->lend));
+		if (area->keep_bytes)
+			printf(" down to %s", bytes(&texts, area->keep_bytes));
+		putchar('\n');
 	}
 }
 

@@ -3,7 +3,7 @@
  * vm's private header: the space and what its files share.
  *
  * Field letters: c constant after init; S space->lock; a atomic.
- * Lock order: a CMA area's lock, then space->lock, then the core's.
+ * Lock order: space->lock, then the core's.
  */
 #ifndef BERTH_VM_INTERNAL_H
 #define BERTH_VM_INTERNAL_H

@@ -112,9 +112,9 @@ int berth_cma_alloc_bulk(struct berth_cma *area, const struct berth_claim_params
 		if (bulk.have < nr)
 			error = claim_windows(&bulk, 1, false);
 	}
-	berth__claim_ended(area, bulk.report, bulk.have < nr ? error : 0, bulk.have, began_ns);
 	if (bulk.have < nr && !(flags & BERTH_BULK_AS_MANY_AS_POSSIBLE))
 		undo(&bulk);
+	berth__claim_ended(area, bulk.report, bulk.have < nr ? error : 0, bulk.have, began_ns);
 	BERTH_TRACE(area->zone, bulk_finish, area, params, bulk.have ? pfns[0] : BERTH_PFN_NONE,
 		    bulk.have, bulk.have ? 0 : error);
 	return bulk.have ? (int)bulk.have : error;

@@ -15,6 +15,7 @@ struct reader {
 	struct berth_config *config;
 	const char *expected; /* not NULL: it was wrong, at `at` */
 	int error;
+	unsigned first_area, first_device; /* those before were there already */
 	/* Where the names are that must be areas in the end. */
 	size_t device_at[BERTH_CONFIG_DEVICES], default_at;
 };
@@ -345,6 +346,9 @@ static bool take_cma(struct reader *reader)
 
 	if (!take_size(reader, &bytes))
 		return false;
+	area = find_area(reader->config, "default");
+	if (area && area < reader->config->areas + reader->first_area)
+		return wrong_at(reader, began, "no cma=, for there is an area \"default\"");
 	forget_area(reader->config, "default");
 	reader->config->default_area[0] = 0;
 	if (!bytes)
@@ -396,6 +400,19 @@ static bool take_numa(struct reader *reader)
 
 /* ---- Devices ---------------------------------------------------------------------------------- */
 
+/* One that was there before; the one behind the last moves as well. */
+static void forget_device(struct reader *reader, unsigned i)
+{
+	struct berth_config *config = reader->config;
+
+	for (; i + 1 < config->nr_devices; i++) {
+		config->devices[i] = config->devices[i + 1];
+		reader->device_at[i] = reader->device_at[i + 1];
+	}
+	config->nr_devices--;
+	reader->first_device--;
+}
+
 static bool is_in_device(char c)
 {
 	return is_in_name(c) || c == ':' || c == '/' || c == '*';
@@ -425,9 +442,15 @@ static bool take_device(struct reader *reader)
 			return wrong_at(reader, began + i, "a '*' at the end of the name only");
 	}
 	device->device[length] = 0;
-	for (unsigned i = 0; i < config->nr_devices; i++)
-		if (same_text(config->devices[i].device, device->device))
+	for (unsigned i = 0; i < config->nr_devices; i++) {
+		if (!same_text(config->devices[i].device, device->device))
+			continue;
+		if (i >= reader->first_device)
 			return wrong_at(reader, began, "a device that has no area yet");
+		forget_device(reader, i--);
+		device--;
+		copy_name(device->device, device[1].device);
+	}
 	reader->at = colon + 1;
 	reader->device_at[config->nr_devices] = reader->at;
 	if (!take_name(reader, device->area, sizeof(device->area), "the name of an area"))
@@ -490,7 +513,7 @@ static bool names_are_known(struct reader *reader)
 {
 	struct berth_config *config = reader->config;
 
-	for (unsigned i = 0; i < config->nr_devices; i++)
+	for (unsigned i = reader->first_device; i < config->nr_devices; i++)
 		if (!find_area(config, config->devices[i].area) &&
 		    !is_pernuma(config, config->devices[i].area))
 			return wrong_at(reader, reader->device_at[i],
@@ -515,14 +538,19 @@ static bool take_all(struct reader *reader)
 	}
 }
 
-int berth_config_parse(const char *text, struct berth_config *config,
-		       struct berth_config_error *error)
+/* In addition to what `base` says. I1: 6 KiB of the caller's stack. */
+static int read_text(const char *text, const struct berth_config *base, struct berth_config *config,
+		     struct berth_config_error *error)
 {
-	struct berth_config read = { .nr_areas = 0 };
+	struct berth_config read;
 	struct reader reader = { .text = text, .config = &read };
 
-	if (!text || !config)
-		return -BERTH_EINVAL;
+	if (base)
+		read = *base;
+	else
+		__builtin_memset(&read, 0, sizeof(read));
+	reader.first_area = read.nr_areas;
+	reader.first_device = read.nr_devices;
 	if (take_all(&reader)) {
 		*config = read;
 		return 0;
@@ -530,6 +558,18 @@ int berth_config_parse(const char *text, struct berth_config *config,
 	if (error)
 		*error = (struct berth_config_error){ reader.at, reader.expected };
 	return reader.error;
+}
+
+int berth_config_extend(const char *text, struct berth_config *config,
+			struct berth_config_error *error)
+{
+	return text && config ? read_text(text, config, config, error) : -BERTH_EINVAL;
+}
+
+int berth_config_parse(const char *text, struct berth_config *config,
+		       struct berth_config_error *error)
+{
+	return text && config ? read_text(text, NULL, config, error) : -BERTH_EINVAL;
 }
 
 /* ---- Placing ---------------------------------------------------------------------------------- */

@@ -66,7 +66,7 @@ int berth__blocked_by(struct berth_zone *zone, berth_idx_t head, struct berth_cl
 struct scan {
 	berth_idx_t next;    /* where to go on */
 	berth_idx_t blocker; /* head of a block that can't move now, or NONE */
-	bool in_flight;      /* met a block that is just being moved or cached */
+	bool in_flight;      /* met a block that is just being moved or cached: claim->in_flight */
 	unsigned nr_moves;
 	struct berth_move moves[BERTH_MOVE_BATCH];
 };
@@ -77,12 +77,18 @@ static bool unevictable(const struct berth_zone *zone, berth_idx_t head)
 	       (zone->lru_state && (berth__lru_state(zone, head) & BERTH_LRU_LOCKED));
 }
 
+static void met_in_flight(struct berth_claiming *claim, struct scan *scan, berth_idx_t idx)
+{
+	scan->in_flight = true;
+	claim->in_flight = idx;
+}
+
 /*
  * Looks at one used block: a candidate for the batch, a blocker, or in flight. `whole`: it lies in
  * the range; one that sticks out is never collected. Z.
  */
-static void scan_used_locked(const struct berth_claiming *claim, struct scan *scan,
-			     berth_idx_t head, bool whole)
+static void scan_used_locked(struct berth_claiming *claim, struct scan *scan, berth_idx_t head,
+			     bool whole)
 {
 	const struct berth_zone *zone = claim->zone;
 	const struct berth_frame *frame = &zone->frames[head];
@@ -90,13 +96,13 @@ static void scan_used_locked(const struct berth_claiming *claim, struct scan *sc
 	uint32_t refs = atomic_load_explicit(&frame->refcount, memory_order_relaxed);
 
 	if (tag & BERTH_TAG_ARRIVING) {
-		scan->in_flight = true;
+		met_in_flight(claim, scan, head);
 	} else if (!(tag & BERTH_TAG_MOVABLE) || refs > 1 || (tag & BERTH_TAG_ORPHAN) ||
 		   (claim->how->evictable_only && unevictable(zone, head)) ||
 		   (!whole && !claim->how->may_split)) {
 		scan->blocker = head;
 	} else if (refs == 0 || !whole) {
-		scan->in_flight = true; /* frozen, or was held when it should be cut */
+		met_in_flight(claim, scan, head); /* frozen, or was held when it should be cut */
 	} else {
 		scan->moves[scan->nr_moves++] = (struct berth_move){
 			.src = berth__pfn(zone, head),
@@ -128,7 +134,7 @@ static berth_idx_t scan_block_locked(struct berth_claiming *claim, struct scan *
 	bool whole;
 
 	if (head == BERTH_IDX_NONE) { /* on its way out of a per-CPU list */
-		scan->in_flight = true;
+		met_in_flight(claim, scan, idx);
 		return idx + 1;
 	}
 	tag = berth__tag(&zone->frames[head]);
@@ -140,7 +146,7 @@ static berth_idx_t scan_block_locked(struct berth_claiming *claim, struct scan *
 							claim->range.end);
 		break;
 	case BERTH_FRAME_PCP:
-		scan->in_flight = true;
+		met_in_flight(claim, scan, head);
 		break;
 	case BERTH_FRAME_USED:
 		if (collect && !whole && trim_locked(claim, head))
@@ -193,22 +199,30 @@ static int look_for_blockers(struct berth_claiming *claim, struct scan *scan)
 	return berth__blocked_by(claim->zone, scan->blocker, claim->report);
 }
 
-/* Blocks keep changing under the scans: names the first that isn't taken. */
+/* True when somebody still has the block at idx; names it. Z. */
+static bool blame_locked(struct berth_claiming *claim, berth_idx_t idx, berth_idx_t *next)
+{
+	struct berth_zone *zone = claim->zone;
+	berth_idx_t head = berth__head(zone, idx);
+	uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
+
+	*next = head + berth__pages(berth__tag_order(tag));
+	if ((tag & BERTH_TAG_TAKING) && berth__tag_kind(tag) == BERTH_FRAME_CLAIMED)
+		return false;
+	berth__blocked_by(zone, head == BERTH_IDX_NONE ? idx : head, claim->report);
+	return true;
+}
+
+/* Blocks keep changing under the scans: names the one met last, or the first that isn't taken. */
 static int give_up(struct berth_claiming *claim)
 {
 	struct berth_zone *zone = claim->zone;
+	berth_idx_t idx = claim->range.start, next;
 
 	berth_lock(&zone->lock);
-	for (berth_idx_t idx = claim->range.start; idx < claim->range.end;) {
-		berth_idx_t head = berth__head(zone, idx);
-		uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
-
-		if (!(tag & BERTH_TAG_TAKING) || berth__tag_kind(tag) != BERTH_FRAME_CLAIMED) {
-			berth__blocked_by(zone, head == BERTH_IDX_NONE ? idx : head, claim->report);
-			break;
-		}
-		idx = head + berth__pages(berth__tag_order(tag));
-	}
+	if (claim->in_flight == BERTH_IDX_NONE || !blame_locked(claim, claim->in_flight, &next))
+		while (idx < claim->range.end && !blame_locked(claim, idx, &next))
+			idx = next;
 	berth_unlock(&zone->lock);
 	claim->report->busy_blocks++;
 	claim->report->reason = BERTH_CLAIM_IN_FLIGHT;
@@ -333,6 +347,7 @@ int berth__claiming_begin(struct berth_claiming *claim, struct berth_zone *zone,
 					  .how = how,
 					  .report = report,
 					  .next = start,
+					  .in_flight = BERTH_IDX_NONE,
 					  .phase_began = berth__now(zone) };
 	report->tries++;
 	if (how->keep && berth__take_if_free(zone, start, end, &how->pieces)) {

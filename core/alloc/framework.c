@@ -329,24 +329,74 @@ struct berth_contig_area *berth_contig_area_of(struct berth_contig *contig, cons
 
 /* ---- Claims ----------------------------------------------------------------------------------- */
 
+/* What the area and its policy ask for in addition. */
+static struct berth_claim_params adjusted(const struct berth_contig_area *area,
+					  const struct berth_claim_params *params)
+{
+	struct berth_claim_params own = *params;
+
+	if (own.align_order < area->align_order)
+		own.align_order = area->align_order;
+	own.flags |= area->policy->claim_flags;
+	return own;
+}
+
+static int refuse(const struct berth_contig_area *area, struct berth_claim_report *report)
+{
+	*report = (struct berth_claim_report){ .error = -BERTH_EINVAL,
+					       .area = area->name,
+					       .blocker_pfn = BERTH_PFN_NONE };
+	return -BERTH_EINVAL;
+}
+
 int berth_contig_area_alloc(struct berth_contig_area *area, const struct berth_claim_params *params,
 			    berth_pfn_t *pfn, struct berth_claim_report *report)
 {
-	struct berth_claim_params own;
 	struct berth_claim_report ignored;
+	struct berth_claim_params own;
 
 	if (!report)
 		report = &ignored;
-	if (!params) {
-		*report = (struct berth_claim_report){ .error = -BERTH_EINVAL,
-						       .area = area->name,
-						       .blocker_pfn = BERTH_PFN_NONE };
-		return -BERTH_EINVAL;
-	}
-	own = *params;
-	if (own.align_order < area->align_order)
-		own.align_order = area->align_order;
+	if (!params)
+		return refuse(area, report);
+	own = adjusted(area, params);
 	return area->policy->alloc(area->state, &own, pfn, report);
+}
+
+int berth_contig_area_alloc_bulk(struct berth_contig_area *area,
+				 const struct berth_claim_params *params, unsigned nr,
+				 berth_pfn_t *pfns, unsigned flags,
+				 struct berth_claim_report *report)
+{
+	struct berth_claim_report ignored;
+	struct berth_claim_params own;
+
+	if (!report)
+		report = &ignored;
+	if (!params)
+		return refuse(area, report);
+	own = adjusted(area, params);
+	return area->policy->alloc_bulk(area->state, &own, nr, pfns, flags, report);
+}
+
+int berth_contig_area_release_bulk(struct berth_contig_area *area, const berth_pfn_t *pfns,
+				   unsigned nr, uint64_t nr_pages)
+{
+	return area->policy->release_bulk(area->state, pfns, nr, nr_pages);
+}
+
+int berth_contig_area_prepare(struct berth_contig_area *area,
+			      const struct berth_claim_params *params, void *memory,
+			      struct berth_cma_prepared **prepared)
+{
+	struct berth_claim_params own;
+
+	if (!params)
+		return -BERTH_EINVAL;
+	if (!area->policy->prepare)
+		return -BERTH_EOPNOTSUPP;
+	own = adjusted(area, params);
+	return area->policy->prepare(area->state, &own, memory, prepared);
 }
 
 int berth_contig_alloc(struct berth_contig *contig, const char *device, int node,
@@ -430,7 +480,7 @@ struct cma_state {
 
 static size_t cma_bytes(const struct berth_contig_area_params *params)
 {
-	if (!params->zone)
+	if (!params->zone || params->align_order > params->zone->max_order)
 		return 0;
 	return sizeof(struct cma_state) +
 	       berth_cma_bitmap_bytes(params->nr_pages, params->order_per_bit);
@@ -459,13 +509,22 @@ static int cma_alloc(void *state, const struct berth_claim_params *params, berth
 	return berth_cma_alloc(((struct cma_state *)state)->area, params, pfn, report);
 }
 
-static int first_fit_alloc(void *state, const struct berth_claim_params *params, berth_pfn_t *pfn,
-			   struct berth_claim_report *report)
+static int cma_alloc_bulk(void *state, const struct berth_claim_params *params, unsigned nr,
+			  berth_pfn_t *pfns, unsigned flags, struct berth_claim_report *report)
 {
-	struct berth_claim_params own = *params;
+	return berth_cma_alloc_bulk(((struct cma_state *)state)->area, params, nr, pfns, flags,
+				    report);
+}
 
-	own.flags |= BERTH_CLAIM_FIRST_FIT;
-	return cma_alloc(state, &own, pfn, report);
+static int cma_release_bulk(void *state, const berth_pfn_t *pfns, unsigned nr, uint64_t nr_pages)
+{
+	return berth_cma_release_bulk(((struct cma_state *)state)->area, pfns, nr, nr_pages);
+}
+
+static int cma_prepare(void *state, const struct berth_claim_params *params, void *memory,
+		       struct berth_cma_prepared **prepared)
+{
+	return berth_cma_prepare(((struct cma_state *)state)->area, params, memory, prepared);
 }
 
 static int cma_release(void *state, berth_pfn_t pfn, uint64_t nr_pages)
@@ -502,21 +561,25 @@ static struct berth_cma *cma_of(void *state)
 	return ((struct cma_state *)state)->area;
 }
 
-#define CMA_POLICY(name_, alloc_)                                                               \
-	{                                                                                       \
-		.name = (name_), .state_bytes = cma_bytes, .init = cma_init, .alloc = (alloc_), \
-		.release = cma_release, .stats = cma_stats, .next_claim = cma_next_claim,       \
-		.set_lend = cma_set_lend, .cma = cma_of                                         \
+#define CMA_POLICY(name_, claim_flags_)                                                   \
+	{                                                                                 \
+		.name = (name_), .claim_flags = (claim_flags_), .state_bytes = cma_bytes, \
+		.init = cma_init, .alloc = cma_alloc, .release = cma_release,             \
+		.alloc_bulk = cma_alloc_bulk, .release_bulk = cma_release_bulk,           \
+		.prepare = cma_prepare, .stats = cma_stats, .next_claim = cma_next_claim, \
+		.set_lend = cma_set_lend, .cma = cma_of                                   \
 	}
 
 const struct berth_contig_policy berth_contig_policies[] = {
-	CMA_POLICY("cma", cma_alloc),
-	CMA_POLICY("first-fit", first_fit_alloc),
+	CMA_POLICY("cma", 0),
+	CMA_POLICY("first-fit", BERTH_CLAIM_FIRST_FIT),
 	{ .name = "reserve",
 	  .state_bytes = berth__reserve_bytes,
 	  .init = berth__reserve_init,
 	  .alloc = berth__reserve_alloc,
 	  .release = berth__reserve_release,
+	  .alloc_bulk = berth__reserve_alloc_bulk,
+	  .release_bulk = berth__reserve_release_bulk,
 	  .stats = berth__reserve_stats,
 	  .next_claim = berth__reserve_next_claim,
 	  .check = berth__reserve_check },

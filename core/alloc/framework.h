@@ -11,6 +11,10 @@ int berth__reserve_init(void *state, const struct berth_contig_area_params *para
 int berth__reserve_alloc(void *state, const struct berth_claim_params *params, berth_pfn_t *pfn,
 			 struct berth_claim_report *report);
 int berth__reserve_release(void *state, berth_pfn_t pfn, uint64_t nr_pages);
+int berth__reserve_alloc_bulk(void *state, const struct berth_claim_params *params, unsigned nr,
+			      berth_pfn_t *pfns, unsigned flags, struct berth_claim_report *report);
+int berth__reserve_release_bulk(void *state, const berth_pfn_t *pfns, unsigned nr,
+				uint64_t nr_pages);
 void berth__reserve_stats(void *state, struct berth_cma_stats *stats);
 bool berth__reserve_next_claim(void *state, berth_pfn_t *pfn, struct berth_claim_info *claim);
 bool berth__reserve_check(void *state, struct berth_violation *violation);

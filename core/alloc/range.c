@@ -8,8 +8,8 @@
  *	              them may be cheaper than the best so far
  *
  * I1  What the counters promise is a lower bound: frames in use inside, and at the edges what exceeds the
- *     free frames there. So nothing cheaper is passed over, until EXACT_SWEEPS pageblocks have been swept
- *     and the sweeps have cost a sixteenth of the best range's own cost.
+ *     free frames there. So nothing cheaper is passed over, until the sweeps have taken EXACT_NS and a
+ *     sixteenth of the best range's own cost.
  * I2  "None" is only said when every possible start has been ruled out.
  *
  * Complexity: O(regions) where no run is long enough, where all is free and where all costs the same;
@@ -19,7 +19,7 @@
 #include "core/internal.h"
 
 #define COST_NONE UINT64_MAX
-#define EXACT_SWEEPS 64u /* always made if need be */
+#define EXACT_NS 250000u /* of sweeps, always made if need be: 122 pageblocks of 512 frames */
 #define FRAME_NS 4u      /* of a sweep */
 #define CANDIDATES 16u   /* partly free pageblocks that a small request looks at */
 
@@ -137,8 +137,7 @@ struct choice {
 	uint64_t best_cost;       /* COST_NONE: none yet */
 	berth_idx_t best;
 	uint32_t busy_clock; /* as search->busy_clock; 0 also where nobody was refused lately */
-	uint64_t swept;      /* pageblocks, and ns that this may have cost */
-	uint64_t swept_ns;
+	uint64_t swept_ns;   /* what the sweeps may have cost */
 };
 
 static bool avoided(const struct berth_search *search, berth_idx_t start, berth_idx_t end)
@@ -380,7 +379,6 @@ static void sweep(struct choice *choice, uint32_t number, const struct inner *in
 	if (first >= stop || first > choice->last ||
 	    last_busy(choice, inner->first, inner->nr) != BERTH_IDX_NONE)
 		return;
-	choice->swept++;
 	choice->swept_ns += (uint64_t)FRAME_NS * choice->size;
 	berth_lock(&choice->zone->lock);
 	open_window(choice, &window, (berth_idx_t)first, inner);
@@ -414,42 +412,65 @@ static uint64_t bound(const struct choice *choice, const struct inner *inner, ui
 }
 
 /*
- * Whether no start in a group can cost less than the best: windows with `inner` whole pageblocks and
- * `pages` frames more, which end up to `reach` pageblocks behind their first. By the summaries.
+ * Whether no start in a group, or a region, of `span` pageblocks can cost less than the best: windows with
+ * `inner` whole pageblocks and `pages` frames more, which end up to `reach` pageblocks behind their first.
  */
-static bool hopeless(const struct choice *choice, uint32_t group, uint32_t inner, uint64_t pages,
-		     uint32_t reach)
+static bool hopeless(const struct choice *choice, uint32_t number, uint32_t span,
+		     const struct inner *windows, uint64_t pages, uint32_t reach)
 {
 	const struct berth_zone *zone = choice->zone;
-	uint32_t last = (group * BERTH_GROUP + BERTH_GROUP - 1 + reach) / BERTH_GROUP;
-	uint32_t end = (zone->end - 1) >> zone->pageblock_order;
-	struct berth_load edge = { .used = choice->size, .blocks = choice->size };
-	struct berth_load edges[3];
-	struct inner least = { .nr = inner };
+	uint32_t last = (number + span - 1 + reach) / span;
+	uint32_t end = ((zone->end - 1) >> zone->pageblock_order) / span;
+	struct berth_load edges[3] = { { 0 } };
+	struct inner least = { .nr = windows->nr };
 	uint32_t used = UINT32_MAX, blocks = UINT32_MAX, taken = choice->size, joined = 0;
 
-	if (choice->search->ignore_pins || choice->best_cost == COST_NONE)
-		return false;
-	if (last > end / BERTH_GROUP)
-		last = end / BERTH_GROUP;
-	for (; group <= last; group++) {
-		const struct berth_summary *summary = &zone->groups[group].summary;
+	for (uint32_t at = number / span; at <= last && at <= end; at++) {
+		const struct berth_summary *summary = span == BERTH_GROUP ?
+							      &zone->groups[at].summary :
+							      &zone->regions[at];
 
 		used = summary->least_used < used ? summary->least_used : used;
 		blocks = summary->least_blocks < blocks ? summary->least_blocks : blocks;
 		taken = summary->least_taken < taken ? summary->least_taken : taken;
 		joined = summary->most_joined > joined ? summary->most_joined : joined;
 	}
-	least.used = (uint64_t)used * inner;
-	least.blocks = (uint64_t)blocks * inner;
-	edge.free = choice->size - taken;
-	edge.blocks -= joined;
-	edge.open = choice->size;
-	edges[0] = edges[1] = edges[2] = edge;
+	least.used = (uint64_t)used * windows->nr;
+	least.blocks = (uint64_t)blocks * windows->nr;
+	edges[0] = (struct berth_load){ .used = choice->size,
+					.blocks = choice->size - joined,
+					.free = choice->size - taken,
+					.open = choice->size };
+	edges[1] = edges[2] = edges[0];
 	return bound(choice, &least, pages, edges, 3) >= choice->best_cost;
 }
 
-#define FAR_REACH (2 * BERTH_GROUP) /* windows beyond are summed up, not skipped by group */
+#define FAR_REACH (2 * BERTH_GROUP) /* windows beyond are summed up, not passed over by group */
+#define REGION (BERTH_GROUP * BERTH_GROUP)
+
+/*
+ * How many pageblocks from `number` on, of those before `end`, have no start that can be better: whole
+ * groups or regions. As hopeless().
+ */
+static uint32_t pass_over(const struct choice *choice, uint32_t number, uint32_t end,
+			  const struct inner *windows, uint64_t pages, uint32_t reach)
+{
+	uint32_t first = number;
+
+	if (choice->best_cost == COST_NONE || windows->nr > FAR_REACH)
+		return 0;
+	for (; number % BERTH_GROUP == 0 && number < end;) {
+		if (number % REGION == 0 && end - number >= REGION &&
+		    hopeless(choice, number, REGION, windows, pages, reach))
+			number += REGION;
+		else if (end - number >= BERTH_GROUP &&
+			 hopeless(choice, number, BERTH_GROUP, windows, pages, reach))
+			number += BERTH_GROUP;
+		else
+			break;
+	}
+	return number - first;
+}
 
 /* ---- Free runs --------------------------------------------------------------------------------------- */
 
@@ -609,14 +630,15 @@ static void slide_over_run(struct choice *choice, uint32_t first, uint32_t end, 
 	struct inner sum = sum_of(choice, first, nr);
 
 	while (sum.first + nr <= end && !enough(choice)) {
+		uint32_t pass = pass_over(choice, sum.first, end - nr, &sum, 0, nr), busy;
 		berth_idx_t start = sum.first << shift;
-		uint32_t busy;
 		uint64_t cost;
 
-		if (sum.first % BERTH_GROUP == 0 && nr <= FAR_REACH &&
-		    sum.first + BERTH_GROUP + nr <= end &&
-		    hopeless(choice, sum.first / BERTH_GROUP, nr, 0, nr)) {
-			sum = sum_of(choice, sum.first + BERTH_GROUP, nr);
+		if (pass) {
+			if (end - pass - nr >= sum.first)
+				sum = sum_of(choice, sum.first + pass, nr);
+			else
+				break;
 			continue;
 		}
 		cost = cost_of(choice, sum.used, sum.blocks);
@@ -653,7 +675,7 @@ static void aligned_starts(struct choice *choice)
 
 static bool out_of_budget(const struct choice *choice)
 {
-	return choice->best_cost != COST_NONE && choice->swept >= EXACT_SWEEPS &&
+	return choice->best_cost != COST_NONE && choice->swept_ns > EXACT_NS &&
 	       choice->swept_ns > choice->best_cost / 16;
 }
 
@@ -688,10 +710,10 @@ static void sweep_run(struct choice *choice, uint32_t first, uint32_t end, uint3
 
 	while (sum.first < end + before && !enough(choice) && !out_of_budget(choice)) {
 		uint32_t number = sum.first - before;
+		uint32_t pass = pass_over(choice, number, end, &sum, pages, nr + 3);
 
-		if (number % BERTH_GROUP == 0 && nr <= FAR_REACH && number + BERTH_GROUP <= end &&
-		    hopeless(choice, number / BERTH_GROUP, nr, pages, nr + 3)) {
-			sum.first += BERTH_GROUP;
+		if (pass) {
+			sum.first += pass;
 			if (sum.first < end + before)
 				sum = sum_of(choice, sum.first, nr);
 			continue;

@@ -213,26 +213,81 @@ int berth__reserve_alloc(void *state, const struct berth_claim_params *params, b
 	return report->error = error;
 }
 
+/* Takes the claim off what can be released; false: it isn't one. Lock held. */
+static bool take_claim_locked(struct reserve *reserve, berth_pfn_t pfn, uint64_t nr_pages,
+			      uint64_t *at)
+{
+	uint64_t offset = pfn - reserve->start_pfn;
+
+	*at = offset >> reserve->order;
+	if (!nr_pages || offset >= reserve->nr_pages || offset & ((1ull << reserve->order) - 1) ||
+	    reserve->units[*at].nr_pages != nr_pages)
+		return false;
+	reserve->units[*at].nr_pages = 0;
+	return true;
+}
+
+static void free_claim_locked(struct reserve *reserve, uint64_t at, uint64_t nr_pages)
+{
+	uint64_t nr = units_for(reserve, nr_pages);
+
+	set_bits(reserve, at, at + nr, false);
+	(void)berth__name_put(&reserve->names, berth__note_name(reserve->units[at].note));
+	reserve->units[at].note = 0;
+	reserve->nr_claimed -= nr_pages;
+	reserve->nr_units_claimed -= nr;
+	reserve->releases++;
+}
+
 int berth__reserve_release(void *state, berth_pfn_t pfn, uint64_t nr_pages)
 {
-	struct reserve *reserve = state;
-	uint64_t offset = pfn - reserve->start_pfn, at = offset >> reserve->order;
-	int error = -BERTH_EINVAL;
+	return berth__reserve_release_bulk(state, &pfn, 1, nr_pages);
+}
 
-	if (!nr_pages || offset >= reserve->nr_pages || offset & ((1ull << reserve->order) - 1))
-		return -BERTH_EINVAL;
+int berth__reserve_release_bulk(void *state, const berth_pfn_t *pfns, unsigned nr,
+				uint64_t nr_pages)
+{
+	struct reserve *reserve = state;
+	uint64_t at;
+	unsigned taken = 0;
+
 	berth_lock(&reserve->lock);
-	if (reserve->units[at].nr_pages == nr_pages) {
-		set_bits(reserve, at, at + units_for(reserve, nr_pages), false);
-		(void)berth__name_put(&reserve->names, berth__note_name(reserve->units[at].note));
-		reserve->units[at] = (struct unit){ 0 };
-		reserve->nr_claimed -= nr_pages;
-		reserve->nr_units_claimed -= units_for(reserve, nr_pages);
-		reserve->releases++;
-		error = 0;
+	while (taken < nr && take_claim_locked(reserve, pfns[taken], nr_pages, &at))
+		taken++;
+	for (unsigned i = 0; i < taken; i++) {
+		at = (pfns[i] - reserve->start_pfn) >> reserve->order;
+		if (taken < nr)
+			reserve->units[at].nr_pages = nr_pages; /* as it was */
+		else
+			free_claim_locked(reserve, at, nr_pages);
 	}
 	berth_unlock(&reserve->lock);
-	return error;
+	return taken < nr ? -BERTH_EINVAL : 0;
+}
+
+int berth__reserve_alloc_bulk(void *state, const struct berth_claim_params *params, unsigned nr,
+			      berth_pfn_t *pfns, unsigned flags, struct berth_claim_report *report)
+{
+	unsigned have = 0;
+	int error = 0;
+
+	if (!pfns || !nr || nr > INT32_MAX || flags & ~(unsigned)BERTH_BULK_AS_MANY_AS_POSSIBLE) {
+		*report = (struct berth_claim_report){ .error = -BERTH_EINVAL,
+						       .blocker_pfn = BERTH_PFN_NONE };
+		return -BERTH_EINVAL;
+	}
+	while (have < nr && !error) {
+		error = berth__reserve_alloc(state, params, &pfns[have], report);
+		have += !error;
+	}
+	report->nr_pages = nr * params->nr_pages;
+	report->free_pages_taken = have * params->nr_pages;
+	if (have < nr && !(flags & BERTH_BULK_AS_MANY_AS_POSSIBLE)) {
+		/* They are this call's alone. */
+		(void)berth__reserve_release_bulk(state, pfns, have, params->nr_pages);
+		have = 0;
+	}
+	return have ? (int)have : error;
 }
 
 /* What a claim's last unit has beyond its pages is free to nobody: it counts as neither. */

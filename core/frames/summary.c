@@ -166,14 +166,14 @@ void berth__summarise_group(const struct berth_zone *zone, uint32_t number,
 		if (!whole || berth__nr_claimed(pageblock))
 			continue;
 		group->is[BERTH_RUN_UNCLAIMED] |= 1ull << i;
+		at_most(&summary->least_used, load.used);
+		at_most(&summary->least_blocks, load.blocks);
 		if (!isolated)
 			add_source(zone, pageblock, &load, pinned, summary);
 		if (pinned || isolated)
 			continue;
 		group->is[BERTH_RUN_EMPTIABLE] |= 1ull << i;
 		group->is[BERTH_RUN_FREE] |= (uint64_t)(load.free == size) << i;
-		at_most(&summary->least_used, load.used);
-		at_most(&summary->least_blocks, load.blocks);
 	}
 	for (unsigned kind = 0; kind < BERTH_NR_RUNS; kind++)
 		summary->runs[kind] = runs_of_word(group->is[kind]);

@@ -17,6 +17,7 @@
 #ifndef BERTH_BERTH_H
 #define BERTH_BERTH_H
 
+#include <berth/contig.h>
 #include <berth/core.h>
 #include <berth/types.h>
 #include <berth/version.h>
@@ -47,6 +48,10 @@ struct berth_pool_params {
 			     * as much again, so that all that is lent can move out */
 	const struct berth_area_params *areas;
 	unsigned nr_areas; /* 0 .. 16 */
+	/* Instead of `areas`: areas, which devices claim from them, and how, in the words of
+	 * berth_config_parse() (contig.h). Addresses are offsets in the pool; it has one node, 0. Sizes and places are
+	 * of 2 MiB, align at most 4 MiB, unit at most 2 MiB. NULL: none. */
+	const char *config;
 	unsigned flags;    /* enum berth_pool_flags */
 	const char *mover; /* NULL: the best there is; "userfaultfd", "/dev/userfaultfd",
 			     * "userfaultfd-user" or "mprotect" */
@@ -62,8 +67,23 @@ int berth_pool_open(const struct berth_pool_params *params,
 		    struct berth_pool **pool) BERTH_MUST_CHECK;
 
 /*
+ * What is wrong with a configuration, in words for its author; an empty text if nothing is. 0, -EINVAL or
+ * -ENOSPC as berth_config_parse() and berth_config_place() return them.
+ */
+int berth_config_explain(const char *config, char *text, size_t text_bytes);
+
+/*
+ * Declares more areas in an open pool, maps devices anew or names another default area: `config` is in
+ * addition to what there is. Areas are made of memory outside areas, whose contents move out of the
+ * way. Errors as berth_pool_open(); also -EEXIST: too many areas at a time; -EBUSY: what is pinned is in
+ * the way; -ENOMEM: nowhere to move to. On error what was declared before the error stays. A child that is
+ * forked has what berth_pool_open() was told.
+ */
+int berth_pool_configure(struct berth_pool *pool, const char *config) BERTH_MUST_CHECK;
+
+/*
  * Closes it. -EBUSY: claims, mapped memory or pins are still in use (berth_pool_stats() counts
- * them). -ESTALE: closed already, or opened before a fork. A closed handle stays safe to pass:
+ * them, berth_pool_held() lists the claims). -ESTALE: closed already, or opened before a fork. A closed handle stays safe to pass:
  * every function answers -ESTALE. An attached handle (below) is detached: -EBUSY while its claims are
  * held.
  */
@@ -96,6 +116,9 @@ struct berth_claim_options {
 	unsigned flags;      /* berth_buffer_flags | berth_claim_flags */
 	uint64_t timeout_ns; /* what the claim may take, waiting and moving included; 0: as long as
 			      * the moves take, without waiting for holders */
+	const char *
+		name; /* who claims, for berth_pool_held(); copied, 31 bytes of it. NULL: the device
+			   * of berth_claim_for(), else nobody. On an attached pool: this program */
 };
 
 /* A claimed buffer. Filled by berth_claim(); hand it back unchanged. */
@@ -107,7 +130,7 @@ struct berth_buffer {
 };
 
 /*
- * Takes a contiguous buffer out of an area (NULL: the first). `options` and `report` may be NULL; the
+ * Takes a contiguous buffer out of an area (NULL: the default one, or the first). `options` and `report` may be NULL; the
  * report is filled either way and berth_report_text() words it.
  * -EINVAL: zero bytes, bad alignment or flags; -ENOENT: no such area; -E2BIG: can never fit; -ENOSPC:
  * claims in place leave no room; -EBUSY: pins are in the way (report: whose); -ENOMEM: nowhere to
@@ -116,6 +139,13 @@ struct berth_buffer {
 int berth_claim(struct berth_pool *pool, const char *area, size_t bytes,
 		const struct berth_claim_options *options, struct berth_buffer *buffer,
 		struct berth_claim_report *report) BERTH_MUST_CHECK;
+/*
+ * Likewise for a device: out of the area that the pool's configuration names for it. -ENODEV: it names none,
+ * and no default area. (A pool that was opened with `areas` has its first area as the default one.)
+ */
+int berth_claim_for(struct berth_pool *pool, const char *device, size_t bytes,
+		    const struct berth_claim_options *options, struct berth_buffer *buffer,
+		    struct berth_claim_report *report) BERTH_MUST_CHECK;
 /*
  * On an attached pool: the buffer is always zeroed. With a timeout, claims in place are waited for as
  * well as holders; without, the answer may take 10 s. Also -ESRCH: the tenant has ended, or become
@@ -140,6 +170,21 @@ int berth_release(struct berth_pool *pool, const struct berth_buffer *buffer) BE
  * -EINVAL: not a buffer in use; -EOPNOTSUPP: a pool of this process; -ESTALE.
  */
 int berth_claim_fd(struct berth_pool *pool, const struct berth_buffer *buffer) BERTH_MUST_CHECK;
+
+/* A claim that is held. */
+struct berth_held {
+	size_t offset, bytes;
+	uint64_t age_ns;                   /* since it was made */
+	char name[BERTH_CLAIM_NAME_BYTES]; /* empty: nobody's */
+	char area[BERTH_AREA_NAME_BYTES];
+};
+/*
+ * The claims that are held, whoever made them: before a pool is closed, those that were never released. Fills
+ * in up to `room` of them, by area and offset, and returns how many there are; or -ESTALE, -EOPNOTSUPP.
+ */
+long berth_pool_held(struct berth_pool *pool, struct berth_held *held, size_t room);
+/* The same in words, a line each, or an empty text; as berth_report_text(). Of a stale handle: empty. */
+size_t berth_pool_held_text(struct berth_pool *pool, char *text, size_t text_bytes);
 
 /*
  * nr buffers of `bytes` each in one call, each to be released by itself or by berth_release_bulk(); flags:
@@ -247,9 +292,14 @@ struct berth_pool_stats {
 /* On an attached pool the tenant is asked: errors as berth_attach(), -ESRCH: it has ended. Claims are
  * those that it made for other processes; of an area's statistics only the bytes and runs are known. */
 int berth_pool_stats(struct berth_pool *pool, struct berth_pool_stats *stats) BERTH_MUST_CHECK;
-/* One area's, by name (NULL: the first). -ENOENT; -ESTALE. */
+/* One area's, by name (NULL: as with berth_claim()). -ENOENT; -ESTALE. */
 int berth_area_stats(struct berth_pool *pool, const char *area,
 		     struct berth_cma_stats *stats) BERTH_MUST_CHECK;
+
+/* Changes how an area lends, and how much it keeps; as berth_cma_set_lend(). -ENOENT; -EOPNOTSUPP: an
+ * attached pool, or policy=reserve; -EINVAL; -ESTALE. */
+int berth_area_set_lend(struct berth_pool *pool, const char *area, enum berth_lend_policy lend,
+			size_t keep_bytes) BERTH_MUST_CHECK;
 
 /*
  * Verifies every invariant of the pool, zone, areas and mapped memory; only while no other thread

@@ -45,6 +45,7 @@ struct berth_contig_area_params {
  */
 struct berth_contig_policy {
 	const char *name;
+	unsigned claim_flags; /* that every claim has, enum berth_claim_flags */
 	/* 0: such an area can't be. */
 	size_t (*state_bytes)(const struct berth_contig_area_params *params);
 	/* params->name is the registry's copy. port: for the time. */
@@ -53,6 +54,12 @@ struct berth_contig_policy {
 	int (*alloc)(void *state, const struct berth_claim_params *params, berth_pfn_t *pfn,
 		     struct berth_claim_report *report);
 	int (*release)(void *state, berth_pfn_t pfn, uint64_t nr_pages);
+	/* As berth_cma_alloc_bulk() and its like. prepare NULL: nothing is ever to be moved. */
+	int (*alloc_bulk)(void *state, const struct berth_claim_params *params, unsigned nr,
+			  berth_pfn_t *pfns, unsigned flags, struct berth_claim_report *report);
+	int (*release_bulk)(void *state, const berth_pfn_t *pfns, unsigned nr, uint64_t nr_pages);
+	int (*prepare)(void *state, const struct berth_claim_params *params, void *memory,
+		       struct berth_cma_prepared **prepared);
 	void (*stats)(void *state, struct berth_cma_stats *stats);
 	/* As berth_claim_next(), for the area's. */
 	bool (*next_claim)(void *state, berth_pfn_t *pfn, struct berth_claim_info *claim);
@@ -142,6 +149,17 @@ int berth_contig_alloc(struct berth_contig *contig, const char *device, int node
 /* Claims from an area, whoever it is for. */
 int berth_contig_area_alloc(struct berth_contig_area *area, const struct berth_claim_params *params,
 			    berth_pfn_t *pfn, struct berth_claim_report *report) BERTH_MUST_CHECK;
+/* Likewise many at once, and ahead of the need: as berth_cma_alloc_bulk() and its like. -EOPNOTSUPP of
+ * prepare: the policy never moves anything, so that a claim doesn't wait. */
+int berth_contig_area_alloc_bulk(struct berth_contig_area *area,
+				 const struct berth_claim_params *params, unsigned nr,
+				 berth_pfn_t *pfns, unsigned flags,
+				 struct berth_claim_report *report) BERTH_MUST_CHECK;
+int berth_contig_area_release_bulk(struct berth_contig_area *area, const berth_pfn_t *pfns,
+				   unsigned nr, uint64_t nr_pages) BERTH_MUST_CHECK;
+int berth_contig_area_prepare(struct berth_contig_area *area,
+			      const struct berth_claim_params *params, void *memory,
+			      struct berth_cma_prepared **prepared) BERTH_MUST_CHECK;
 /* Gives back what either has claimed. -EINVAL: it isn't a claim. O(areas), and the release. */
 int berth_contig_release(struct berth_contig *contig, berth_pfn_t pfn,
 			 uint64_t nr_pages) BERTH_MUST_CHECK;
@@ -216,6 +234,13 @@ struct berth_config_error {
  */
 int berth_config_parse(const char *text, struct berth_config *config,
 		       struct berth_config_error *error) BERTH_MUST_CHECK;
+
+/*
+ * Reads in addition to what *config says already: new areas, devices that are known or new, another
+ * default area.
+ */
+int berth_config_extend(const char *text, struct berth_config *config,
+			struct berth_config_error *error) BERTH_MUST_CHECK;
 
 /*
  * Turns cma_pernuma into areas for nodes 0 .. nr_nodes - 1, and gives each area its place: bytes are

@@ -872,6 +872,125 @@ static void threads_use_everything_at_once(void **state)
 	pool_close(pool);
 }
 
+/* ---- In bulk, and ahead of the need --------------------------------------------------------------- */
+
+static void many_buffers_in_one_call(void **state)
+{
+	struct berth_pool *pool = pool_open(AREA_BYTES, 0, NULL);
+	const struct berth_claim_options zero = { .flags = BERTH_ZERO };
+	struct berth_buffer buffers[256];
+	struct berth_claim_report report;
+	void *memory = pool_map(pool, AREA_BYTES);
+
+	(void)state;
+	pattern_fill(memory, AREA_BYTES, 7);
+	assert_int_equal(berth_claim_bulk(pool, NULL, 64 * 1024, &zero, 256, 0, buffers, &report),
+			 256);
+	assert_int_equal(report.moved_pages << 12, 256 * 64 * 1024);
+	for (unsigned i = 0; i < 256; i++) {
+		assert_true(is_zero(buffers[i].address, 64 * 1024));
+		memset(buffers[i].address, 0x5a, buffers[i].bytes);
+	}
+	pattern_ok(memory, AREA_BYTES, 7);
+	assert_int_equal(pool_stats(pool).claims_held, 256);
+	assert_int_equal(berth_pool_close(pool), -BERTH_EBUSY);
+	/* One of them by itself, then the others; what was released can't be again. */
+	must(berth_release(pool, &buffers[0]));
+	assert_int_equal(berth_release_bulk(pool, buffers, 256), -BERTH_EINVAL);
+	must(berth_release_bulk(pool, buffers + 1, 255));
+	assert_int_equal(pool_stats(pool).claims_held, 0);
+	/* More than there are: none, or what there is. */
+	assert_int_equal(berth_claim_bulk(pool, NULL, 12 * MIB, NULL, 3, 0, buffers, &report),
+			 -BERTH_ENOSPC);
+	assert_int_equal(berth_claim_bulk(pool, NULL, 12 * MIB, NULL, 3,
+					  BERTH_BULK_AS_MANY_AS_POSSIBLE, buffers, &report),
+			 2);
+	must(berth_release_bulk(pool, buffers, 2));
+	assert_int_equal(berth_claim_bulk(pool, "no", 1, NULL, 3, 0, buffers, NULL), -BERTH_ENOENT);
+	assert_int_equal(berth_claim_bulk(pool, NULL, 0, NULL, 3, 0, buffers, NULL), -BERTH_EINVAL);
+	assert_int_equal(berth_claim_bulk(pool, NULL, 1, NULL, 0, 0, buffers, NULL), -BERTH_EINVAL);
+	must(berth_unmap(pool, memory, AREA_BYTES));
+	pool_close(pool);
+}
+
+/* The thread empties and clears it while the memory is in use. */
+static void a_prepared_buffer_is_taken_without_moving_anything(void **state)
+{
+	struct berth_pool *pool = pool_open(AREA_BYTES, 0, NULL);
+	const struct berth_claim_options zero = { .flags = BERTH_ZERO };
+	void *memory = pool_map(pool, AREA_BYTES);
+	struct berth_claim_report report;
+	struct berth_prepared *prepared;
+	struct berth_buffer buffer;
+	uint64_t moved;
+
+	(void)state;
+	pattern_fill(memory, AREA_BYTES, 8);
+	must(berth_prepare(pool, NULL, 16 * MIB, &zero, &prepared));
+	assert_int_equal(berth_pool_close(pool), -BERTH_EBUSY);
+	pattern_ok(memory, AREA_BYTES, 8);
+	while (pool_stats(pool).claimed_bytes < 16 * MIB)
+		sched_yield();
+	moved = pool_stats(pool).moved_bytes;
+	must(berth_prepare_take(prepared, 10000000000u, &buffer, &report));
+	assert_int_equal(pool_stats(pool).moved_bytes, moved);
+	assert_int_equal(report.moved_pages << 12, 16 * MIB);
+	assert_true(is_zero(buffer.address, buffer.bytes));
+	memset(buffer.address, 1, buffer.bytes);
+	pattern_ok(memory, AREA_BYTES, 8);
+	must(berth_release(pool, &buffer));
+	must(berth_unmap(pool, memory, AREA_BYTES));
+	pool_close(pool);
+}
+
+static void a_preparation_is_given_up_at_any_time(void **state)
+{
+	struct berth_pool *pool = pool_open(AREA_BYTES, 0, NULL);
+
+	(void)state;
+	for (unsigned i = 0; i < 20; i++) {
+		void *memory = pool_map(pool, AREA_BYTES);
+		struct berth_prepared *prepared;
+		struct berth_buffer buffer;
+
+		pattern_fill(memory, AREA_BYTES, i);
+		must(berth_prepare(pool, NULL, 16 * MIB, NULL, &prepared));
+		if (i % 4 == 1 && berth_prepare_take(prepared, i * 100000, &buffer, NULL) == 0)
+			must(berth_release(pool, &buffer));
+		else
+			must(berth_prepare_cancel(prepared));
+		assert_int_equal(pool_stats(pool).claims_held, 0);
+		assert_int_equal(pool_stats(pool).claimed_bytes, 0);
+		pattern_ok(memory, AREA_BYTES, i);
+		must(berth_unmap(pool, memory, AREA_BYTES));
+	}
+	pool_close(pool);
+}
+
+/* Who pins it is named, by the preparation's report as by any other. */
+static void a_preparation_fails_as_a_claim_does(void **state)
+{
+	struct berth_pool *pool = pool_open(AREA_BYTES, 0, NULL);
+	void *memory = pool_map(pool, AREA_BYTES);
+	struct berth_claim_report report;
+	struct berth_prepared *prepared;
+	struct berth_buffer buffer;
+	uint64_t pin;
+
+	(void)state;
+	must(berth_pin(pool, memory, 4096, "a device", 0, &pin));
+	must(berth_prepare(pool, NULL, AREA_BYTES, NULL, &prepared));
+	assert_int_equal(berth_prepare_take(prepared, 10000000000u, &buffer, &report),
+			 -BERTH_EBUSY);
+	assert_int_equal(report.reason, BERTH_CLAIM_PINNED);
+	assert_string_equal(report.blocker_holder, "a device");
+	assert_int_equal(berth_prepare(pool, NULL, 2 * AREA_BYTES, NULL, &prepared), -BERTH_E2BIG);
+	assert_int_equal(berth_prepare(pool, "no", 1, NULL, &prepared), -BERTH_ENOENT);
+	must(berth_unpin(pool, pin));
+	must(berth_unmap(pool, memory, AREA_BYTES));
+	pool_close(pool);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -880,6 +999,10 @@ int main(void)
 		cmocka_unit_test(a_pool_has_up_to_sixteen_areas),
 		cmocka_unit_test(two_pools_live_side_by_side),
 		cmocka_unit_test(claims_of_many_sizes),
+		cmocka_unit_test(many_buffers_in_one_call),
+		cmocka_unit_test(a_prepared_buffer_is_taken_without_moving_anything),
+		cmocka_unit_test(a_preparation_is_given_up_at_any_time),
+		cmocka_unit_test(a_preparation_fails_as_a_claim_does),
 		cmocka_unit_test(many_claims_fill_an_area),
 		cmocka_unit_test(claims_are_aligned),
 		cmocka_unit_test(claims_are_zeroed_when_asked),

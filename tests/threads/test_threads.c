@@ -44,7 +44,8 @@ struct worker {
 };
 
 struct config {
-	unsigned nr_claimers; /* of an area each */
+	unsigned nr_claimers; /* of an area each, */
+	bool one_area;        /* or all of the first one */
 	bool claims_ranges;   /* one more, of ranges anywhere */
 	unsigned nr_compacters;
 	bool pins, restarts, watches;
@@ -340,18 +341,67 @@ static int claim_area(struct claimer *c, berth_pfn_t *pfn, uint64_t nr_pages)
 	return ret;
 }
 
+/* Several buffers in one call. */
+static void claim_bulk(struct claimer *c)
+{
+	struct world *w = c->world;
+	struct berth_claim_params params = { .nr_pages = 1 + test_random_below(&c->random, 40) };
+	berth_pfn_t pfns[32];
+	int got = berth_cma_alloc_bulk(c->area, &params, 32, pfns, BERTH_BULK_AS_MANY_AS_POSSIBLE,
+				       NULL);
+
+	require(got > 0 || may_fail(got), "bulk claim", (uint64_t)(int64_t)got, 0);
+	for (int i = 0; i < got; i++)
+		use_claim(w, pfns[i], params.nr_pages);
+	if (got > 0)
+		require_ret("bulk release",
+			    berth_cma_release_bulk(c->area, pfns, (unsigned)got, params.nr_pages),
+			    0);
+}
+
+/* Prepared, and given up half-way every other time. */
+static void claim_prepared(struct claimer *c)
+{
+	struct world *w = c->world;
+	struct berth_claim_params params = { .nr_pages = 1 + test_random_below(&c->random, 900) };
+	void *memory = aligned_alloc(16, berth_cma_prepared_bytes());
+	struct berth_cma_prepared *prepared = NULL;
+	berth_pfn_t pfn;
+	int ret;
+
+	require_ret("prepare", berth_cma_prepare(c->area, &params, memory, &prepared), 0);
+	for (uint64_t steps = test_random_below(&c->random, 8); steps; steps--)
+		(void)berth_cma_prepare_step(prepared, 64, NULL);
+	if (test_random_below(&c->random, 2)) {
+		require_ret("cancel", berth_cma_prepare_cancel(prepared), 0);
+	} else if ((ret = berth_cma_prepare_wait(prepared, 0)) != 0) {
+		require(may_fail(ret), "prepare", (uint64_t)(int64_t)ret, 0);
+	} else {
+		require_ret("take", berth_cma_prepare_take(prepared, &pfn, NULL), 0);
+		use_claim(w, pfn, params.nr_pages);
+		require_ret("release", berth_cma_release(c->area, pfn, params.nr_pages), 0);
+	}
+	free(memory);
+}
+
 static void *claim(void *arg)
 {
 	struct claimer *c = arg;
 	struct world *w = c->world;
 
 	while (!atomic_load(&w->stop)) {
+		uint64_t way = w->config.one_area ? test_random_below(&c->random, 4) : 2;
 		uint64_t nr = 1 + test_random_below(&c->random, AREA_PAGES / 2);
 		berth_pfn_t pfn = test_random_below(&c->random, ZONE_PAGES - nr);
 		struct berth_claim_params params = { .nr_pages = nr };
-		int ret = c->area ? claim_area(c, &pfn, nr) :
-				    berth_alloc_contig_range(w->zone, pfn, nr, &params, NULL);
+		int ret;
 
+		if (way < 2) {
+			(way ? claim_bulk : claim_prepared)(c);
+			continue;
+		}
+		ret = c->area ? claim_area(c, &pfn, nr) :
+				berth_alloc_contig_range(w->zone, pfn, nr, &params, NULL);
 		if (ret) {
 			require(may_fail(ret), "claim", (uint64_t)(int64_t)ret, 0);
 			sched_yield();
@@ -579,7 +629,7 @@ static void let_workers_work(struct world *w)
 static void run_world(void **state)
 {
 	static struct world w;
-	struct claimer claimers[3];
+	struct claimer claimers[5];
 	struct compacter compacters[2];
 	pthread_t watcher, drainer;
 	unsigned nr = 0;
@@ -587,7 +637,8 @@ static void run_world(void **state)
 	world_open(&w, *state);
 	load_ballast(&w);
 	for (; nr < w.config.nr_claimers; nr++)
-		claimers[nr] = (struct claimer){ &w, w.areas[nr], 100 + nr, 0 };
+		claimers[nr] = (struct claimer){ &w, w.areas[w.config.one_area ? 0 : nr], 100 + nr,
+						 0 };
 	if (w.config.claims_ranges)
 		claimers[nr++] = (struct claimer){ &w, NULL, 99, 0 };
 	for (unsigned i = 0; i < nr; i++)
@@ -648,6 +699,8 @@ int main(void)
 		CASE("two areas, ranges, pins, statistics", .nr_cpus = 3, .nr_claimers = 2,
 		     .claims_ranges = true, .max_order = 4, .pins = true, .watches = true,
 		     .restarts = true),
+		CASE("four claimers of one area", .nr_cpus = 8, .nr_claimers = 4, .one_area = true,
+		     .max_order = 4, .pins = true),
 		CASE("short of memory", .nr_cpus = 8, .nr_claimers = 2, .claims_ranges = true,
 		     .max_order = 4, .pins = true, .ballast = ZONE_PAGES - 2 * AREA_PAGES),
 		CASE("compaction", .nr_cpus = 8, .nr_compacters = 1, .max_order = 4),

@@ -185,6 +185,13 @@ began=$(date +%s%N)
 berth claim "$pid" 4M --hold 300ms
 took=$((($(date +%s%N) - began) / 1000000))
 if [ $status -eq 0 ] && [ $took -ge 300 ] && grep -q 'held for' out; then pass; else miss "--hold 300ms" "$status after $took ms"; fi
+berth stat "$pid" --json
+check "stat tells how long claims took" out "
+one = json.loads(text)
+one = one['tenants'][0] if 'tenants' in one else one
+need(0 < one['claim_p50_us'] <= one['claim_p99_us'] <= one['claim_max_us'], 'wrong order')
+need(one['claim_max_us'] < 60e6, 'too long')
+"
 
 # one waits until the other's claim is released
 "$BERTH" claim "$pid" 48M --hold 1 >held.out 2>held.err &
@@ -274,6 +281,30 @@ wait $idle
 settle "and is released by SIGTERM"
 berth ps --json
 check "the dead aren't listed" out 'need(json.loads(text) == {"tenants": []}, "not an empty list")'
+
+# ---- devices and their areas
+
+"$BERTH" run --quiet --config 'areas=video:8M,lend=last,keep=2M;dma:4M,policy=reserve devices=cam*:video,nic0:dma' -- sleep 30 &
+run=$!
+started+=("$run")
+wait_until 10 stat_is "$run" 'o["total"]["area_bytes"] == 12 << 20' || miss "a tenant with a configuration"
+berth stat "$run" --json
+check "stat tells how areas are used" out '
+video, dma = json.loads(text)["tenants"][0]["areas"]
+need((video["policy"], video["lend"], video["keep_bytes"]) == ("cma", "last", 2 << 20), "video: %r" % video)
+need((dma["policy"], dma["lend"], dma["free_bytes"]) == ("reserve", "off", 4 << 20), "dma: %r" % dma)'
+berth stat "$run"
+if grep -q 'cma, lent last down to 2 MiB' out && grep -q 'reserve, lent off' out; then pass; else miss "stat in words" "$(cat out)"; fi
+for pair in cam0:video camera:video nic0:dma; do
+	berth claim "$run" 2M --device "${pair%:*}" --json --hold 0
+	check "a claim for ${pair%:*}" out "need(json.loads(text)['area'] == '${pair#*:}', 'another area')"
+done
+refuses 125 'no area is configured' claim "$run" 1M --device nic1 -- touch ran
+refuses 125 'larger than the area' claim "$run" 5M --device nic0 -- touch ran
+refuses 2 'give one' claim "$run" 1M --device nic0 --area dma -- touch ran
+refuses 2 "--device ''" claim "$run" 1M --device '' -- touch ran
+kill -TERM $run
+wait $run 2>/dev/null
 
 # ---- names are untrusted
 

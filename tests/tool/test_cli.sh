@@ -14,7 +14,7 @@
 # ---- help and version
 
 helps run ps stat claim bench -- --help
-helps --area --claim --pool --report --json --trust-direct-io --quarantine -- run --help
+helps --area --config areas= devices= default= cma= --claim --pool --report --json --trust-direct-io --quarantine -- run --help
 helps claim pages -- bench --help
 helps --size --fill --json -- bench claim --help
 helps --order --pattern --threads --json -- bench pages --help
@@ -55,6 +55,16 @@ for area in cam =16M cam= = '' 'cam=16M=16M'; do
 	refuses 2 "$area" run --area "$area" -- touch ran
 done
 refuses 2 cam run --area cam=16M --area cam=16M -- touch ran
+refuses 2 "at byte 19, before 'never x'" run --config 'areas=cam:16M,lend=never x' -- touch ran
+refuses 2 'no room for the area b' run --config 'areas=a:4M@2M;b:2M@4M' -- touch ran
+refuses 2 'no area' run --config '' -- touch ran
+refuses 2 'no area' run --config cma=0 -- touch ran
+refuses 2 'one of --area and --config' run --config cma=16M --area cam=16M -- touch ran
+refuses 2 'one of --area and --config' run --area cam=16M --config cma=16M -- touch ran
+refuses 2 'two --config' run --config cma=16M --config cma=16M -- touch ran
+refuses 2 bytes run --config "$(printf '%2000s' '')" -- touch ran
+refuses 2 'larger than the area b' run --config 'areas=a:16M;b:2M default=b' --claim 4M@0 -- touch ran
+refuses 2 "can't hold the areas where" run --config 'areas=a:16M@32M' --pool 40M -- touch ran
 for claim in 1M 1M@ @1 1M@-1 1M@abc 1M@1q 1M@1+ 1M@1+-1 1M@1+1x 1M@1+1x0 1M@1+1x-3 1M@1+1x5y 1M@nan 1M@1e999 1M@1+1x99999999999999999999 ''; do
 	refuses 2 "$claim" run --area cam=16M --claim "$claim" -- touch ran
 done
@@ -128,6 +138,9 @@ fi
 berth run --area cam=16M --json -- true
 sed -n '/^{/,$p' err >json
 check "a JSON report on stderr" json 'fields(json.loads(text), "claims_ok processes")'
+
+berth run --config 'areas=a:2M@96M;b:8M,lend=last,keep=1M default=b' --claim 8M@0 --json -- sleep 0.5
+check "areas by a configuration" err 'need(lines[0]["claims_ok"] == 1, "no claim out of the default area")'
 
 berth run --area cam=64M --claim 8M@50ms+50msx3 --claim 4M@0.1+0.05 --json --report report -- sleep 1.5
 [ $status -eq 0 ] || miss "claims while sleep runs" "status $status"

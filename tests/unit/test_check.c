@@ -4,7 +4,7 @@
  * mutates, and never reads outside the metadata. And the panics that stop a zone whose lists are
  * broken.
  */
-#include "core/internal.h"
+#include "core/stats.h"
 #include "tests/include/testowner.h"
 
 /* A zone with a bit of everything, and where it is. */
@@ -341,6 +341,11 @@ static void pcp_entry_beyond_the_zone(struct scene *s)
 	*pcp_stack(s, &list) = 0x7ffffff0;
 }
 
+static void frames_that_nobody_counted(struct scene *s)
+{
+	berth__count(s->zone, BERTH_EVENT_PGFREE, 1);
+}
+
 static void managed_frames_of_the_zone(struct scene *s)
 {
 	s->zone->nr_managed++;
@@ -492,6 +497,7 @@ static const struct corruption corruptions[] = {
 	C(pcp_frame_lost, "pcp.I1"),
 	C(pcp_with_a_used_frame, "pcp.I1"),
 	C(pcp_entry_beyond_the_zone, "pcp.I1"),
+	C(frames_that_nobody_counted, "stats.I1"),
 	C(managed_frames_of_the_zone, "zone.I1"),
 	C(reserved_frames_of_a_pageblock, "nr_reserved"),
 	C(reserved_frames_of_the_zone, "nr_reserved of the zone"),

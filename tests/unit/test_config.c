@@ -240,6 +240,41 @@ static void too_many_are_refused(void **state)
 	assert_int_equal(config.nr_devices, 0);
 }
 
+static void a_configuration_grows(void **state)
+{
+	struct berth_config config = parse("areas=a:2M;b:2M devices=x:a,y:a,z:a default=a"), before;
+	struct berth_config_error error;
+
+	(void)state;
+	assert_int_equal(berth_config_extend("devices=new:b,x:c,z:b areas=c:2M default=c", &config,
+					     NULL),
+			 0);
+	assert_int_equal(config.nr_areas, 3);
+	assert_int_equal(config.nr_devices, 4);
+	assert_string_equal(config.devices[0].device, "y");
+	assert_string_equal(config.devices[0].area, "a");
+	assert_string_equal(config.devices[1].device, "new");
+	assert_string_equal(config.devices[1].area, "b");
+	assert_string_equal(config.devices[2].device, "x");
+	assert_string_equal(config.devices[2].area, "c");
+	assert_string_equal(config.devices[3].device, "z");
+	assert_string_equal(config.devices[3].area, "b");
+	assert_string_equal(config.default_area, "c");
+	before = config;
+	assert_int_equal(berth_config_extend("areas=a:2M", &config, &error), -BERTH_EINVAL);
+	assert_int_equal(error.position, 6);
+	assert_int_equal(berth_config_extend("devices=x:a,x:a", &config, &error), -BERTH_EINVAL);
+	assert_int_equal(error.position, 12);
+	assert_int_equal(berth_config_extend("devices=x:d", &config, &error), -BERTH_EINVAL);
+	assert_int_equal(error.position, 10);
+	assert_memory_equal(&config, &before, sizeof(config));
+	assert_int_equal(berth_config_extend("cma=2M", &config, NULL), 0);
+	assert_string_equal(config.default_area, "default");
+	assert_int_equal(berth_config_extend("cma=4M", &config, &error), -BERTH_EINVAL);
+	assert_int_equal(error.position, 4);
+	assert_int_equal(config.nr_areas, 4);
+}
+
 /* ---- Placing --------------------------------------------------------------------------------- */
 
 static void areas_are_placed_as_they_say(void **state)
@@ -314,6 +349,7 @@ int main(void)
 		cmocka_unit_test(limits_are_reached),
 		cmocka_unit_test(mistakes_are_found_where_they_are),
 		cmocka_unit_test(too_many_are_refused),
+		cmocka_unit_test(a_configuration_grows),
 		cmocka_unit_test(areas_are_placed_as_they_say),
 		cmocka_unit_test(what_cannot_be_placed_is_named),
 	};
