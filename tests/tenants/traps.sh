@@ -10,7 +10,7 @@ together=4 # runs at a time; most of them wait
 untreated() {
 	local try rc
 	berth_command "$tenant_tmp/$1.report"
-	for ((try = 1; try <= 5; try++)); do
+	for ((try = 1; try <= 20; try++)); do
 		rc=0
 		TRAPS_PATIENCE=2 BERTH_UNTREATED=$2 timeout -k 5 60 "${berth_cmd[@]}" \
 			"$tenant_program" "$1" >/dev/null 2>"$tenant_tmp/$1.err" </dev/null || rc=$?
