@@ -361,10 +361,87 @@ static void threads_share_a_cache(void **state)
 	free(w);
 }
 
+/* ---- Shrinkers that come and go ------------------------------------------------------------------------ */
+
+struct coming {
+	struct berth_shrinker shrinker;
+	_Atomic bool here;
+	_Atomic uint64_t nr_scans;
+};
+
+static uint64_t count_some(void *ctx)
+{
+	require(atomic_load(&((struct coming *)ctx)->here), "a shrinker that has gone is asked", 0);
+	return 1000;
+}
+
+static uint64_t scan_some(void *ctx, uint64_t nr, uint64_t *pages)
+{
+	struct coming *c = ctx;
+
+	require(atomic_load(&c->here), "a shrinker that has gone is used", nr);
+	sched_yield();
+	require(atomic_load(&c->here), "a shrinker goes while it's used", nr);
+	count(&c->nr_scans);
+	(void)pages;
+	return 0;
+}
+
+static void coming_open(struct coming *c)
+{
+	memset(c, 0, sizeof(*c));
+	c->shrinker.count = count_some;
+	c->shrinker.scan = scan_some;
+	c->shrinker.ctx = c;
+	c->shrinker.seeks = 2;
+	c->shrinker.batch = 10;
+}
+
+static void *shrink(void *arg)
+{
+	struct world *w = arg;
+
+	while (!atomic_load(&w->ended))
+		(void)berth_zone_reclaim(w->zone, 1, 0);
+	return NULL;
+}
+
+static void a_shrinker_leaves_when_nobody_is_at_it(void **state)
+{
+	struct test_zone *tz = zone_open(.port = berth_port_linux_ops());
+	struct world *w = test_zalloc(1, sizeof(*w));
+	struct coming stays, goes;
+	pthread_t threads[2];
+
+	(void)state;
+	coming_open(&stays);
+	coming_open(&goes);
+	atomic_store(&stays.here, true);
+	assert_int_equal(berth_shrinker_register(tz->zone, &stays.shrinker), 0);
+	w->zone = tz->zone;
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, shrink, w), 0);
+	for (unsigned i = 0; i < 200 || !atomic_load(&goes.nr_scans); i++) {
+		atomic_store(&goes.here, true);
+		assert_int_equal(berth_shrinker_register(tz->zone, &goes.shrinker), 0);
+		sched_yield();
+		berth_shrinker_unregister(tz->zone, &goes.shrinker);
+		atomic_store(&goes.here, false);
+	}
+	atomic_store(&w->ended, true);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	assert_true(atomic_load(&stays.nr_scans) > 0);
+	berth_shrinker_unregister(tz->zone, &stays.shrinker);
+	zone_close(tz);
+	free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(threads_share_a_cache),
+		cmocka_unit_test(a_shrinker_leaves_when_nobody_is_at_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
  * The LRU lists: how blocks get onto them, from one to the other and off again, and that they stay true to
  * what is freed, split and moved. What reclaim does with them is in test_reclaim.c.
  */
+#include "core/internal.h"
 #include "tests/include/testlru.h"
 
 static struct cache *open_on_cpu(struct test_zone **tz, unsigned cpu)
@@ -480,6 +481,183 @@ static void a_page_may_be_freed_while_it_is_written(void **state)
 	zone_close(tz);
 }
 
+/* ---- The check ------------------------------------------------------------------------------------- */
+
+/* Three pages on the inactive list, a batched one, a locked block of 4 and one that is being written. */
+struct scene {
+	struct test_zone *tz;
+	struct cache *c;
+	uint64_t first, batched, locked, written;
+};
+
+static struct berth_zone *zone_of(struct scene *s)
+{
+	return s->tz->zone;
+}
+
+static berth_idx_t idx_of(struct scene *s, uint64_t page)
+{
+	return (berth_idx_t)(cache_pfn(s->c, page) - zone_of(s)->base_pfn);
+}
+
+static void set_state(struct scene *s, berth_idx_t idx, unsigned state)
+{
+	atomic_store(&zone_of(s)->lru_state[idx], (uint8_t)state);
+}
+
+static void add_to(_Atomic uint64_t *counter)
+{
+	atomic_fetch_add(counter, 1);
+}
+
+static void state_of_a_free_frame(struct scene *s)
+{
+	set_state(s, 4000, BERTH_LRU_DIRTY);
+}
+
+static void state_of_a_tail(struct scene *s)
+{
+	set_state(s, idx_of(s, s->locked) + 1, BERTH_LRU_REFERENCED);
+}
+
+static void page_on_another_list(struct scene *s)
+{
+	set_state(s, idx_of(s, s->first), BERTH_LRU_IN_LIST + BERTH_LRU_ACTIVE);
+}
+
+static void page_off_its_list(struct scene *s)
+{
+	set_state(s, idx_of(s, s->first), BERTH_LRU_NOWHERE);
+}
+
+static void broken_backward_link(struct scene *s)
+{
+	zone_of(s)->frames[idx_of(s, s->first + 1)].prev = 77;
+}
+
+static void broken_end(struct scene *s)
+{
+	zone_of(s)->lru.lists[BERTH_LRU_INACTIVE].last = 77;
+}
+
+static void list_in_a_ring(struct scene *s)
+{
+	struct berth_frame *frames = zone_of(s)->frames;
+
+	frames[idx_of(s, s->first)].next = zone_of(s)->lru.lists[BERTH_LRU_INACTIVE].first;
+	frames[zone_of(s)->lru.lists[BERTH_LRU_INACTIVE].first].prev = idx_of(s, s->first);
+}
+
+static void count_of_a_list(struct scene *s)
+{
+	add_to(&zone_of(s)->lru.nr_pages[BERTH_LRU_UNEVICTABLE]);
+}
+
+static void count_of_isolated(struct scene *s)
+{
+	add_to(&zone_of(s)->lru.nr_isolated);
+}
+
+static void count_of_dirty(struct scene *s)
+{
+	add_to(&zone_of(s)->lru.nr_dirty);
+}
+
+static void count_of_written(struct scene *s)
+{
+	add_to(&zone_of(s)->lru.nr_writeback);
+}
+
+static void batched_page_in_no_batch(struct scene *s)
+{
+	struct berth_pcp *pcp = berth__pcp(zone_of(s), 0);
+	struct berth_lru_batch *batch = (void *)((char *)pcp + zone_of(s)->lru_offset);
+
+	batch->blocks[BERTH_LRU_ADD][0]++;
+}
+
+static void still_isolated(struct scene *s)
+{
+	set_state(s, idx_of(s, s->batched), BERTH_LRU_ISOLATED);
+}
+
+static void written_without_a_pin(struct scene *s)
+{
+	set_state(s, idx_of(s, s->batched), BERTH_LRU_IN_BATCH | BERTH_LRU_WRITEBACK);
+}
+
+static void every_corruption_of_the_lists_is_found(void **state)
+{
+	static const struct {
+		void (*corrupt)(struct scene *s);
+		const char *what;
+	} corruptions[] = {
+		{ state_of_a_free_frame, "lru.I1 state of a frame that is no" },
+		{ state_of_a_tail, "lru.I1 state of a frame that is no" },
+		{ page_on_another_list, "lru.I1 list of a block" },
+		{ page_off_its_list, "lru.I1 list of a block" },
+		{ broken_backward_link, "lru.I1 backward link" },
+		{ broken_end, "lru.I1 end of list" },
+		{ list_in_a_ring, "lru.I1" },
+		{ count_of_a_list, "lru.I2 frames in list" },
+		{ count_of_isolated, "lru.I2 nr_isolated" },
+		{ count_of_dirty, "lru.I2 nr_dirty" },
+		{ count_of_written, "lru.I2 nr_writeback" },
+		{ batched_page_in_no_batch, "lru.I3" },
+		{ still_isolated, "lru.I1 a reclaimer has the block" },
+		{ written_without_a_pin, "lru.I5 write-back without a pin" },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(corruptions); i++) {
+		struct berth_violation v = { 0 };
+		struct scene s;
+
+		s.c = open_on_cpu(&s.tz, 0);
+		s.first = cache_fill(s.c, 3);
+		s.locked = cache_add(s.c, 2);
+		assert_int_equal(berth_lru_set_unevictable(zone_of(&s), cache_pfn(s.c, s.locked), 1,
+							   true),
+				 0);
+		s.written = cache_fill(s.c, 1);
+		assert_int_equal(
+			berth_lru_begin_writeback(zone_of(&s), cache_pfn(s.c, s.written), NULL), 0);
+		s.batched = cache_add(s.c, 0);
+		zone_ok(s.tz);
+		corruptions[i].corrupt(&s);
+		assert_false(berth_zone_check(zone_of(&s), &v));
+		if (!strstr(v.what, corruptions[i].what))
+			fail_msg("corruption %u is called: %s", i, v.what);
+		test_set_cpu(TEST_NO_CPU);
+		s.c->o->next_page = 0; /* nothing can be verified any more */
+		cache_close(s.c);
+		zone_abandon(s.tz);
+	}
+}
+
+/* An owner that says "dropped" without having frozen the block has lost its users. */
+static void lie(void *ctx, struct berth_reclaim_item *items, unsigned nr)
+{
+	(void)ctx;
+	for (unsigned i = 0; i < nr; i++)
+		items[i].result = BERTH_RECLAIM_DROPPED;
+}
+
+static void a_dropped_block_that_is_not_frozen_panics(void **state)
+{
+	struct test_zone *tz = zone_open(.lru = true);
+	struct cache *c = cache_open(tz, "cache");
+	uint64_t page = cache_fill(c, 1);
+
+	(void)state;
+	c->o->ops.reclaim = lie;
+	assert_panics(&tz->port, (void)berth_zone_reclaim(tz->zone, 1, 0));
+	assert_int_equal(tz->port.value, cache_pfn(c, page));
+	c->o->next_page = 0;
+	cache_close(c);
+	zone_abandon(tz);
+}
+
 /* ---- Cost ------------------------------------------------------------------------------------------ */
 
 static void metadata_stays_within_32_bytes_a_frame(void **state)
@@ -521,6 +699,8 @@ int main(void)
 		cmocka_unit_test(a_page_that_is_written_stays_where_it_is),
 		cmocka_unit_test(a_failed_write_leaves_the_page_dirty),
 		cmocka_unit_test(a_page_may_be_freed_while_it_is_written),
+		cmocka_unit_test(every_corruption_of_the_lists_is_found),
+		cmocka_unit_test(a_dropped_block_that_is_not_frozen_panics),
 		cmocka_unit_test(metadata_stays_within_32_bytes_a_frame),
 	};
 
