@@ -647,7 +647,7 @@ size_t berth__pcp_stride(unsigned pcp_shift, unsigned return_order);
 /* Writes everything that makes an untagged block an allocated one. In P or under Z. */
 static inline void berth__mark_used(struct berth_frame *frame, uint32_t tag, uint64_t cookie)
 {
-	frame->cookie = cookie;
+	__atomic_store_n(&frame->cookie, cookie, __ATOMIC_RELAXED); /* see berth__ask_holder() */
 	atomic_store_explicit(&frame->refcount, 1, memory_order_relaxed);
 	berth__set_tag(frame, tag);
 }

@@ -319,7 +319,8 @@ void berth__ask_holder(struct berth_zone *zone, struct berth_claim_report *repor
 	frame = &zone->frames[report->blocker_pfn - zone->base_pfn];
 	berth_lock(&zone->lock);
 	tag = berth__tag(frame);
-	cookie = frame->cookie;
+	/* It may have been freed since and be just allocated from a CPU's list, without the lock. */
+	cookie = __atomic_load_n(&frame->cookie, __ATOMIC_RELAXED);
 	berth_unlock(&zone->lock);
 	owner = &zone->owners[berth__tag_owner(tag)];
 	if (berth__tag_kind(tag) == BERTH_FRAME_USED && !(tag & BERTH_TAG_ORPHAN) && owner->ops &&
