@@ -647,8 +647,10 @@ static const struct option options[] = {
 	{ 0 },
 };
 
-static bool take_option(struct config *config, int option)
+static bool take_option(void *ctx, int option)
 {
+	struct config *config = ctx;
+
 	switch (option) {
 	case STATES:
 		return berth__count_option(COMMAND, "--states", 0, UINT32_MAX, &config->states);
@@ -664,27 +666,17 @@ static bool take_option(struct config *config, int option)
 	}
 }
 
+static const struct berth__command command = { COMMAND, help, options, take_option };
+
 int berth__bench_choose(int argc, char **argv)
 {
 	struct config config = { .states = 10000, .most = (uint64_t)8 << 30, .seed = 1 };
-	int option;
+	int code;
 	bool good;
 
-	optind = 0;
-	while ((option = berth__next_option(COMMAND, argc, argv, options)) >= 0) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 0;
-		}
-		if (!take_option(&config, option))
-			return BERTH__EXIT_USAGE;
-	}
-	if (option == BERTH__OPTIONS_BAD)
-		return BERTH__EXIT_USAGE;
-	if (optind < argc)
-		return berth__complain(BERTH__EXIT_USAGE, COMMAND,
-				       "'%s' is no option; `" COMMAND " --help` lists them",
-				       argv[optind]);
+	code = berth__take_options(&command, argc, argv, &config);
+	if (code >= 0)
+		return code;
 	if (config.most > (uint64_t)1 << 40)
 		return berth__complain(BERTH__EXIT_USAGE, COMMAND, "--most can be 1T at most");
 	berth__catch_interrupts();

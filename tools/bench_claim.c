@@ -155,7 +155,13 @@ static bool open_pool(struct bench *bench)
 	if (!error)
 		error = berth__fill_refill(&bench->fill);
 	if (error)
-		return wrong(bench, "the area can't be filled with movable memory", error);
+		return wrong(bench,
+			     error == -BERTH_ENOMEM ?
+				     "the area can't be filled with movable memory; each run is a "
+				     "mapping of the process, of which vm.max_map_count allows so "
+				     "many: use a larger --run-size or a smaller area" :
+				     "the area can't be filled with movable memory",
+			     error);
 	bench->runs = berth__fill_runs(&bench->fill);
 	return true;
 }
@@ -203,7 +209,7 @@ static void close_pool(struct bench *bench)
 		error = berth__fill_close(&bench->fill);
 	if (!error)
 		error = berth_pool_close(bench->pool);
-	if (error)
+	if (error && !bench->bad) /* or what went wrong before is in the way */
 		wrong(bench, "the pool can't be closed", error);
 }
 
@@ -698,8 +704,10 @@ static bool take_flag(struct config *config, int option)
 	return true;
 }
 
-static bool take_option(struct config *config, int option)
+static bool take_option(void *ctx, int option)
 {
+	struct config *config = ctx;
+
 	switch (option) {
 	case SIZE:
 		return berth__size_option(COMMAND, "--size", &config->size);
@@ -813,6 +821,8 @@ static int run(struct bench *bench)
 	return bench->bad ? BERTH__EXIT_FAILED : 0;
 }
 
+static const struct berth__command command = { COMMAND, help, options, take_option };
+
 int berth__bench_claim(int argc, char **argv)
 {
 	static struct bench bench = {
@@ -821,22 +831,10 @@ int berth__bench_claim(int argc, char **argv)
 			    .pin_every = (uint64_t)32 << 20,
 			    .seed = 1 },
 	};
-	int option;
+	int code;
 
-	optind = 0;
-	while ((option = berth__next_option(COMMAND, argc, argv, options)) >= 0) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 0;
-		}
-		if (!take_option(&bench.config, option))
-			return BERTH__EXIT_USAGE;
-	}
-	if (option == BERTH__OPTIONS_BAD)
-		return BERTH__EXIT_USAGE;
-	if (optind < argc)
-		return berth__complain(BERTH__EXIT_USAGE, COMMAND,
-				       "'%s' is no option; `" COMMAND " --help` lists them",
-				       argv[optind]);
+	code = berth__take_options(&command, argc, argv, &bench.config);
+	if (code >= 0)
+		return code;
 	return complete_config(&bench.config) ? run(&bench) : BERTH__EXIT_USAGE;
 }

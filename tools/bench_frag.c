@@ -518,8 +518,10 @@ static bool choose_start(struct config *config)
 	return false;
 }
 
-static bool take_option(struct config *config, int option)
+static bool take_option(void *ctx, int option)
 {
+	struct config *config = ctx;
+
 	const char *command = config->command;
 
 	switch (option) {
@@ -556,31 +558,14 @@ static bool check_memory(const struct config *config)
 	return false;
 }
 
-/* Fills in the config. 0: go on; otherwise *code is the command's. */
-static bool parse(struct config *config, const struct option *options, const char *help, int argc,
-		  char **argv, int *code)
+/* -1: go on; otherwise the command's exit code. */
+static int parse(struct config *config, const struct option *options, const char *help, int argc,
+		 char **argv)
 {
-	int option;
+	const struct berth__command command = { config->command, help, options, take_option };
+	int code = berth__take_options(&command, argc, argv, config);
 
-	*code = BERTH__EXIT_USAGE;
-	optind = 0;
-	while ((option = berth__next_option(config->command, argc, argv, options)) >= 0) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			*code = 0;
-			return false;
-		}
-		if (!take_option(config, option))
-			return false;
-	}
-	if (option == BERTH__OPTIONS_BAD)
-		return false;
-	if (optind < argc) {
-		berth__complain(0, config->command, "'%s' is no option; `%s --help` lists them",
-				argv[optind], config->command);
-		return false;
-	}
-	return check_memory(config);
+	return code < 0 && !check_memory(config) ? BERTH__EXIT_USAGE : code;
 }
 
 int berth__bench_frag(int argc, char **argv)
@@ -591,9 +576,9 @@ int berth__bench_frag(int argc, char **argv)
 				 .batch = 1,
 				 .seed = 1,
 				 .start = -1 };
-	int code;
+	int code = parse(&config, frag_options, frag_help, argc, argv);
 
-	if (!parse(&config, frag_options, frag_help, argc, argv, &code))
+	if (code >= 0)
 		return code;
 	berth__catch_interrupts();
 	code = 0;
@@ -609,9 +594,9 @@ int berth__bench_compact(int argc, char **argv)
 				 .memory_bytes = (uint64_t)4 << 30,
 				 .live = 50,
 				 .seed = 1 };
-	int code;
+	int code = parse(&config, compact_options, compact_help, argc, argv);
 
-	if (!parse(&config, compact_options, compact_help, argc, argv, &code))
+	if (code >= 0)
 		return code;
 	berth__catch_interrupts();
 	return run_compact(&config);

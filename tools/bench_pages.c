@@ -4,7 +4,8 @@
  * numbers and allocators of others. This file is the command; without --order and --pattern it
  * leaves the whole table to bench_pages_table.c, with them it measures one cell.
  *
- * Figures are medians of several rounds, in ns of a thread's time for an operation.
+ * Figures are medians of several rounds, in ns for an operation of a thread: of its CPU time when it is
+ * alone, of time by the clock when there are several.
  */
 #define _GNU_SOURCE
 #include "tools/bench_pages.h"
@@ -58,8 +59,9 @@ static const char help[] =
 	"                    together), stack_ns (of one operation of the array), factor ((alloc + free)\n"
 	"                    / 2 / stack), for rand touch_ns and touch_factor likewise\n"
 	"\n"
-	"After the measurement all of Berth's blocks are allocated once more, and it's checked that they\n"
-	"don't overlap and that every invariant of the allocator holds.\n"
+	"Times are a thread's CPU time for an operation; with several threads, time by the clock, which\n"
+	"wants as many idle CPUs. After the measurement all of Berth's blocks are allocated once more, and\n"
+	"it's checked that they don't overlap and that every invariant of the allocator holds.\n"
 	"\n"
 	"examples:\n"
 	"  berth bench pages\n"
@@ -272,8 +274,10 @@ static bool choose_row(struct berth__pages_config *config)
 	return config->row >= 0;
 }
 
-static bool take_option(struct berth__pages_config *config, int option)
+static bool take_option(void *ctx, int option)
 {
+	struct berth__pages_config *config = ctx;
+
 	switch (option) {
 	case ORDER:
 		config->has_order = true;
@@ -331,6 +335,8 @@ static bool check_config(struct berth__pages_config *config)
 	return true;
 }
 
+static const struct berth__command command = { COMMAND, help, options, take_option };
+
 int berth__bench_pages(int argc, char **argv)
 {
 	struct berth__pages_config config = {
@@ -340,23 +346,11 @@ int berth__bench_pages(int argc, char **argv)
 		.pattern = -1,
 		.row = -1,
 	};
-	int option;
+	int code;
 
-	optind = 0;
-	while ((option = berth__next_option(COMMAND, argc, argv, options)) >= 0) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 0;
-		}
-		if (!take_option(&config, option))
-			return BERTH__EXIT_USAGE;
-	}
-	if (option == BERTH__OPTIONS_BAD)
-		return BERTH__EXIT_USAGE;
-	if (optind < argc)
-		return berth__complain(BERTH__EXIT_USAGE, COMMAND,
-				       "'%s' is no option; `" COMMAND " --help` lists them",
-				       argv[optind]);
+	code = berth__take_options(&command, argc, argv, &config);
+	if (code >= 0)
+		return code;
 	if (!check_config(&config))
 		return BERTH__EXIT_USAGE;
 	return config.pattern < 0 ? berth__pages_table(&config, argv) : bench_cell(&config, argv);

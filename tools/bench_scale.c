@@ -688,8 +688,10 @@ static const struct option options[] = {
 	{ 0 },
 };
 
-static bool take_option(struct config *config, int option)
+static bool take_option(void *ctx, int option)
 {
+	struct config *config = ctx;
+
 	switch (option) {
 	case FROM:
 		return berth__size_option(COMMAND, "--from", &config->from);
@@ -725,26 +727,16 @@ static bool check_config(const struct config *config)
 	return true;
 }
 
+static const struct berth__command command = { COMMAND, help, options, take_option };
+
 int berth__bench_scale(int argc, char **argv)
 {
 	struct config config = { .from = GIB, .to = 1024 * GIB, .rounds = 5, .seed = 1 };
-	int option;
+	int code;
 
-	optind = 0;
-	while ((option = berth__next_option(COMMAND, argc, argv, options)) >= 0) {
-		if (option == 'h') {
-			fputs(help, stdout);
-			return 0;
-		}
-		if (!take_option(&config, option))
-			return BERTH__EXIT_USAGE;
-	}
-	if (option == BERTH__OPTIONS_BAD)
-		return BERTH__EXIT_USAGE;
-	if (optind < argc)
-		return berth__complain(BERTH__EXIT_USAGE, COMMAND,
-				       "'%s' is no option; `" COMMAND " --help` lists them",
-				       argv[optind]);
+	code = berth__take_options(&command, argc, argv, &config);
+	if (code >= 0)
+		return code;
 	if (!check_config(&config))
 		return BERTH__EXIT_USAGE;
 	berth__catch_interrupts();

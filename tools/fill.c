@@ -124,8 +124,11 @@ static int map_pair(const struct berth__fill *fill, char **pair)
 
 	if (!error)
 		error = map(fill, bytes, 0, &pair[1]);
-	if (place && berth_unmap(fill->pool, place, fill->chunk_bytes) != 0)
-		abort(); /* mapped a line above */
+	if (place) { /* refused at the system's limit of mappings: each run is one */
+		int refused = berth_unmap(fill->pool, place, fill->chunk_bytes);
+
+		error = error ? error : refused;
+	}
 	if (!error)
 		error = map(fill, bytes, 0, &pair[0]);
 	for (; !error && bytes < fill->chunk_bytes; bytes += fill->run_bytes) {
@@ -137,8 +140,9 @@ static int map_pair(const struct berth__fill *fill, char **pair)
 		}
 	}
 	for (int i = 0; i < 2 && error; i++) { /* whatever is mapped has `bytes` */
-		if (pair[i] && berth_unmap(fill->pool, pair[i], bytes) != 0)
-			abort();
+		if (pair[i])
+			(void)!berth_unmap(fill->pool, pair[i],
+					   bytes); /* as above; the pool goes, too */
 		pair[i] = NULL;
 	}
 	return error;

@@ -57,6 +57,28 @@ int berth__next_option(const char *command, int argc, char **argv, const struct 
 	return BERTH__OPTIONS_BAD;
 }
 
+int berth__take_options(const struct berth__command *command, int argc, char **argv, void *config)
+{
+	int option;
+
+	optind = 0;
+	while ((option = berth__next_option(command->name, argc, argv, command->options)) >= 0) {
+		if (option == 'h') {
+			fputs(command->help, stdout);
+			return 0;
+		}
+		if (!command->take(config, option))
+			return BERTH__EXIT_USAGE;
+	}
+	if (option == BERTH__OPTIONS_BAD)
+		return BERTH__EXIT_USAGE;
+	if (optind < argc)
+		return berth__complain(BERTH__EXIT_USAGE, command->name,
+				       "'%s' is no option; `%s --help` lists them", argv[optind],
+				       command->name);
+	return -1;
+}
+
 /* ---- Values ---------------------------------------------------------------------------------- */
 
 static bool accept_value(const char *command, const char *option, const char *why)

@@ -27,6 +27,17 @@ enum berth__option_result {
  */
 int berth__next_option(const char *command, int argc, char **argv, const struct option *options);
 
+/* A command that takes options and nothing else. */
+struct berth__command {
+	const char *name, *help;
+	const struct option *options;
+	/* An option but --help, with its value in optarg, goes into the configuration. False: it was wrong, and the
+	 * user knows. */
+	bool (*take)(void *config, int option);
+};
+/* Takes the whole command line. -1: go on; otherwise the exit code: help was printed, or a complaint. */
+int berth__take_options(const struct berth__command *command, int argc, char **argv, void *config);
+
 /* The value of an option: as the functions of units.h, but they complain and return false. */
 bool berth__size_option(const char *command, const char *option, uint64_t *bytes);
 bool berth__count_option(const char *command, const char *option, uint64_t least, uint64_t most,
