@@ -15,19 +15,6 @@
 #define MOST_BYTES ((size_t)1 << 43) /* 2^31 frames: within a zone's index */
 #define MAX_ALIGN ((uint64_t)4 << 20)
 
-static uint64_t pages_of(uint64_t bytes)
-{
-	return bytes >> BERTH_PAGE_SHIFT;
-}
-
-static void *map_anonymous(size_t bytes)
-{
-	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return at == MAP_FAILED ? NULL : at;
-}
-
 /* ---- Plans ------------------------------------------------------------------------------------------ */
 
 size_t berth__areas_bytes(const struct berth_config *config)
@@ -154,20 +141,20 @@ static int declare(struct berth_pool_impl *pool, const struct berth_config_area 
 		.name = planned->name,
 		.policy = berth_contig_policy_find(planned->policy),
 		.zone = pool->zone,
-		.start_pfn = pages_of(planned->start),
-		.nr_pages = pages_of(planned->bytes),
+		.start_pfn = berth__pages_of(planned->start),
+		.nr_pages = berth__pages_of(planned->bytes),
 		.align_order = order_of(planned->align),
 		.order_per_bit = order_of(planned->unit),
 		.node = planned->node,
 		.lend = planned->lend,
-		.lend_min_pages = pages_of(planned->keep + BERTH_PAGE_SIZE - 1),
+		.lend_min_pages = berth__pages_of(planned->keep + BERTH_PAGE_SIZE - 1),
 	};
 	int error;
 
 	params.memory_bytes = berth_contig_area_bytes(&params);
 	if (!params.memory_bytes)
 		return -BERTH_EINVAL;
-	params.memory = map_anonymous(params.memory_bytes);
+	params.memory = berth__map_anonymous(params.memory_bytes);
 	if (!params.memory)
 		return -BERTH_ENOMEM;
 	error = berth_contig_declare(pool->contig, &params, &area->area);
@@ -206,7 +193,7 @@ int berth__areas_open(struct berth_pool_impl *pool, const struct berth_config *p
 	int error;
 
 	pool->contig_bytes = berth_contig_bytes(&params);
-	pool->contig_memory = map_anonymous(pool->contig_bytes);
+	pool->contig_memory = berth__map_anonymous(pool->contig_bytes);
 	if (!pool->contig_memory)
 		return -BERTH_ENOMEM;
 	error = berth_contig_init(&pool->contig, &params, pool->contig_memory, pool->contig_bytes);
@@ -238,8 +225,8 @@ void berth__areas_close(struct berth_pool_impl *pool)
 /* Empties the area's place, unless its policy does that; the claim becomes the area. */
 static int make_area(struct berth_pool_impl *pool, const struct berth_config_area *planned)
 {
-	const berth_pfn_t pfn = pages_of(planned->start);
-	const uint64_t nr_pages = pages_of(planned->bytes);
+	const berth_pfn_t pfn = berth__pages_of(planned->start);
+	const uint64_t nr_pages = berth__pages_of(planned->bytes);
 	bool claims = strcmp(planned->policy, "reserve") == 0;
 	int error;
 

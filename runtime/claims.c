@@ -13,11 +13,6 @@
 
 #define STEP_PAGES 512u /* between two looks at whether it was cancelled */
 
-static uint64_t pages_of(size_t bytes)
-{
-	return bytes >> BERTH_PAGE_SHIFT;
-}
-
 /* ---- One claim --------------------------------------------------------------------------------------- */
 
 /* What the caller wants, in the core's terms. -EINVAL, -ENOENT, -ENODEV. */
@@ -35,7 +30,7 @@ static int take_options(struct berth_pool_impl *pool, const char *name, const ch
 		return device ? -BERTH_ENODEV : -BERTH_ENOENT;
 	params->name = options->name ? options->name : device;
 	/* Rounded without overflow; whatever doesn't fit the area is refused below. */
-	params->nr_pages = pages_of(bytes) + (bytes % BERTH_PAGE_SIZE != 0);
+	params->nr_pages = berth__pages_of(bytes) + (bytes % BERTH_PAGE_SIZE != 0);
 	if (options->align_bytes > BERTH_PAGE_SIZE)
 		params->align_order = (unsigned)__builtin_ctzll(options->align_bytes) -
 				      BERTH_PAGE_SHIFT;
@@ -122,8 +117,8 @@ int berth__pool_release(struct berth_pool_impl *pool, const struct berth_buffer 
 
 	if (!area)
 		return -BERTH_EINVAL;
-	error = berth_contig_release(pool->contig, pages_of(buffer->offset),
-				     pages_of(buffer->bytes));
+	error = berth_contig_release(pool->contig, berth__pages_of(buffer->offset),
+				     berth__pages_of(buffer->bytes));
 	if (!error)
 		atomic_fetch_sub(&pool->claims_held, 1);
 	return error;
@@ -205,11 +200,11 @@ int berth_release_bulk(struct berth_pool *handle, const struct berth_buffer *buf
 		if (!its || (area && its != area) || buffers[i].bytes != buffers[0].bytes)
 			error = -BERTH_EINVAL;
 		area = its;
-		pfns[i] = pages_of(buffers[i].offset);
+		pfns[i] = berth__pages_of(buffers[i].offset);
 	}
 	if (!error)
 		error = berth_contig_area_release_bulk(area->area, pfns, nr,
-						       pages_of(buffers[0].bytes));
+						       berth__pages_of(buffers[0].bytes));
 	if (!error)
 		atomic_fetch_sub(&pool->claims_held, nr);
 	free(pfns);
@@ -424,7 +419,7 @@ int berth_prepare_cancel(struct berth_prepared *prepared)
 	while (!await_done(prepared, 1000000000))
 		;
 	if (!prepared->error &&
-	    berth_contig_release(pool->contig, pages_of(prepared->buffer.offset),
+	    berth_contig_release(pool->contig, berth__pages_of(prepared->buffer.offset),
 				 prepared->nr_pages) != 0)
 		abort(); /* it is the preparation's alone */
 	atomic_fetch_sub(&pool->claims_held, 1);

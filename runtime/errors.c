@@ -125,6 +125,16 @@ size_t berth_report_text(const struct berth_claim_report *report, char *text, si
 		if (report->blocker_holder)
 			put(&out, ", held by %s", report->blocker_holder);
 	}
+	for (unsigned i = 1; report->error && i < report->nr_blockers;
+	     i++) { /* the first is told */
+		const struct berth_blocker *blocker = &report->blockers[i];
+
+		put(&out, "\n  and: %" PRIu64 " page(s) at offset %#" PRIx64 ", %s",
+		    blocker->nr_pages, blocker->pfn << BERTH_PAGE_SHIFT,
+		    blocker->owner ? blocker->owner : "unknown owner");
+		if (blocker->holder)
+			put(&out, ", held by %s", blocker->holder);
+	}
 	if (report->error)
 		put(&out, "\n  largest free run %.1f MiB, largest claimable run %.1f MiB",
 		    mib(report->largest_free_pages), mib(report->largest_claimable_pages));

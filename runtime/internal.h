@@ -53,6 +53,14 @@ const struct berth_region *berth__region_find_locked(const struct berth_regions 
 
 /* ---- The pool (pool.c) ------------------------------------------------------------------------------ */
 
+static inline uint64_t berth__pages_of(uint64_t bytes)
+{
+	return bytes >> BERTH_PAGE_SHIFT;
+}
+
+/* Zeroed memory, to be unmapped with this size; or NULL. */
+void *berth__map_anonymous(size_t bytes);
+
 struct berth_pool_area {
 	struct berth_contig_area *area;
 	const char *name; /* the area's */

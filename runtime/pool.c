@@ -18,12 +18,7 @@
 
 #define THREAD_SLOTS 64u /* threads with page lists of their own; others take the zone's lock */
 
-static uint64_t pages_of(size_t bytes)
-{
-	return bytes >> BERTH_PAGE_SHIFT;
-}
-
-static void *map_anonymous(size_t bytes)
+void *berth__map_anonymous(size_t bytes)
 {
 	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -127,7 +122,7 @@ static int open_zone(struct berth_pool_impl *pool, size_t bytes)
 {
 	struct berth_zone_params params = {
 		.name = "pool",
-		.nr_pages = pages_of(bytes),
+		.nr_pages = berth__pages_of(bytes),
 		.nr_cpus = THREAD_SLOTS,
 		.max_areas = BERTH_MAX_POOL_AREAS,
 		.histograms = true,
@@ -138,7 +133,7 @@ static int open_zone(struct berth_pool_impl *pool, size_t bytes)
 	int error;
 
 	pool->metadata_bytes = berth_zone_metadata_size(&params);
-	pool->metadata = map_anonymous(pool->metadata_bytes);
+	pool->metadata = berth__map_anonymous(pool->metadata_bytes);
 	if (!pool->metadata)
 		return -BERTH_ENOMEM;
 	error = berth_zone_init(&pool->zone, &params, pool->metadata, pool->metadata_bytes);
@@ -176,11 +171,11 @@ static int open_space(struct berth_pool_impl *pool, size_t space_bytes, enum ber
 		bytes /= 2;
 	if (error)
 		return error;
-	params.nr_pages = pages_of(pool->mmu.bytes);
-	params.table = map_anonymous(table_bytes(params.nr_pages));
+	params.nr_pages = berth__pages_of(pool->mmu.bytes);
+	params.table = berth__map_anonymous(table_bytes(params.nr_pages));
 	if (params.table)
 		params.pending = (uint64_t *)(void *)(params.table + params.nr_pages);
-	memory = map_anonymous(berth_space_size());
+	memory = berth__map_anonymous(berth_space_size());
 	error = params.table && memory ? berth_space_init(&pool->space, &params, memory) :
 					 -BERTH_ENOMEM;
 	if (error) {
@@ -235,7 +230,7 @@ int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 		error = check_system(params, &plan, bytes);
 	if (error)
 		return error;
-	pool = map_anonymous(sizeof(*pool));
+	pool = berth__map_anonymous(sizeof(*pool));
 	if (!pool)
 		return -BERTH_ENOMEM;
 	pool->mmu.uffd = pool->mmu.watch_fd = pool->mmu.pagemap_fd = -1;
@@ -362,7 +357,7 @@ void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *st
 
 int64_t berth__pool_shuffle(struct berth_pool_impl *pool, uint64_t *cursor)
 {
-	const uint64_t nr_pages = pages_of(BERTH_HUGE_BYTES);
+	const uint64_t nr_pages = berth__pages_of(BERTH_HUGE_BYTES);
 	uint64_t nr_blocks = pool->memory.bytes / BERTH_HUGE_BYTES;
 	berth_pfn_t pfn = *cursor % nr_blocks * nr_pages;
 	struct berth_claim_report report;
