@@ -7,6 +7,7 @@
  * Complexity: O(frames + blocks).
  */
 #include "core/alloc/claims.h"
+#include "core/frames/summary.h"
 #include "core/stats.h"
 
 struct checker {

@@ -160,18 +160,14 @@ static void note_claims(struct berth_cma *area, berth_idx_t start, berth_idx_t e
 {
 	berth_idx_t nr = pieces->nr_pages ? pieces->nr_pages : end - start;
 	berth_idx_t stride = pieces->nr_pages ? pieces->stride : end - start;
-	uint64_t claims = 0;
+	berth_idx_t claims = (end - start - 1) / stride + 1;
 
-	if (nr == stride)
+	if (nr == stride) /* no gaps: a word at a time */
 		berth__bitmap_set(area, start, end, true);
-	for (berth_idx_t at = start; at < end; at += stride) {
-		if (nr < stride)
-			berth__bitmap_set(area, at, at + nr, true);
-		claims++;
-		if (end - at <= stride)
-			break;
-	}
-	atomic_fetch_add_explicit(&area->claimed_pages, claims * nr, memory_order_relaxed);
+	for (berth_idx_t i = 0; nr < stride && i < claims; i++)
+		berth__bitmap_set(area, start + i * stride, start + i * stride + nr, true);
+	atomic_fetch_add_explicit(&area->claimed_pages, (uint64_t)claims * nr,
+				  memory_order_relaxed);
 	atomic_fetch_add_explicit(&area->claims_ok, claims, memory_order_relaxed);
 }
 

@@ -248,12 +248,12 @@ static int moved_batch(struct berth_claiming *claim, struct scan *scan)
 	berth_pfn_t first = scan->moves[0].src; /* the batch will be sorted otherwise */
 	uint64_t before = claim->report->moved_pages;
 	const struct berth_move *busy;
+	bool dropped = drop(claim, scan);
 	int error;
 
-	if (drop(claim, scan) && !scan->nr_moves) {
-		claim->next = (berth_idx_t)(first - zone->base_pfn);
+	claim->next = (berth_idx_t)(first - zone->base_pfn);
+	if (dropped && !scan->nr_moves)
 		return 0;
-	}
 	error = berth__migrate_batch(zone, scan->moves, scan->nr_moves, claim->how->dst_set,
 				     claim->how->may_split, claim->report, &busy);
 	claim->taken += claim->report->moved_pages - before;
@@ -264,8 +264,7 @@ static int moved_batch(struct berth_claiming *claim, struct scan *scan)
 	}
 	if (error == -BERTH_ENOMEM)
 		claim->report->reason = BERTH_CLAIM_NO_DESTINATION;
-	claim->no_progress = claim->report->moved_pages == before;
-	claim->next = (berth_idx_t)(first - zone->base_pfn);
+	claim->no_progress = !dropped && claim->report->moved_pages == before;
 	return error;
 }
 
@@ -377,7 +376,8 @@ static int prepare_moves(struct berth_claiming *claim)
 	int error;
 
 	claim->looked = true;
-	/* Until the end the batches stay empty, and the lists say what can be dropped. */
+	/* Until the end the batches stay empty, and the lists say what can be dropped: as
+	 * berth_lru_cache_disable(), but the drain is the one that the range needs anyway. */
 	atomic_fetch_add(&claim->zone->lru.disabled, 1);
 	berth__pcp_drain_range(claim->zone, claim->range.start, claim->range.end);
 	end_phase(claim, BERTH_PHASE_DRAIN);

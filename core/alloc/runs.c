@@ -10,7 +10,7 @@
  * Complexity: O(pageblocks / 64) where whole pageblocks decide; O(blocks) of each pageblock walked. The
  * zone lock is held for one of those, or one group, at a time.
  */
-#include "core/internal.h"
+#include "core/frames/summary.h"
 
 struct search {
 	struct berth_cma *area;

@@ -115,34 +115,37 @@ static void put_pin(struct berth_zone *zone, berth_idx_t head)
 	}
 }
 
-int berth_page_pin(struct berth_zone *zone, berth_pfn_t pfn)
+bool berth__pin_head(struct berth_zone *zone, berth_idx_t head)
 {
-	struct berth_frame *frame;
-	berth_idx_t idx;
-	uint32_t old;
+	struct berth_frame *frame = &zone->frames[head];
+	uint32_t old = atomic_load_explicit(&frame->refcount, memory_order_relaxed);
 
-	/* The lock keeps the block from being split between the look-up and the reference. */
-	berth_lock(&zone->lock);
-	idx = used_head(zone, pfn);
-	frame = &zone->frames[idx == BERTH_IDX_NONE ? 0 : idx];
-	if (idx == BERTH_IDX_NONE || (berth__tag(frame) & BERTH_TAG_ORPHAN)) {
-		berth_unlock(&zone->lock);
-		return -BERTH_EINVAL;
-	}
-	old = atomic_load_explicit(&frame->refcount, memory_order_relaxed);
 	do { /* a mover may freeze it at the same time */
-		if (old == 0) {
-			berth_unlock(&zone->lock);
-			return -BERTH_EAGAIN;
-		}
+		if (old == 0)
+			return false;
 		BERTH_ASSERT(zone, old < UINT32_MAX - BERTH_PIN_BIAS, old, 1);
 	} while (!atomic_compare_exchange_weak_explicit(&frame->refcount, &old,
 							old + BERTH_PIN_BIAS, memory_order_acquire,
 							memory_order_relaxed));
 	if (old < BERTH_PIN_BIAS)
-		berth__account_pinned(zone, idx, berth__tag_order(berth__tag(frame)), 1);
+		berth__account_pinned(zone, head, berth__tag_order(berth__tag(frame)), 1);
+	return true;
+}
+
+int berth_page_pin(struct berth_zone *zone, berth_pfn_t pfn)
+{
+	berth_idx_t idx;
+	int error = 0;
+
+	/* The lock keeps the block from being split between the look-up and the reference. */
+	berth_lock(&zone->lock);
+	idx = used_head(zone, pfn);
+	if (idx == BERTH_IDX_NONE || (berth__tag(&zone->frames[idx]) & BERTH_TAG_ORPHAN))
+		error = -BERTH_EINVAL;
+	else if (!berth__pin_head(zone, idx))
+		error = -BERTH_EAGAIN;
 	berth_unlock(&zone->lock);
-	return 0;
+	return error;
 }
 
 int berth_page_unpin(struct berth_zone *zone, berth_pfn_t pfn)

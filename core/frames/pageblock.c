@@ -15,7 +15,7 @@
  * Each counter changes in exactly one function here. Complexity: O(1), or O(pageblocks touched) for
  * blocks larger than one.
  */
-#include "core/internal.h"
+#include "core/frames/summary.h"
 
 /* A counter that is written under Z and read by anybody: no read-modify-write needed. */
 static void count(_Atomic uint64_t *counter, uint64_t nr, int sign)

@@ -12,7 +12,7 @@
  * the way of an allocation. A search brings up to date what is stale in its range, one group at a
  * time under the zone lock: O(1) for each change, amortised, and 64 pageblocks at most.
  */
-#include "core/internal.h"
+#include "core/frames/summary.h"
 
 #define GROUP BERTH_GROUP
 #define REGION (BERTH_GROUP * BERTH_GROUP)

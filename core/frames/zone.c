@@ -9,6 +9,7 @@
  * Complexity: init O(pageblocks) with zeroed metadata; choosing a set O(areas).
  */
 #include "core/alloc/claims.h"
+#include "core/frames/summary.h"
 #include "core/stats.h"
 
 /* The places of the parts in the metadata. */

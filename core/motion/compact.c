@@ -23,6 +23,7 @@
  * mm/vmstat.c; Documentation/admin-guide/sysctl/vm.rst, extfrag_threshold).
  */
 #include "core/stats.h"
+#include "core/frames/summary.h"
 
 #define MAX_TRIES 16u /* sources for one order */
 #define MAX_PASSES 8u /* walks over a set's pageblocks; one does it where everything moves */

@@ -535,24 +535,6 @@ void berth__lru_moved_locked(struct berth_zone *zone, berth_idx_t src, berth_idx
 
 /* ---- Write-back --------------------------------------------------------------------------------------- */
 
-/* A pin for the core, unless somebody has frozen the block. Z or L, so that it isn't split. */
-static bool pin(struct berth_zone *zone, berth_idx_t idx)
-{
-	struct berth_frame *frame = &zone->frames[idx];
-	uint32_t old = atomic_load_explicit(&frame->refcount, memory_order_relaxed);
-
-	do {
-		if (old == 0)
-			return false;
-		BERTH_ASSERT(zone, old < UINT32_MAX - BERTH_PIN_BIAS, old, 1);
-	} while (!atomic_compare_exchange_weak_explicit(&frame->refcount, &old,
-							old + BERTH_PIN_BIAS, memory_order_acquire,
-							memory_order_relaxed));
-	if (old < BERTH_PIN_BIAS)
-		berth__account_pinned(zone, idx, berth__tag_order(berth__tag(frame)), 1);
-	return true;
-}
-
 bool berth__lru_begin_writeback(struct berth_zone *zone, berth_idx_t idx, unsigned flags)
 {
 	uint64_t pages = pages_of(zone, idx);
@@ -561,7 +543,7 @@ bool berth__lru_begin_writeback(struct berth_zone *zone, berth_idx_t idx, unsign
 
 	if (old & BERTH_LRU_WRITEBACK)
 		return false;
-	if (!pin(zone, idx)) {
+	if (!berth__pin_head(zone, idx)) {
 		unmark(zone, idx, BERTH_LRU_WRITEBACK);
 		return false;
 	}

@@ -294,7 +294,8 @@ static void find_written(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages
 	while (scan.start < scan.end) {
 		long nr = ioctl(mmu->pagemap_fd, PAGEMAP_SCAN, &scan);
 
-		if (nr < 0) { /* not ours any more: all of them, then */
+		/* Not ours any more: all of them, then. */
+		if (nr < 0 || scan.walk_end <= scan.start) {
 			memset(written, 0xff, (nr_pages + 63) / 64 * sizeof(*written));
 			return;
 		}
