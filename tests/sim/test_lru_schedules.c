@@ -345,25 +345,8 @@ static void dropping_claimer_main(void *arg)
 static void cache_build(struct cache *c)
 {
 	struct world *w = &c->w;
-	struct berth_zone_params params = {
-		.name = "lru",
-		.start_pfn = ZONE_START,
-		.nr_pages = ZONE_PAGES,
-		.max_order = 5,
-		.pageblock_order = 4,
-		.nr_cpus = MAX_WORKERS,
-		.pcp_high = 8,
-		.max_areas = 2,
-		.lru = true,
-		.port = &berth_sim_port_ops,
-		.port_ctx = w->sim,
-	};
-	size_t bytes = berth_zone_metadata_size(&params);
 
-	if (!w->metadata)
-		assert_int_equal(posix_memalign(&w->metadata, 64, bytes), 0);
-	assert_int_equal(berth_zone_init(&w->zone, &params, w->metadata, bytes), 0);
-	assert_int_equal(berth_zone_add_memory(w->zone, ZONE_START, ZONE_PAGES), 0);
+	init_zone(w, true);
 	declare_area(w, 0, "first", ZONE_START, BERTH_LEND_FIRST);
 	assert_int_equal(berth_owner_register(w->zone, &cache_ops, c, &w->owner), 0);
 }

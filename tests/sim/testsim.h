@@ -554,7 +554,8 @@ static inline void declare_area(struct world *w, unsigned nr, const char *name, 
 	assert_int_equal(berth_cma_declare(w->zone, &params, &w->areas[nr]), 0);
 }
 
-static inline void build_zone(struct world *w)
+/* The zone with all its memory, without areas and owners. */
+static inline void init_zone(struct world *w, bool lru)
 {
 	struct berth_zone_params params = {
 		.name = "sim",
@@ -565,6 +566,7 @@ static inline void build_zone(struct world *w)
 		.nr_cpus = MAX_WORKERS,
 		.pcp_high = 8,
 		.max_areas = 2,
+		.lru = lru,
 		.port = w->params.port ? w->params.port : &berth_sim_port_ops,
 		.port_ctx = w->sim,
 	};
@@ -574,6 +576,11 @@ static inline void build_zone(struct world *w)
 		assert_int_equal(posix_memalign(&w->metadata, 64, bytes), 0);
 	assert_int_equal(berth_zone_init(&w->zone, &params, w->metadata, bytes), 0);
 	assert_int_equal(berth_zone_add_memory(w->zone, ZONE_START, ZONE_PAGES), 0);
+}
+
+static inline void build_zone(struct world *w)
+{
+	init_zone(w, false);
 	declare_area(w, 0, "first", ZONE_START, BERTH_LEND_FIRST);
 	declare_area(w, 1, "last", ZONE_START + 128, BERTH_LEND_LAST);
 	assert_int_equal(berth_owner_register(w->zone, &world_owner_ops, w, &w->owner), 0);

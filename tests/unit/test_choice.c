@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which range a claim takes, and what a refused one says: costs, limits of address, boundaries, blockers. That the
+ * choice is the cheapest there is, in states nobody thought of, is shown by `berth bench choose`.
+ */
+#include "tests/include/testowner.h"
+
+#define AREA 2048u
+#define PAGEBLOCK 512u
+#define AREA_PAGES (4 * PAGEBLOCK)
+
+static struct test_zone *zone_with_area(struct berth_cma **area, uint64_t nr_pages)
+{
+	struct test_zone *tz = zone_open(.nr_pages = 8192);
+
+	*area = area_declare(tz, "area", AREA, nr_pages, 0, BERTH_LEND_FIRST);
+	return tz;
+}
+
+static berth_pfn_t claim(struct berth_cma *area, const struct berth_claim_params *params)
+{
+	berth_pfn_t pfn = BERTH_PFN_NONE;
+
+	assert_int_equal(berth_cma_alloc(area, params, &pfn, NULL), 0);
+	return pfn;
+}
+
+/* One pageblock lends eight single pages, the other a block of 16. What a page costs, and what a block,
+ * decides which of them is emptied. */
+static void pages_and_blocks_have_their_costs(void **state)
+{
+	static const struct {
+		struct berth_cost_model cost;
+		bool single_pages; /* are cheaper */
+	} cases[] = {
+		{ BERTH_COST_DEFAULT, false },
+		{ { .copy_ns = 10000, .remap_ns = 0 }, true },
+		{ { .copy_ns = 1, .remap_ns = 1000 }, false },
+	};
+	struct berth_claim_params params = { .nr_pages = PAGEBLOCK, .align_order = 9 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct berth_cma *area;
+		struct test_zone *tz = zone_with_area(&area, 2 * PAGEBLOCK);
+		struct test_owner *o = owner_open(tz, "borrower");
+		berth_pfn_t keep[9], pageblock, pfn;
+		struct berth_cost_model cost;
+
+		pageblock = o->table[owner_alloc(o, 0)] & ~(berth_pfn_t)(PAGEBLOCK - 1);
+		for (unsigned page = 1; page < PAGEBLOCK; page++)
+			(void)owner_alloc(o, 0);
+		for (unsigned block = 0; block < PAGEBLOCK / 16; block++)
+			(void)owner_alloc(o, 4);
+		assert_int_equal(count_state(tz, AREA, AREA + 2 * PAGEBLOCK, 'u'), 2 * PAGEBLOCK);
+		for (unsigned k = 0; k < 8; k++)
+			keep[k] = pageblock + 40 * k;
+		keep[8] = (pageblock ^ PAGEBLOCK) + 64;
+		owner_keep_only(o, keep, ARRAY_SIZE(keep));
+		berth_pcp_drain_all(tz->zone);
+		berth_zone_set_cost(tz->zone, &cases[i].cost);
+		berth_zone_cost(tz->zone, &cost);
+		assert_memory_equal(&cost, &cases[i].cost, sizeof(cost));
+		pfn = claim(area, &params);
+		assert_int_equal(pfn, cases[i].single_pages ? pageblock : pageblock ^ PAGEBLOCK);
+		owner_verify(o);
+		area_release(tz, area, pfn, PAGEBLOCK);
+		owner_close(o);
+		zone_close(tz);
+	}
+}
+
+/* A device that sees only some addresses gets a buffer there, or is told that it never will. */
+static void a_claim_keeps_to_its_addresses(void **state)
+{
+	struct berth_cma *area;
+	struct test_zone *tz = zone_with_area(&area, AREA_PAGES);
+	struct berth_claim_params params = { .nr_pages = 100,
+					     .min_pfn = AREA + 700,
+					     .max_pfn = AREA + 900 };
+	berth_pfn_t a, b, pfn;
+
+	(void)state;
+	a = claim(area, &params);
+	b = claim(area, &params);
+	assert_in_range(a, AREA + 700, AREA + 801);
+	assert_in_range(b, AREA + 700, AREA + 801);
+	assert_int_equal(berth_cma_alloc(area, &params, &pfn, NULL), -BERTH_ENOSPC);
+	area_release(tz, area, a, 100);
+	assert_int_equal(claim(area, &params), a);
+	params.nr_pages = 202;
+	assert_int_equal(berth_cma_alloc(area, &params, &pfn, NULL), -BERTH_E2BIG);
+	params.min_pfn = AREA + AREA_PAGES;
+	params.max_pfn = AREA + AREA_PAGES + 900;
+	assert_int_equal(berth_cma_alloc(area, &params, &pfn, NULL), -BERTH_E2BIG);
+	params.max_pfn = params.min_pfn - 1;
+	assert_int_equal(berth_cma_alloc(area, &params, &pfn, NULL), -BERTH_EINVAL);
+	area_release(tz, area, a, 100);
+	area_release(tz, area, b, 100);
+	zone_close(tz);
+}
+
+static void a_claim_does_not_cross_a_boundary(void **state)
+{
+	struct berth_cma *area;
+	struct test_zone *tz = zone_with_area(&area, AREA_PAGES);
+	struct berth_claim_params params = { .nr_pages = 48, .boundary_pages = 64 };
+	berth_pfn_t pfns[AREA_PAGES / 64], pfn;
+
+	(void)state;
+	/* One in each 64 pages, though twice as many would fit otherwise. */
+	for (unsigned i = 0; i < ARRAY_SIZE(pfns); i++) {
+		pfns[i] = claim(area, &params);
+		assert_int_equal(pfns[i] / 64, (pfns[i] + 47) / 64);
+	}
+	assert_int_equal(berth_cma_alloc(area, &params, &pfn, NULL), -BERTH_ENOSPC);
+	for (unsigned i = 0; i < ARRAY_SIZE(pfns); i++)
+		area_release(tz, area, pfns[i], 48);
+	params.nr_pages = 65;
+	assert_int_equal(berth_cma_alloc(area, &params, &pfn, NULL), -BERTH_E2BIG);
+	params.boundary_pages = 96;
+	assert_int_equal(berth_cma_alloc(area, &params, &pfn, NULL), -BERTH_EINVAL);
+	zone_close(tz);
+}
+
+/* A small claim goes where it leaves large ones whole. */
+static void the_smallest_hole_is_taken(void **state)
+{
+	struct berth_cma *area;
+	struct test_zone *tz = zone_with_area(&area, AREA_PAGES);
+	berth_pfn_t all = area_claim(tz, area, AREA_PAGES, 0), parts[3];
+	struct berth_claim_params params = { .nr_pages = 8 };
+
+	(void)state;
+	area_release(tz, area, all, AREA_PAGES);
+	/* Holes of 512, 20 and 1000 pages between claims. */
+	assert_int_equal(contig_claim(tz, AREA + 512, 4, 0, NULL), 0);
+	assert_int_equal(contig_claim(tz, AREA + 536, 4, 0, NULL), 0);
+	assert_int_equal(contig_claim(tz, AREA + 1540, AREA_PAGES - 1540, 0, NULL), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		parts[i] = claim(area, &params);
+		assert_in_range(parts[i], AREA + 516, AREA + 528);
+	}
+	params.nr_pages = 300;
+	parts[2] = claim(area, &params);
+	/* In the pageblock that is cut up already: pageblocks 0 and 2 stay whole. */
+	assert_in_range(parts[2], AREA + 540, AREA + 1024 - 300);
+	area_release(tz, area, parts[0], 8);
+	area_release(tz, area, parts[1], 8);
+	area_release(tz, area, parts[2], 300);
+	assert_int_equal(berth_free_contig_range(tz->zone, AREA + 512, 4), 0);
+	assert_int_equal(berth_free_contig_range(tz->zone, AREA + 536, 4), 0);
+	assert_int_equal(berth_free_contig_range(tz->zone, AREA + 1540, AREA_PAGES - 1540), 0);
+	zone_close(tz);
+}
+
+/* Pins everywhere: nothing moves, and those in the cheapest range are named, up to eight. */
+static void a_refusal_names_who_is_in_the_way(void **state)
+{
+	struct berth_cma *area;
+	struct test_zone *tz = zone_with_area(&area, AREA_PAGES);
+	struct test_owner *o = owner_open(tz, "borrower");
+	struct berth_claim_params params = { .nr_pages = AREA_PAGES };
+	struct berth_claim_report report;
+	berth_pfn_t pfn;
+
+	(void)state;
+	for (unsigned page = 0; page < AREA_PAGES; page++)
+		(void)owner_alloc(o, 0);
+	for (unsigned nr = 1; nr <= BERTH_MAX_BLOCKERS + 2; nr++) {
+		unsigned told = nr < BERTH_MAX_BLOCKERS ? nr : BERTH_MAX_BLOCKERS;
+
+		assert_int_equal(berth_page_pin(tz->zone, AREA + 100 * nr), 0);
+		assert_int_equal(berth_cma_alloc(area, &params, &pfn, &report), -BERTH_EBUSY);
+		assert_int_equal(report.reason, BERTH_CLAIM_PINNED);
+		assert_int_equal(report.moved_pages, 0);
+		assert_int_equal(report.nr_blockers, told);
+		for (unsigned i = 0; i < told; i++) {
+			assert_int_equal(report.blockers[i].pfn, AREA + 100 * (i + 1));
+			assert_int_equal(report.blockers[i].nr_pages, 1);
+			assert_string_equal(report.blockers[i].owner, "borrower");
+		}
+		assert_int_equal(report.blocker_pfn, report.blockers[0].pfn);
+	}
+	for (unsigned nr = 1; nr <= BERTH_MAX_BLOCKERS + 2; nr++)
+		assert_int_equal(berth_page_unpin(tz->zone, AREA + 100 * nr), 0);
+	owner_verify(o);
+	owner_close(o);
+	zone_close(tz);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(pages_and_blocks_have_their_costs),
+		cmocka_unit_test(a_claim_keeps_to_its_addresses),
+		cmocka_unit_test(a_claim_does_not_cross_a_boundary),
+		cmocka_unit_test(the_smallest_hole_is_taken),
+		cmocka_unit_test(a_refusal_names_who_is_in_the_way),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
