@@ -609,4 +609,19 @@ static inline int rig_empty_range(struct rig *rig, berth_pfn_t start, uint64_t n
 	return error;
 }
 
+/* The frames of [page, page + nr) are consecutive: empties them. */
+static inline int rig_move_away(struct rig *rig, uint64_t page, uint64_t nr_pages,
+				struct berth_claim_report *report)
+{
+	return rig_empty_range(rig, rig_pfn(rig, page), nr_pages, report);
+}
+
+/* Somebody writes to a page of [script[1], script[2]) at every call. */
+static inline void rig_write_always(struct rig *rig, enum rig_op op)
+{
+	(void)op;
+	rig_write(rig,
+		  rig->script[1] + test_random_below(&rig->seed, rig->script[2] - rig->script[1]));
+}
+
 #endif
