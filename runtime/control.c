@@ -405,7 +405,6 @@ void berth__control_forget(void)
 	control.pool = NULL;
 	control.nr_threads = 0;
 	berth__view_close(&status); /* the parent's */
-	berth__fork_hooks.own_threads = 0;
 }
 
 void berth__control_finish(void)

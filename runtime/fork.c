@@ -382,6 +382,7 @@ static void child(void)
 	map_shared_page(); /* the parent's is the parent's */
 	atomic_fetch_add(&berth__fork_generation, 1);
 	reset_file_list_lock();
+	berth__fork_hooks.own_threads = 0; /* they are the parent's */
 	if (berth__fork_hooks.child)
 		berth__fork_hooks.child();
 	pthread_mutex_unlock(&fork_lock);

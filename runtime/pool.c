@@ -71,8 +71,9 @@ static int parse_mover(const char *name, enum berth_mover *mover)
 static int check_params(const struct berth_pool_params *params, struct berth_config *plan,
 			size_t *bytes)
 {
-	if (!params || (params->flags &
-			~(unsigned)(BERTH_POOL_POISON | BERTH_POOL_RESIDENT | BERTH_POOL_SPARSE)))
+	if (!params || params->copiers > BERTH_MAX_COPIERS ||
+	    (params->flags &
+	     ~(unsigned)(BERTH_POOL_POISON | BERTH_POOL_RESIDENT | BERTH_POOL_SPARSE)))
 		return -BERTH_EINVAL;
 	return berth__areas_plan(params, plan, bytes);
 }
@@ -240,6 +241,9 @@ int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 	if (!error)
 		error = open_space(pool, space_bytes, mover);
 	if (!error)
+		error = berth_copiers_start(&pool->mmu.copiers, params->copiers,
+					    berth__start_thread);
+	if (!error)
 		error = berth__fork_add(pool);
 	if (error) {
 		berth__pool_close(pool);
@@ -257,6 +261,8 @@ void berth__pool_close(struct berth_pool_impl *pool)
 		unmap(berth_space_table(pool->space), table_bytes(pool->regions.nr_pages));
 		unmap(pool->space, berth_space_size());
 	}
+	berth__fork_hooks.own_threads -= pool->mmu.copiers.nr;
+	berth_copiers_stop(&pool->mmu.copiers);
 	if (pool->mmu.base)
 		berth_mmu_close(&pool->mmu);
 	close_frames(pool);

@@ -44,6 +44,7 @@ static const char help[] =
 	"                    scattered\n"
 	"  --count N         claims to measure (200, or 20 when there is something to move)\n"
 	"  --writers N       threads that write all over the movable memory meanwhile (0)\n"
+	"  --copiers N       threads that help to copy runs of 1 MiB and more, up to 7 (0)\n"
 	"  --area-size SIZE  the area (SIZE; for pinned at least 512M)\n"
 	"  --pin-every SIZE  the distance between pins (32M)\n"
 	"  --claimers N      instead: the claims of N threads, 2 to 8, at the same time and one after the\n"
@@ -74,7 +75,7 @@ enum fill_kind { EMPTY, MOVABLE, PINNED };
 static const char *const fill_names[] = { "empty", "movable", "pinned" };
 
 struct config {
-	uint64_t size, area, run, count, writers, pin_every, seed, claimers, bulk;
+	uint64_t size, area, run, count, writers, pin_every, seed, claimers, bulk, copiers;
 	int fill; /* enum fill_kind, -1: not chosen */
 	bool first_fit, verify, json;
 	const char *mover;
@@ -137,7 +138,8 @@ static bool open_pool(struct bench *bench)
 	const struct berth_pool_params params = { .areas = &area,
 						  .nr_areas = 1,
 						  .flags = BERTH_POOL_RESIDENT,
-						  .mover = bench->config.mover };
+						  .mover = bench->config.mover,
+						  .copiers = (unsigned)bench->config.copiers };
 	int error;
 
 	if (!has_memory(bench))
@@ -262,7 +264,11 @@ static void make_claim(const struct bench *bench, struct one_claim *claim)
 	const struct berth_claim_options options = { .flags = bench->config.first_fit ?
 								      BERTH_CLAIM_FIRST_FIT :
 								      0 };
-	uint64_t cpu = berth__clock_ns(CLOCK_THREAD_CPUTIME_ID), began;
+	/* Whoever works for the claim: with copiers the whole process, but then no writer may be among it. */
+	const clockid_t clock = bench->config.copiers && !bench->config.writers ?
+					CLOCK_PROCESS_CPUTIME_ID :
+					CLOCK_THREAD_CPUTIME_ID;
+	uint64_t cpu = berth__clock_ns(clock), began;
 
 	claim->from = berth__ticks();
 	began = berth__clock_ns(CLOCK_MONOTONIC);
@@ -270,7 +276,7 @@ static void make_claim(const struct bench *bench, struct one_claim *claim)
 				   &claim->report);
 	claim->us = us_since(CLOCK_MONOTONIC, began);
 	claim->to = berth__ticks();
-	claim->cpu_us = us_since(CLOCK_THREAD_CPUTIME_ID, cpu);
+	claim->cpu_us = us_since(clock, cpu);
 }
 
 static void keep_stall(void *ctx, const struct berth__stall *stall)
@@ -516,11 +522,12 @@ static void add_count(json_t *line, const char *name, bool known, uint64_t count
 static void add_parameters(const struct bench *bench, json_t *line)
 {
 	const struct config *config = &bench->config;
-	json_t *more = json_pack("{ss, sI, sI, ss, sI, sI, sI, sI, sI, sb, sb, sI}", "bench",
+	json_t *more = json_pack("{ss, sI, sI, ss, sI, sI, sI, sI, sI, sI, sb, sb, sI}", "bench",
 				 "claim", "size_bytes", (json_int_t)config->size, "area_bytes",
 				 (json_int_t)config->area, "fill", fill_names[config->fill],
 				 "run_bytes", (json_int_t)config->run, "writers",
-				 (json_int_t)config->writers, "count", (json_int_t)config->count,
+				 (json_int_t)config->writers, "copiers",
+				 (json_int_t)config->copiers, "count", (json_int_t)config->count,
 				 "ok", (json_int_t)bench->ok_us.nr, "failed",
 				 (json_int_t)bench->failed_us.nr, "first_fit", config->first_fit,
 				 "verify", config->verify, "seed", (json_int_t)config->seed);
@@ -648,6 +655,7 @@ enum {
 	PIN_EVERY,
 	CLAIMERS,
 	BULK,
+	COPIERS,
 	FIRST_FIT,
 	MOVER,
 	VERIFY,
@@ -664,6 +672,7 @@ static const struct option options[] = {
 	{ "pin-every", required_argument, NULL, PIN_EVERY },
 	{ "claimers", required_argument, NULL, CLAIMERS },
 	{ "bulk", required_argument, NULL, BULK },
+	{ "copiers", required_argument, NULL, COPIERS },
 	{ "first-fit", no_argument, NULL, FIRST_FIT },
 	{ "mover", required_argument, NULL, MOVER },
 	{ "verify", no_argument, NULL, VERIFY },
@@ -729,6 +738,8 @@ static bool take_option(void *ctx, int option)
 					   &config->claimers);
 	case BULK:
 		return berth__count_option(COMMAND, "--bulk", 1, 1000000, &config->bulk);
+	case COPIERS:
+		return berth__count_option(COMMAND, "--copiers", 0, 7, &config->copiers);
 	case MOVER:
 		config->mover = optarg;
 		return berth__mover_option(COMMAND);

@@ -55,6 +55,8 @@ struct berth_pool_params {
 	unsigned flags;    /* enum berth_pool_flags */
 	const char *mover; /* NULL: the best there is; "userfaultfd", "/dev/userfaultfd",
 			     * "userfaultfd-user" or "mprotect" */
+	unsigned copiers;  /* threads that help to copy runs of 1 MiB and more, 0 .. 7: for machines
+			   * with CPUs to spare while something is claimed */
 };
 
 /*

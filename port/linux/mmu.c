@@ -616,8 +616,8 @@ static void copy(void *ctx, berth_pfn_t dst, berth_pfn_t src, uint64_t nr_pages)
 	struct berth_mmu *mmu = ctx;
 
 	berth_memory_used(mmu->memory, bytes_of(dst), bytes_of(nr_pages));
-	memcpy(berth_memory_at(mmu->memory, dst), berth_memory_at(mmu->memory, src),
-	       bytes_of(nr_pages));
+	berth_copiers_copy(&mmu->copiers, berth_memory_at(mmu->memory, dst),
+			   berth_memory_at(mmu->memory, src), bytes_of(nr_pages));
 	if (mmu->moved && notes_moves)
 		note_moved(mmu, dst, src, nr_pages);
 }
@@ -688,6 +688,7 @@ static void forget_protection(void *ctx)
 	mmu->uffd = -1;
 	close_watcher(mmu);
 	mmu->watching = false;
+	mmu->copiers.nr = 0; /* its threads, too */
 	mmu->moved = NULL;
 	mmu->gated_pages = 0;
 	if (atomic_load(&mmu->gate) & 1)

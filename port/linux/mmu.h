@@ -10,6 +10,7 @@
 
 #include <berth/vm.h>
 
+#include "port/linux/copiers.h"
 #include "port/linux/pool.h"
 #include "port/linux/uffd.h"
 
@@ -37,7 +38,8 @@ struct berth_mmu {
 	/* While a fork's child is being filled (push.c): its userfaultfd; in the child itself, and after it in the
 	 * parent. -1: none. */
 	int child_uffd;
-	struct berth_moved *moved; /* one a frame, or NULL */
+	struct berth_moved *moved;    /* one a frame, or NULL */
+	struct berth_copiers copiers; /* help to copy, if the caller has started any */
 };
 
 /* The calling thread's moves are noted in `moved`. */

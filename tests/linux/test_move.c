@@ -172,6 +172,57 @@ static void all_writers_write_to_one_page(void **state)
 	pool_close(pool);
 }
 
+/* Others help to copy. A child, which has none of them, still has its copy and can have a pool like it. */
+static void child_opens_a_pool_with_copiers(void *argument)
+{
+	const struct berth_pool_params *params = argument;
+	struct berth_pool *pool;
+	struct berth_buffer buffer;
+	void *memory;
+
+	must(berth_pool_open(params, &pool));
+	must(berth_map_runs(pool, 16 * MIB, 2 * MIB, 0, &memory));
+	pattern_fill(memory, 16 * MIB, 5);
+	must(berth_claim(pool, NULL, 16 * MIB, NULL, &buffer, NULL));
+	assert_int_equal(pattern_differs(memory, 16 * MIB, 5), 16 * MIB / 8);
+	must(berth_release(pool, &buffer));
+	must(berth_unmap(pool, memory, 16 * MIB));
+	pool_close(pool);
+}
+
+static void copiers_lose_nothing_either(void **state)
+{
+	const struct berth_area_params area = { "area", AREA_BYTES, BERTH_LEND_FIRST };
+	struct berth_pool_params params = { .areas = &area,
+					    .nr_areas = 1,
+					    .flags = POOL_FLAGS,
+					    .copiers = 8 };
+	struct berth_pool *pool;
+	struct berth_buffer buffer;
+	struct writer writer;
+	_Atomic bool stop = false;
+	void *memory;
+
+	(void)state;
+	assert_int_equal(berth_pool_open(&params, &pool), -BERTH_EINVAL);
+	params.copiers = 2;
+	must(berth_pool_open(&params, &pool));
+	must(berth_map_runs(pool, AREA_BYTES, 2 * MIB, 0, &memory));
+	writer_start(&writer, memory, AREA_BYTES, 1, 3, &stop);
+	for (unsigned i = 0; i < 40; i++) {
+		must(berth_claim(pool, NULL, AREA_BYTES / 2 + i % 5 * 4096, NULL, &buffer, NULL));
+		memset(buffer.address, 0xcc, buffer.bytes);
+		must(berth_release(pool, &buffer));
+		must(berth_unmap(pool, pool_map(pool, 2 * MIB), 2 * MIB));
+	}
+	in_child(child_opens_a_pool_with_copiers, &params);
+	atomic_store(&stop, true);
+	writer_finish(&writer);
+	assert_true(pool_stats(pool).moved_bytes > 0);
+	must(berth_unmap(pool, memory, AREA_BYTES));
+	pool_close(pool);
+}
+
 /* ---- Pins --------------------------------------------------------------------------------------------- */
 
 /* A device: pins, writes to the pool by offset, and the program must read it by address. */
@@ -515,6 +566,7 @@ int main(void)
 		cmocka_unit_test(writers_lose_nothing_to_claims),
 		cmocka_unit_test(writers_lose_nothing_to_shuffles),
 		cmocka_unit_test(all_writers_write_to_one_page),
+		cmocka_unit_test(copiers_lose_nothing_either),
 		cmocka_unit_test(transfers_go_where_the_memory_is),
 		cmocka_unit_test(holders_are_named),
 		cmocka_unit_test(claims_beside_tenants_that_come_and_go),
