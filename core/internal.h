@@ -29,6 +29,13 @@
 #define BERTH_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define BERTH_COLD __attribute__((noinline, cold)) /* kept out of hot functions */
 
+#ifndef BERTH_HAVE_DEVICE_BARRIER
+static inline void berth_device_barrier(void)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+}
+#endif
+
 typedef uint32_t berth_idx_t; /* a frame's index in its zone; never a pfn */
 #define BERTH_IDX_NONE UINT32_MAX
 

@@ -98,7 +98,7 @@ int berth_cma_alloc_bulk(struct berth_cma *area, const struct berth_claim_params
 	if (!pfns || !nr || nr > INT32_MAX || !berth__claim_params_valid(area, params) ||
 	    (flags & ~(unsigned)BERTH_BULK_AS_MANY_AS_POSSIBLE))
 		return bulk.report->error = -BERTH_EINVAL;
-	BERTH_TRACE(area->zone, bulk_start, area, params, nr);
+	BERTH_TRACE(area->zone, bulk_start, area->name, params, nr);
 	bulk.params = *params;
 	bulk.report->nr_pages = nr * params->nr_pages;
 	grain = berth__pages(params->align_order > area->order_per_bit ? params->align_order :
@@ -115,7 +115,7 @@ int berth_cma_alloc_bulk(struct berth_cma *area, const struct berth_claim_params
 	if (bulk.have < nr && !(flags & BERTH_BULK_AS_MANY_AS_POSSIBLE))
 		undo(&bulk);
 	berth__claim_ended(area, bulk.report, bulk.have < nr ? error : 0, bulk.have, began_ns);
-	BERTH_TRACE(area->zone, bulk_finish, area, params, bulk.have ? pfns[0] : BERTH_PFN_NONE,
-		    bulk.have, bulk.have ? 0 : error);
+	BERTH_TRACE(area->zone, bulk_finish, area->name, params,
+		    bulk.have ? pfns[0] : BERTH_PFN_NONE, bulk.have, bulk.have ? 0 : error);
 	return bulk.have ? (int)bulk.have : error;
 }

@@ -184,27 +184,27 @@ void berth_zone_set_claim_events(struct berth_zone *zone, const struct berth_cla
 	atomic_store_explicit(&zone->events, events, memory_order_release);
 }
 
-void berth__event_start(const struct berth_claim_events *events, const struct berth_cma *area,
+void berth__event_start(const struct berth_claim_events *events, const char *area,
 			const struct berth_claim_params *params)
 {
 	if (events->alloc_start)
-		events->alloc_start(events->ctx, area->name, params->nr_pages, params->align_order);
+		events->alloc_start(events->ctx, area, params->nr_pages, params->align_order);
 }
 
-void berth__event_busy_retry(const struct berth_claim_events *events, const struct berth_cma *area,
+void berth__event_busy_retry(const struct berth_claim_events *events, const char *area,
 			     const struct berth_claim_params *params, berth_pfn_t pfn)
 {
 	if (events->alloc_busy_retry)
-		events->alloc_busy_retry(events->ctx, area->name, pfn, params->nr_pages,
+		events->alloc_busy_retry(events->ctx, area, pfn, params->nr_pages,
 					 params->align_order);
 }
 
-void berth__event_finish(const struct berth_claim_events *events, const struct berth_cma *area,
+void berth__event_finish(const struct berth_claim_events *events, const char *area,
 			 const struct berth_claim_params *params, berth_pfn_t pfn, int error)
 {
 	if (events->alloc_finish)
-		events->alloc_finish(events->ctx, area->name, pfn, params->nr_pages,
-				     params->align_order, error);
+		events->alloc_finish(events->ctx, area, pfn, params->nr_pages, params->align_order,
+				     error);
 }
 
 /* Of all the claims at once. */
@@ -216,7 +216,7 @@ static struct berth_claim_params in_bulk(const struct berth_claim_params *params
 	return all;
 }
 
-void berth__event_bulk_start(const struct berth_claim_events *events, const struct berth_cma *area,
+void berth__event_bulk_start(const struct berth_claim_events *events, const char *area,
 			     const struct berth_claim_params *params, unsigned nr)
 {
 	struct berth_claim_params all = in_bulk(params, nr);
@@ -224,7 +224,7 @@ void berth__event_bulk_start(const struct berth_claim_events *events, const stru
 	berth__event_start(events, area, &all);
 }
 
-void berth__event_bulk_finish(const struct berth_claim_events *events, const struct berth_cma *area,
+void berth__event_bulk_finish(const struct berth_claim_events *events, const char *area,
 			      const struct berth_claim_params *params, berth_pfn_t pfn, unsigned nr,
 			      int error)
 {
@@ -233,9 +233,9 @@ void berth__event_bulk_finish(const struct berth_claim_events *events, const str
 	berth__event_finish(events, area, &all, pfn, error);
 }
 
-void berth__event_release(const struct berth_claim_events *events, const struct berth_cma *area,
+void berth__event_release(const struct berth_claim_events *events, const char *area,
 			  berth_pfn_t pfn, uint64_t nr_pages)
 {
 	if (events->release)
-		events->release(events->ctx, area->name, pfn, nr_pages);
+		events->release(events->ctx, area, pfn, nr_pages);
 }

@@ -43,25 +43,19 @@ unsigned berth__claim_name_number(const struct berth_zone *zone, berth_idx_t sta
 		if (BERTH_UNLIKELY(events_ != NULL))                             \
 			berth__event_##event(events_, __VA_ARGS__);              \
 	} while (0)
-BERTH_COLD void berth__event_start(const struct berth_claim_events *events,
-				   const struct berth_cma *area,
+BERTH_COLD void berth__event_start(const struct berth_claim_events *events, const char *area,
 				   const struct berth_claim_params *params);
-BERTH_COLD void berth__event_busy_retry(const struct berth_claim_events *events,
-					const struct berth_cma *area,
+BERTH_COLD void berth__event_busy_retry(const struct berth_claim_events *events, const char *area,
 					const struct berth_claim_params *params, berth_pfn_t pfn);
-BERTH_COLD void berth__event_finish(const struct berth_claim_events *events,
-				    const struct berth_cma *area,
+BERTH_COLD void berth__event_finish(const struct berth_claim_events *events, const char *area,
 				    const struct berth_claim_params *params, berth_pfn_t pfn,
 				    int error);
-BERTH_COLD void berth__event_bulk_start(const struct berth_claim_events *events,
-					const struct berth_cma *area,
+BERTH_COLD void berth__event_bulk_start(const struct berth_claim_events *events, const char *area,
 					const struct berth_claim_params *params, unsigned nr);
-BERTH_COLD void berth__event_bulk_finish(const struct berth_claim_events *events,
-					 const struct berth_cma *area,
+BERTH_COLD void berth__event_bulk_finish(const struct berth_claim_events *events, const char *area,
 					 const struct berth_claim_params *params, berth_pfn_t pfn,
 					 unsigned nr, int error);
-BERTH_COLD void berth__event_release(const struct berth_claim_events *events,
-				     const struct berth_cma *area, berth_pfn_t pfn,
-				     uint64_t nr_pages);
+BERTH_COLD void berth__event_release(const struct berth_claim_events *events, const char *area,
+				     berth_pfn_t pfn, uint64_t nr_pages);
 
 #endif

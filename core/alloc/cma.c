@@ -204,7 +204,7 @@ static int settle_step(struct berth_attempt *attempt, int going)
 	if (going != -BERTH_EBUSY || search->nr_avoid == BERTH_CLAIM_TRIES ||
 	    report->blocker_pfn == BERTH_PFN_NONE)
 		return going;
-	BERTH_TRACE(attempt->area->zone, busy_retry, attempt->area, &attempt->params,
+	BERTH_TRACE(attempt->area->zone, busy_retry, attempt->area->name, &attempt->params,
 		    berth__pfn(attempt->area->zone, attempt->start));
 	search->avoid[search->nr_avoid++] = (berth_idx_t)(report->blocker_pfn -
 							  attempt->area->zone->base_pfn);
@@ -326,14 +326,14 @@ int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *par
 	if (!pfn || !berth__claim_params_valid(area, params))
 		return report->error = -BERTH_EINVAL;
 	report->nr_pages = params->nr_pages;
-	BERTH_TRACE(area->zone, start, area, params);
+	BERTH_TRACE(area->zone, start, area->name, params);
 	error = berth__attempt_init(&attempt, area, params, report);
 	if (!error)
 		error = berth__attempt_run(&attempt);
 	berth__claim_ended(area, report, error, !error, began_ns);
 	if (!error)
 		*pfn = berth__pfn(area->zone, attempt.start);
-	BERTH_TRACE(area->zone, finish, area, params, error ? BERTH_PFN_NONE : *pfn, error);
+	BERTH_TRACE(area->zone, finish, area->name, params, error ? BERTH_PFN_NONE : *pfn, error);
 	return error;
 }
 
@@ -356,7 +356,7 @@ static void finish_release(struct berth_cma *area, berth_idx_t start, uint64_t n
 	atomic_fetch_add_explicit(&area->releases, 1, memory_order_relaxed);
 	berth__count(area->zone, BERTH_EVENT_CMA_RELEASE, 1);
 	berth__release_end(area->zone, start, nr_pages);
-	BERTH_TRACE(area->zone, release, area, berth__pfn(area->zone, start), nr_pages);
+	BERTH_TRACE(area->zone, release, area->name, berth__pfn(area->zone, start), nr_pages);
 }
 
 int berth_cma_release(struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_pages)

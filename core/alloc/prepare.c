@@ -51,9 +51,9 @@ int berth_cma_prepare(struct berth_cma *area, const struct berth_claim_params *p
 							.blocker_pfn = BERTH_PFN_NONE };
 	error = berth__attempt_init(&prepared->attempt, area, params, &prepared->report);
 	set_state(prepared, BERTH_PREPARE_PENDING);
-	BERTH_TRACE(area->zone, start, area, params);
+	BERTH_TRACE(area->zone, start, area->name, params);
 	if (error)
-		BERTH_TRACE(area->zone, finish, area, params, BERTH_PFN_NONE, error);
+		BERTH_TRACE(area->zone, finish, area->name, params, BERTH_PFN_NONE, error);
 	if (!error)
 		*out = prepared;
 	return error;
@@ -85,7 +85,7 @@ static int advance(struct berth_cma_prepared *prepared, uint64_t budget_pages, u
 	if (going <= 0) {
 		prepared->error = going;
 		berth__claim_ended(attempt->area, &prepared->report, going, !going, 0);
-		BERTH_TRACE(zone, finish, attempt->area, &attempt->params,
+		BERTH_TRACE(zone, finish, attempt->area->name, &attempt->params,
 			    going ? BERTH_PFN_NONE : berth__pfn(zone, attempt->start), going);
 		set_state(prepared, going ? BERTH_PREPARE_FAILED : BERTH_PREPARE_READY);
 	}

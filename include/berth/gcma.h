@@ -58,15 +58,18 @@ int berth_gcma_init(struct berth_gcma **area, const struct berth_gcma_params *pa
 /* ---- Claims ----------------------------------------------------------------------------------- */
 
 /*
- * Claims a run of params->nr_pages frames, rounded up to granules; alignment, limits and boundary as
- * berth_cma_alloc(). The smallest gap between claims that it fits into is taken. Succeeds whenever such a
- * gap exists, whatever is lent. When it returns, nobody writes to the run any more, and a full barrier has
- * been passed: the frames may be handed to a device.
+ * Claims a run of params->nr_pages frames, rounded up to granules; alignment (an order up to
+ * BERTH_MAX_ORDER_LIMIT), limits and boundary as berth_cma_alloc(), of the frames asked for. The smallest gap
+ * between claims that it fits into is taken, with BERTH_CLAIM_FIRST_FIT the lowest. Succeeds whenever such a gap
+ * exists, whatever is lent. When it returns, nobody writes to the run any more, and a barrier fit for devices
+ * has been passed.
  *
- * Flags: those that speak of moving or holders mean nothing here. A deadline bounds the wait for fillers;
- * without one it lasts as long as it takes them (see ARCHITECTURE.md for what that can be).
+ * Of the flags only FIRST_FIT means something here: nothing is moved and nobody holds anything. A
+ * deadline bounds the wait for fillers; without one it lasts as long as it takes them (see ARCHITECTURE.md for
+ * what that can be).
  * 0; -EINVAL; -E2BIG: can never fit; -ENOSPC: claims in place leave no such gap; -EAGAIN: the deadline
- * passed, with a filler inside every fitting gap: nothing is claimed. The report (may be NULL) says so.
+ * passed while a filler was inside: nothing is claimed, and what was lent there is lost. The report (may
+ * be NULL) says so.
  */
 int berth_gcma_alloc(struct berth_gcma *area, const struct berth_claim_params *params,
 		     berth_pfn_t *pfn, struct berth_claim_report *report) BERTH_MUST_CHECK;
@@ -82,6 +85,8 @@ int berth_gcma_alloc_bulk(struct berth_gcma *area, const struct berth_claim_para
 int berth_gcma_release_bulk(struct berth_gcma *area, const berth_pfn_t *pfns, unsigned nr,
 			    uint64_t nr_pages) BERTH_MUST_CHECK;
 
+/* As berth_zone_set_claim_events(), for the area's claims. */
+void berth_gcma_set_claim_events(struct berth_gcma *area, const struct berth_claim_events *events);
 /* As berth_claim_next(), for the area's claims. */
 bool berth_gcma_claim_next(struct berth_gcma *area, berth_pfn_t *pfn,
 			   struct berth_claim_info *claim);
@@ -127,6 +132,14 @@ bool berth_gcma_still(const struct berth_gcma *area, uint64_t granule, uint64_t 
  */
 bool berth_gcma_fill_begin(struct berth_gcma *area, uint64_t granule, uint64_t generation);
 void berth_gcma_fill_end(struct berth_gcma *area);
+/*
+ * Fills by a copy: begins, copies `bytes` to `to`, which are in the granule's frames, and ends. False: refused,
+ * or closed meanwhile; what was copied then is lost. Where the port can, a claim takes the copy away from a
+ * filler that was preempted inside, instead of waiting for him; so this is to be preferred. The source may
+ * fault, but then nothing is taken away.
+ */
+bool berth_gcma_fill(struct berth_gcma *area, uint64_t granule, uint64_t generation, void *to,
+		     const void *from, size_t bytes);
 
 #ifdef __cplusplus
 }

@@ -25,6 +25,10 @@
  *	                                              with the same slot in between. Empty where a slot
  *	                                              belongs to one thread.
  *	berth_relax()                                 a spin-wait hint
+ *	berth_device_barrier()                        optional, with BERTH_HAVE_DEVICE_BARRIER defined: what
+ *	                                              CPUs have written, as far as this one has seen it,
+ *	                                              devices see before what it writes later; a
+ *	                                              sequentially consistent fence where there is none
  *
  * Cold things are the operations below. A port supplies mechanisms, never policy.
  *

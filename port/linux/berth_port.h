@@ -100,6 +100,17 @@ static inline void berth_preempt_enable(void)
 {
 }
 
+#define BERTH_HAVE_DEVICE_BARRIER 1
+static inline void berth_device_barrier(void)
+{
+#if defined(__aarch64__)
+	__asm__ volatile("dmb osh" ::
+				 : "memory"); /* a fence between threads is for the inner domain */
+#else
+	atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
+
 static inline void berth_relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

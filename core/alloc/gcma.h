@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A GCMA area inside: gcma.c makes and releases claims, gcma_gaps.c knows where there is room. Private to
+ * the core.
+ *
+ * Granules are counted from the area's start. Claims and the gaps between them are *extents*; they tile the
+ * area, and no two gaps touch.
+ *
+ *	c	constant after init
+ *	G	area->lock
+ *	a	atomic; the comment says by whom it is written
+ */
+#ifndef BERTH_CORE_GCMA_H
+#define BERTH_CORE_GCMA_H
+
+#include "core/alloc/claims.h"
+#include "core/alloc/gcma_fast.h"
+
+typedef uint32_t berth_granule_t; /* a granule's number; never a pfn */
+#define BERTH_GRANULE_NONE UINT32_MAX
+
+enum berth_extent_kind {
+	BERTH_EXTENT_GAP,
+	BERTH_EXTENT_CLAIMING, /* its fillers are waited for */
+	BERTH_EXTENT_CLAIMED,
+	BERTH_EXTENT_RELEASING, /* its granules are being opened */
+};
+
+/* One for each granule; valid for the first of an extent, but for `gap_before`. */
+struct berth_extent {
+	berth_granule_t nr; /* G: granules */
+	/* G, of any granule: as many end in front of it as a gap; 0: a claim does, or nothing. Garbage inside
+	 * an extent. */
+	berth_granule_t gap_before;
+	/* a, enum berth_extent_kind: under G, but for CLAIMING -> CLAIMED, by whose claim it is */
+	_Atomic uint32_t kind;
+	uint32_t nr_pages; /* G: of a claim */
+	union {
+		uint64_t note; /* G: of a claim */
+		struct {
+			berth_granule_t next, prev; /* G: gaps in its bin */
+		} gap;
+	} u;
+};
+
+/*
+ * Bins of gaps by size: one for each size below 64 granules, then eight for each power of two. A search
+ * begins with the bin of its size; the bitmap names the next that isn't empty.
+ */
+#define BERTH_GCMA_EXACT 64u
+#define BERTH_GCMA_BINS (BERTH_GCMA_EXACT + 26u * 8u)
+#define BERTH_GCMA_BIN_WORDS ((BERTH_GCMA_BINS + 63u) / 64u)
+
+struct berth_gcma {
+	struct berth_gcma_hot hot;
+	const char *name;                  /* c */
+	const struct berth_port_ops *port; /* c */
+	void *port_ctx;                    /* c */
+	uint64_t nr_pages;                 /* c */
+	berth_granule_t nr_granules;       /* c */
+	struct berth_extent *extents; /* c: nr_granules + 1; the last one has only `gap_before` */
+	uint64_t *starts;             /* c; G: bit g: a claim begins at g */
+	_Atomic(const struct berth_claim_events *) events; /* a */
+
+	_Alignas(64) berth_lock_t lock;
+	struct berth_names names;                    /* G */
+	uint64_t nr_claimed, nr_claims, nr_named;    /* G: granules; claims; those with a name */
+	uint64_t claims_ok, claims_failed, releases; /* G */
+	uint64_t nonempty[BERTH_GCMA_BIN_WORDS];     /* G */
+	berth_granule_t bins[BERTH_GCMA_BINS];  /* G: first gap; valid where `nonempty` says so */
+	_Alignas(64) _Atomic uint64_t openings; /* a: by releases */
+	/* a: by claimers that waited */
+	_Atomic uint64_t filler_waits, filler_wait_ns, longest_wait_ns;
+};
+
+#define BERTH_GCMA_ASSERT(area, cond, value, expected)                                    \
+	do {                                                                              \
+		if (BERTH_UNLIKELY(!(cond)))                                              \
+			berth__gcma_panic((area), __FILE__ ": " #cond, (uint64_t)(value), \
+					  (uint64_t)(expected));                          \
+	} while (0)
+_Noreturn void berth__gcma_panic(const struct berth_gcma *area, const char *what, uint64_t value,
+				 uint64_t expected);
+
+static inline enum berth_extent_kind berth__extent_kind(const struct berth_extent *extent)
+{
+	return (enum berth_extent_kind)atomic_load_explicit(&extent->kind, memory_order_relaxed);
+}
+
+static inline void berth__set_extent_kind(struct berth_extent *extent, enum berth_extent_kind kind)
+{
+	atomic_store_explicit(&extent->kind, (uint32_t)kind, memory_order_relaxed);
+}
+
+static inline berth_pfn_t berth__granule_pfn(const struct berth_gcma *area, berth_granule_t granule)
+{
+	return area->hot.start_pfn + ((uint64_t)granule << area->hot.granule_order);
+}
+
+/* ---- gcma_gaps.c ------------------------------------------------------------------------------- */
+
+/* What a claim needs, in frames. */
+struct berth_gcma_request {
+	uint64_t nr_pages;            /* asked for */
+	uint64_t run_pages;           /* whole granules */
+	berth_granule_t nr;           /* likewise */
+	berth_pfn_t align, boundary;  /* powers of two; boundary 0: none */
+	berth_pfn_t min_pfn, max_pfn; /* of the frames that are asked for */
+	bool first_fit;
+};
+
+/* The whole area becomes one gap. */
+void berth__gaps_init(struct berth_gcma *area);
+/* The lowest granule in [first, end) at which the request can begin, or NONE. */
+berth_granule_t berth__gap_fit(const struct berth_gcma *area,
+			       const struct berth_gcma_request *request, berth_granule_t first,
+			       berth_granule_t end);
+/* The smallest gap (or with first_fit the lowest) that the request fits into, or NONE. G. */
+berth_granule_t berth__gap_find_locked(const struct berth_gcma *area,
+				       const struct berth_gcma_request *request);
+/*
+ * Claims up to `most` runs out of the gap, one behind the other, and adds them to pfns[]; returns how many. A
+ * single one is put where it leaves one remainder, if it can be. They are CLAIMING, with note and name 0. G.
+ */
+unsigned berth__gap_take_locked(struct berth_gcma *area, berth_granule_t gap,
+				const struct berth_gcma_request *request, unsigned most,
+				berth_pfn_t *pfns);
+/* The claim becomes free memory; its granules are open. G. */
+void berth__gap_give_locked(struct berth_gcma *area, berth_granule_t first);
+/* Granules of the longest gap. G. O(gaps of the last bin). */
+berth_granule_t berth__gap_longest_locked(const struct berth_gcma *area);
+/* The first claim that begins in [granule, end), or `end`. G. */
+berth_granule_t berth__gap_next_claim_locked(const struct berth_gcma *area, berth_granule_t granule,
+					     berth_granule_t end);
+/* Extents, bins and their bitmaps. */
+bool berth__gaps_check(const struct berth_gcma *area, struct berth_violation *violation);
+
+#endif

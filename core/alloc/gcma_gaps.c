@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where there is room in a GCMA area: extents and bins of gaps.
+ *
+ * I1  Extents tile the area: each begins where the one in front ends. No two gaps touch.
+ * I2  gap_before of an extent's first granule, and of the one behind the area, is the size of the gap in front, or 0.
+ * I3  A gap is in the bin of its size and in no other; a bin's bit is set exactly if it has one.
+ * I4  A granule's bit in `starts` is set exactly if a claim begins there.
+ *
+ * A search is exact: it looks at all gaps of a bin, bin by bin upwards, until one fits, and what can't fit
+ * it doesn't look at. Gaps of less than 64 granules have bins of their own size, so without constraints the
+ * first gap that is looked at fits, or one of those in the bin of its size class, of which there are at
+ * most (granules of the area) / 64.
+ *
+ * Complexity: finding O(1 + gaps looked at that don't fit), with first_fit O(gaps large enough); taking
+ * and giving O(1) for each run.
+ */
+#include "core/alloc/gcma.h"
+
+/* ---- Bins -------------------------------------------------------------------------------------- */
+
+static unsigned bin_of(berth_granule_t nr)
+{
+	unsigned log2;
+
+	if (nr < BERTH_GCMA_EXACT)
+		return nr;
+	log2 = 31u - (unsigned)__builtin_clz(nr);
+	return BERTH_GCMA_EXACT + (log2 - 6) * 8 + (nr >> (log2 - 3) & 7);
+}
+
+/* The first bin from `bin` on that isn't empty; BERTH_GCMA_BINS: none. G. */
+static unsigned next_bin_locked(const struct berth_gcma *area, unsigned bin)
+{
+	for (unsigned word = bin / 64; word < BERTH_GCMA_BIN_WORDS; word++) {
+		uint64_t bits = area->nonempty[word];
+
+		if (word == bin / 64)
+			bits &= ~0ull << bin % 64;
+		if (bits)
+			return word * 64 + (unsigned)__builtin_ctzll(bits);
+	}
+	return BERTH_GCMA_BINS;
+}
+
+/* What was no extent, or none any more, becomes a gap in its bin. G. */
+static void insert_locked(struct berth_gcma *area, berth_granule_t first, berth_granule_t nr)
+{
+	struct berth_extent *gap = &area->extents[first];
+	unsigned bin = bin_of(nr);
+	bool empty = !(area->nonempty[bin / 64] >> bin % 64 & 1);
+
+	berth__set_extent_kind(gap, BERTH_EXTENT_GAP);
+	gap->nr = nr;
+	gap->u.gap.prev = BERTH_GRANULE_NONE;
+	gap->u.gap.next = empty ? BERTH_GRANULE_NONE : area->bins[bin];
+	if (!empty)
+		area->extents[area->bins[bin]].u.gap.prev = first;
+	area->bins[bin] = first;
+	area->nonempty[bin / 64] |= 1ull << bin % 64;
+	area->extents[first + nr].gap_before = nr;
+}
+
+/* G. */
+static void remove_locked(struct berth_gcma *area, berth_granule_t first)
+{
+	struct berth_extent *gap = &area->extents[first];
+	berth_granule_t next = gap->u.gap.next, prev = gap->u.gap.prev;
+	unsigned bin = bin_of(gap->nr);
+
+	BERTH_GCMA_ASSERT(area, berth__extent_kind(gap) == BERTH_EXTENT_GAP,
+			  berth__extent_kind(gap), first);
+	if (next != BERTH_GRANULE_NONE)
+		area->extents[next].u.gap.prev = prev;
+	if (prev != BERTH_GRANULE_NONE)
+		area->extents[prev].u.gap.next = next;
+	else if (next != BERTH_GRANULE_NONE)
+		area->bins[bin] = next;
+	else
+		area->nonempty[bin / 64] &= ~(1ull << bin % 64);
+	area->extents[first + gap->nr].gap_before = 0;
+}
+
+void berth__gaps_init(struct berth_gcma *area)
+{
+	insert_locked(area, 0, area->nr_granules);
+}
+
+/* ---- Finding ----------------------------------------------------------------------------------- */
+
+static berth_pfn_t round_up(berth_pfn_t pfn, berth_pfn_t align)
+{
+	return (pfn + align - 1) & ~(align - 1);
+}
+
+/* The run from pfn on, which is aligned, keeps to the limits and the boundary. */
+static bool may_begin_at(const struct berth_gcma_request *request, berth_pfn_t pfn)
+{
+	berth_pfn_t last = pfn + request->nr_pages - 1;
+
+	return pfn >= request->min_pfn && last <= request->max_pfn &&
+	       (!request->boundary || (pfn ^ last) < request->boundary);
+}
+
+berth_granule_t berth__gap_fit(const struct berth_gcma *area,
+			       const struct berth_gcma_request *request, berth_granule_t first,
+			       berth_granule_t end)
+{
+	berth_pfn_t pfn = berth__granule_pfn(area, first);
+	berth_pfn_t end_pfn = berth__granule_pfn(area, end);
+
+	if (pfn < request->min_pfn)
+		pfn = request->min_pfn;
+	if (pfn >= end_pfn) /* also where rounding up could overflow */
+		return BERTH_GRANULE_NONE;
+	pfn = round_up(pfn, request->align);
+	/* The request is no longer than the boundary, so behind the next multiple it fits. */
+	if (request->boundary && (pfn ^ (pfn + request->nr_pages - 1)) >= request->boundary)
+		pfn = round_up(round_up(pfn + 1, request->boundary), request->align);
+	if (pfn >= end_pfn || end_pfn - pfn < request->run_pages || !may_begin_at(request, pfn))
+		return BERTH_GRANULE_NONE;
+	return (berth_granule_t)berth__gcma_granule_of(&area->hot, pfn);
+}
+
+/* Of one bin. G. */
+static berth_granule_t smallest_in_bin_locked(const struct berth_gcma *area,
+					      const struct berth_gcma_request *request,
+					      unsigned bin)
+{
+	berth_granule_t best = BERTH_GRANULE_NONE, best_nr = BERTH_GRANULE_NONE;
+
+	for (berth_granule_t at = area->bins[bin]; at != BERTH_GRANULE_NONE;
+	     at = area->extents[at].u.gap.next) {
+		berth_granule_t nr = area->extents[at].nr;
+
+		if (nr >= best_nr || nr < request->nr ||
+		    berth__gap_fit(area, request, at, at + nr) == BERTH_GRANULE_NONE)
+			continue;
+		best = at;
+		best_nr = nr;
+		if (nr == request->nr || bin < BERTH_GCMA_EXACT)
+			break; /* none in here is smaller */
+	}
+	return best;
+}
+
+/* G. */
+static berth_granule_t lowest_locked(const struct berth_gcma *area,
+				     const struct berth_gcma_request *request)
+{
+	berth_granule_t best = BERTH_GRANULE_NONE;
+
+	for (unsigned bin = next_bin_locked(area, bin_of(request->nr)); bin < BERTH_GCMA_BINS;
+	     bin = next_bin_locked(area, bin + 1)) {
+		for (berth_granule_t at = area->bins[bin]; at != BERTH_GRANULE_NONE;
+		     at = area->extents[at].u.gap.next)
+			if (at < best &&
+			    berth__gap_fit(area, request, at, at + area->extents[at].nr) !=
+				    BERTH_GRANULE_NONE)
+				best = at;
+	}
+	return best;
+}
+
+berth_granule_t berth__gap_find_locked(const struct berth_gcma *area,
+				       const struct berth_gcma_request *request)
+{
+	berth_granule_t found = BERTH_GRANULE_NONE;
+
+	if (request->first_fit)
+		return lowest_locked(area, request);
+	for (unsigned bin = next_bin_locked(area, bin_of(request->nr));
+	     bin < BERTH_GCMA_BINS && found == BERTH_GRANULE_NONE;
+	     bin = next_bin_locked(area, bin + 1))
+		found = smallest_in_bin_locked(area, request, bin);
+	return found;
+}
+
+berth_granule_t berth__gap_longest_locked(const struct berth_gcma *area)
+{
+	berth_granule_t longest = 0;
+
+	for (unsigned word = BERTH_GCMA_BIN_WORDS; word-- > 0;) {
+		unsigned bin;
+
+		if (!area->nonempty[word])
+			continue;
+		bin = word * 64 + 63 - (unsigned)__builtin_clzll(area->nonempty[word]);
+		for (berth_granule_t at = area->bins[bin]; at != BERTH_GRANULE_NONE;
+		     at = area->extents[at].u.gap.next) {
+			if (area->extents[at].nr > longest)
+				longest = area->extents[at].nr;
+			if (bin < BERTH_GCMA_EXACT)
+				break;
+		}
+		break;
+	}
+	return longest;
+}
+
+/* ---- Taking and giving ------------------------------------------------------------------------- */
+
+/* G. */
+static void make_claim_locked(struct berth_gcma *area, berth_granule_t first,
+			      const struct berth_gcma_request *request)
+{
+	struct berth_extent *claim = &area->extents[first];
+
+	berth__set_extent_kind(claim, BERTH_EXTENT_CLAIMING);
+	claim->nr = request->nr;
+	claim->nr_pages = (uint32_t)request->nr_pages;
+	claim->u.note = 0;
+	area->extents[first + request->nr].gap_before = 0;
+	area->starts[first / 64] |= 1ull << first % 64;
+	area->nr_claimed += request->nr;
+	area->nr_claims++;
+}
+
+/* Where a single run in the gap leaves one remainder: at its start or at its end, if it can be there. */
+static berth_granule_t place(const struct berth_gcma *area,
+			     const struct berth_gcma_request *request, berth_granule_t first,
+			     berth_granule_t end)
+{
+	berth_granule_t lowest = berth__gap_fit(area, request, first, end);
+	berth_pfn_t last = berth__granule_pfn(area, end - request->nr);
+
+	if (lowest != first && !request->first_fit && !(last & (request->align - 1)) &&
+	    may_begin_at(request, last))
+		return end - request->nr;
+	return lowest;
+}
+
+unsigned berth__gap_take_locked(struct berth_gcma *area, berth_granule_t gap,
+				const struct berth_gcma_request *request, unsigned most,
+				berth_pfn_t *pfns)
+{
+	berth_granule_t at = gap, end = gap + area->extents[gap].nr;
+	berth_granule_t run = most == 1 ? place(area, request, at, end) :
+					  berth__gap_fit(area, request, at, end);
+	unsigned taken = 0;
+
+	remove_locked(area, gap);
+	while (taken < most && run != BERTH_GRANULE_NONE) {
+		make_claim_locked(area, run, request);
+		if (run > at)
+			insert_locked(area, at, run - at);
+		pfns[taken++] = berth__granule_pfn(area, run);
+		at = run + request->nr;
+		run = berth__gap_fit(area, request, at, end);
+	}
+	if (at < end)
+		insert_locked(area, at, end - at);
+	return taken;
+}
+
+void berth__gap_give_locked(struct berth_gcma *area, berth_granule_t first)
+{
+	struct berth_extent *claim = &area->extents[first];
+	berth_granule_t nr = claim->nr, before = claim->gap_before, end = first + nr;
+
+	area->starts[first / 64] &= ~(1ull << first % 64);
+	area->nr_claimed -= nr;
+	area->nr_claims--;
+	if (before) {
+		remove_locked(area, first - before);
+		first -= before;
+	}
+	if (end < area->nr_granules &&
+	    berth__extent_kind(&area->extents[end]) == BERTH_EXTENT_GAP) {
+		berth_granule_t behind = area->extents[end].nr;
+
+		remove_locked(area, end);
+		end += behind;
+	}
+	insert_locked(area, first, end - first);
+}
+
+berth_granule_t berth__gap_next_claim_locked(const struct berth_gcma *area, berth_granule_t granule,
+					     berth_granule_t end)
+{
+	for (uint64_t word = granule / 64; word * 64 < end; word++) {
+		uint64_t bits = area->starts[word];
+
+		if (word == granule / 64)
+			bits &= ~0ull << granule % 64;
+		if (bits) {
+			uint64_t found = word * 64 + (unsigned)__builtin_ctzll(bits);
+
+			return found < end ? (berth_granule_t)found : end;
+		}
+	}
+	return end;
+}
+
+/* ---- Check ------------------------------------------------------------------------------------- */
+
+static bool equal(struct berth_violation *violation, const char *what, uint64_t where,
+		  uint64_t value, uint64_t expected)
+{
+	if (value == expected)
+		return true;
+	*violation = (struct berth_violation){ what, where, value, expected };
+	return false;
+}
+
+/* Is the gap in the list of its bin, and linked both ways? */
+static bool check_in_bin(const struct berth_gcma *area, berth_granule_t gap,
+			 struct berth_violation *violation)
+{
+	const struct berth_extent *extent = &area->extents[gap];
+	berth_granule_t next = extent->u.gap.next, prev = extent->u.gap.prev;
+	unsigned bin = bin_of(extent->nr);
+
+	return equal(violation, "gcma.I3 bit of the bin of the gap at granule", gap,
+		     area->nonempty[bin / 64] >> bin % 64 & 1, 1) &&
+	       (prev == BERTH_GRANULE_NONE ?
+			equal(violation, "gcma.I3 first of the bin", bin, area->bins[bin], gap) :
+			prev < area->nr_granules &&
+				equal(violation, "gcma.I3 next of the gap at granule", prev,
+				      area->extents[prev].u.gap.next, gap)) &&
+	       (next == BERTH_GRANULE_NONE ||
+		equal(violation, "gcma.I3 prev of the gap at granule", next,
+		      next < area->nr_granules ? area->extents[next].u.gap.prev : next, gap));
+}
+
+/* As many gaps in the bins as there are: so those found in their lists are all. */
+static bool check_bins(const struct berth_gcma *area, uint64_t nr_gaps,
+		       struct berth_violation *violation)
+{
+	uint64_t listed = 0;
+
+	for (unsigned bin = next_bin_locked(area, 0); bin < BERTH_GCMA_BINS;
+	     bin = next_bin_locked(area, bin + 1))
+		for (berth_granule_t at = area->bins[bin];
+		     at != BERTH_GRANULE_NONE && listed <= nr_gaps;
+		     at = area->extents[at].u.gap.next, listed++)
+			if (!equal(violation, "gcma.I3 bin of the gap at granule", at,
+				   bin_of(area->extents[at].nr), bin))
+				return false;
+	return equal(violation, "gcma.I3 gaps in bins", 0, listed, nr_gaps);
+}
+
+bool berth__gaps_check(const struct berth_gcma *area, struct berth_violation *violation)
+{
+	uint64_t nr_gaps = 0;
+	berth_granule_t at = 0, gap_before = 0;
+
+	while (at < area->nr_granules) {
+		const struct berth_extent *extent = &area->extents[at];
+		bool gap = berth__extent_kind(extent) == BERTH_EXTENT_GAP;
+
+		if (!equal(violation, "gcma.I1 size of the extent at granule", at,
+			   extent->nr && extent->nr <= area->nr_granules - at, true) ||
+		    !equal(violation, "gcma.I1 gaps touch at granule", at, gap && gap_before,
+			   false) ||
+		    !equal(violation, "gcma.I2 gap_before of granule", at, extent->gap_before,
+			   gap_before) ||
+		    !equal(violation, "gcma.I4 start at granule", at,
+			   area->starts[at / 64] >> at % 64 & 1, !gap) ||
+		    !equal(violation, "gcma.I4 start inside the extent at granule", at,
+			   berth__gap_next_claim_locked(area, at + 1, at + extent->nr),
+			   at + extent->nr) ||
+		    (gap && !check_in_bin(area, at, violation)))
+			return false;
+		nr_gaps += gap;
+		gap_before = gap ? extent->nr : 0;
+		at += extent->nr;
+	}
+	return equal(violation, "gcma.I2 gap_before of the end", at, area->extents[at].gap_before,
+		     gap_before) &&
+	       check_bins(area, nr_gaps, violation);
+}
