@@ -7,10 +7,11 @@
 #include "tools/options.h"
 
 static const char help[] =
-	"usage: berth bench claim|choose|pages|scale|frag|compact [OPTIONS]\n"
+	"usage: berth bench claim|camera|choose|pages|scale|frag|compact [OPTIONS]\n"
 	"\n"
 	"  claim   how long it takes to get a contiguous buffer out of an area that is empty, full of\n"
 	"          movable memory, or held by pins, beside the cost of memcpy\n"
+	"  camera  how long photos take beside a load that uses the camera's memory, in several ways\n"
 	"  choose  whether claims take the cheapest range, compared with all ranges there are, and how long\n"
 	"          they look for it in areas up to 1 TiB\n"
 	"  pages   how long it takes to allocate and free blocks of pages, beside an array used as a\n"
@@ -35,10 +36,12 @@ int berth__bench(int argc, char **argv)
 	if (argc < 2)
 		return berth__complain(
 			BERTH__EXIT_USAGE, "berth bench",
-			"say what to measure: claim, choose, pages, scale, frag or compact; `berth bench --help` "
+			"say what to measure: claim, camera, choose, pages, scale, frag or compact; `berth bench --help` "
 			"has examples");
 	if (strcmp(argv[1], "claim") == 0)
 		return berth__bench_claim(argc - 1, argv + 1);
+	if (strcmp(argv[1], "camera") == 0)
+		return berth__bench_camera(argc - 1, argv + 1);
 	if (strcmp(argv[1], "choose") == 0)
 		return berth__bench_choose(argc - 1, argv + 1);
 	if (strcmp(argv[1], "pages") == 0)
@@ -55,6 +58,6 @@ int berth__bench(int argc, char **argv)
 	}
 	return berth__complain(
 		BERTH__EXIT_USAGE, "berth bench",
-		"there is no benchmark '%s'; choose claim, choose, pages, scale, frag or compact",
+		"there is no benchmark '%s'; choose claim, camera, choose, pages, scale, frag or compact",
 		argv[1]);
 }

@@ -28,6 +28,7 @@ int berth__bench_pages(int argc, char **argv);
 int berth__bench_scale(int argc, char **argv);
 int berth__bench_frag(int argc, char **argv);
 int berth__bench_choose(int argc, char **argv);
+int berth__bench_camera(int argc, char **argv);
 int berth__bench_compact(int argc, char **argv);
 
 #endif

@@ -1,0 +1,113 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# `berth bench camera`: options, what it prints, its end. Contents are looked at by the command itself;
+# how long anything takes isn't looked at here.
+#
+#   BERTH  the command to test (default build/berth)
+#
+# Exit status: 0 passed, 77 skipped (the reason is printed), 1 failed.
+
+# shellcheck source=tests/tool/lib.sh
+. "$(dirname "$0")/lib.sh"
+mkdir files && export TMPDIR=$tmp/files
+
+helps --size --photos --duration --ways --seed --nice --json reserve cma -- bench camera --help
+refuses 2 --size bench camera --size 1M
+refuses 2 --size bench camera --size large
+refuses 2 --photos bench camera --photos 0
+refuses 2 --duration bench camera --duration never
+refuses 2 sideways bench camera --ways reserve,sideways
+refuses 2 "''" bench camera --ways reserve,
+refuses 2 --nice bench camera --nice 20
+refuses 2 now bench camera now
+refuses 1 "--size" bench camera --size 1T
+
+table='
+need(len(lines) == 1 and len(text.splitlines()) == 1, "not one JSON object")
+line = lines[0]
+fields(line, "bench size_bytes largest_photo_bytes seed nice seconds ways")
+need(line["bench"] == "camera", "another benchmark")
+ways = {row["way"]: row for row in line["ways"]}
+for row in line["ways"]:
+    fields(row, "failures")
+    number(row, "photos", least=1)
+    number(row, "failed", "hit_rate", "lent_share", "reads_per_s", "heap_bytes_per_s", "heap_refused", "moved_bytes")
+    need(row["failed"] == sum(row["failures"].values()) == 0, f"photos failed: {row}")
+    for times in (row["whole_us"], row["claim_us"]):
+        number(times, "p50", "p99", "p999", "max", least=0.001)
+        need(times["p50"] <= times["p99"] <= times["p999"] <= times["max"], f"no order in {times}")
+    need(row["claim_us"]["p50"] < row["whole_us"]["p50"], "a claim is a part of the photo")
+    number(row, "cpu_ms", "reads_per_s", "heap_bytes_per_s", least=0.001)
+    need(0 <= row["hit_rate"] <= 1 and 0 <= row["lent_share"] <= 1, f"no share: {row}")
+'
+berth bench camera --size 16M --photos 40 --json
+[ $status -eq 0 ] || miss "bench camera" "status $status"
+check "bench camera --json" out "$table"'
+need(line["size_bytes"] == 16 << 20 and line["largest_photo_bytes"] == 8 << 20, "wrong sizes")
+need(all(row["photos"] == 40 for row in line["ways"]), "not all photos")
+need(list(ways)[:2] == ["reserve", "cma"], "wrong ways")
+reserve, cma = ways["reserve"], ways["cma"]
+need(reserve["lent_share"] == 0 and reserve["moved_bytes"] == 0, "a reservation lends nothing")
+need(cma["lent_share"] > 0.3 and cma["moved_bytes"] > 0, "photos met nobody")
+need(cma["hit_rate"] > reserve["hit_rate"], "a larger cache has fewer hits")
+'
+
+# One way, until the time is over
+berth bench camera --size 20M --ways cma --duration 300ms --photos 1000000 --seed 7 --nice 0 --json
+check "bench camera --ways cma --duration" out "$table"'
+need(list(ways) == ["cma"] and line["seed"] == 7 and line["nice"] == 0, "not what was asked for")
+need(line["size_bytes"] == 24 << 20, "sizes are rounded up to 8 MiB")
+need(line["ways"][0]["photos"] < 1000, "it went on")
+'
+berth bench camera --size 16M --photos 8
+if [ $status -eq 0 ] && [ "$(grep -c '^no lending' out)" -eq 2 ] && grep -q 'whole photo.*CPU' out; then
+	pass
+else
+	miss "bench camera for people" "status $status" "$(head -n 5 out)"
+fi
+[ -z "$(ls files)" ]
+settle "files are left behind" "$(ls files)"
+
+# No room for the file: said, and no process stays
+TMPDIR=$tmp/nowhere berth bench camera --size 16M --photos 8
+if [ $status -eq 1 ] && [ ! -s out ] && grep -q TMPDIR err; then
+	pass
+else
+	miss "bench camera without a folder for its file" "status $status"
+fi
+
+# Interrupted, all of its processes as by a terminal, and the first one alone
+for whom in group one; do
+	setsid "$BERTH" bench camera --size 16M --photos 100000 >out 2>err </dev/null &
+	bench=$!
+	started+=($bench)
+	two_ways() { [ "$(wc -w <"/proc/$bench/task/$bench/children")" -ge 2 ]; }
+	wait_until 20 two_ways
+	ways=$(cat "/proc/$bench/task/$bench/children")
+	if [ $whom = group ]; then kill -INT -- -$bench; else kill -INT $bench; fi
+	wait $bench
+	status=$?
+	if [ $status -eq 130 ] && [ ! -s out ]; then pass; else miss "bench camera, interrupted ($whom)" "status $status"; fi
+	alive=
+	for way in $ways; do [ ! -e "/proc/$way" ] || alive+=" $way"; done
+	[ -z "$alive" ]
+	settle "processes are left ($whom)" "$alive"
+done
+
+# Killed: its processes end as well
+setsid "$BERTH" bench camera --size 16M --photos 100000 >out 2>err </dev/null &
+bench=$!
+started+=($bench)
+wait_until 20 two_ways
+ways=$(cat "/proc/$bench/task/$bench/children")
+kill -KILL $bench
+wait $bench 2>/dev/null
+all_gone() {
+	local way
+	for way in $ways; do [ ! -e "/proc/$way" ] || return 1; done
+}
+wait_until 20 all_gone
+settle "processes outlive the killed command" "$ways"
+
+finish

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The parts of `berth bench camera`.
+ *
+ *	bench_camera.c    the command; starts a process for each way and gives them turns
+ *	camera_way.c      such a process: its pool, and the photos
+ *	camera_load.c     the load beside them: starting and halting it, a heap that churns
+ *	camera_cache.c    the load's other half: a file that is read through a cache
+ *	camera_report.c   figures, table, JSON, bars
+ */
+#ifndef BERTH_TOOLS_CAMERA_H
+#define BERTH_TOOLS_CAMERA_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <berth/berth.h>
+
+#include "tools/measure.h"
+
+#define BERTH__CAMERA_COMMAND "berth bench camera"
+#define BERTH__CAMERA_TEXT_BYTES 256
+
+/* How the camera's memory is used while there is no photo. */
+enum berth__camera_way { BERTH__CAMERA_RESERVE, BERTH__CAMERA_CMA, BERTH__CAMERA_NR_WAYS };
+#define BERTH__CAMERA_WAYS "reserve and cma"
+extern const char *const berth__camera_way_names[BERTH__CAMERA_NR_WAYS];
+
+struct berth__camera_config {
+	uint64_t size;    /* of the camera's memory */
+	uint64_t largest; /* photo */
+	uint64_t photos, duration_ns, seed, nice;
+	bool ways[BERTH__CAMERA_NR_WAYS];
+	bool json;
+};
+
+/* ---- What a way's process tells ---------------------------------------------------------------- */
+
+struct berth__camera_photo {
+	uint64_t bytes;
+	uint64_t claim_ns, whole_ns; /* whole: claim, writing, reading, release */
+	uint64_t cpu_ns;             /* of the thread, for the whole photo */
+	uint64_t lent_bytes;         /* of the camera's memory, before the claim */
+	uint64_t moved_bytes;
+	int error;
+};
+
+/* What the load did while the photos were taken, and what happened to it. */
+struct berth__camera_figures {
+	uint64_t ns;
+	uint64_t reads, hits, updates;            /* of the cached file */
+	uint64_t lost;                            /* cached pages that claims took */
+	uint64_t blocks, heap_bytes;              /* of the heap: blocks replaced, bytes written */
+	uint64_t refused;                         /* blocks for which there was no memory */
+	uint64_t waits, wait_ns, longest_wait_ns; /* of claims, for fillers */
+};
+
+enum berth__camera_kind {
+	BERTH__CAMERA_READY,
+	BERTH__CAMERA_PHOTO,
+	BERTH__CAMERA_ROUND,
+	BERTH__CAMERA_WRONG
+};
+
+/* One message of a SOCK_SEQPACKET. */
+struct berth__camera_message {
+	enum berth__camera_kind kind;
+	struct berth__camera_photo photo;     /* PHOTO */
+	struct berth__camera_figures figures; /* ROUND */
+	char text[BERTH__CAMERA_TEXT_BYTES];  /* WRONG */
+};
+
+/* What the process is to do: so many photos from number `first` on; none: warm up. */
+struct berth__camera_order {
+	uint64_t first, nr;
+};
+
+/* ---- A way ------------------------------------------------------------------------------------- */
+
+/* The life of the way's process; `line`: its end of the socket pair. An exit code. */
+int berth__camera_live(const struct berth__camera_config *config, enum berth__camera_way way,
+		       int line);
+/* Bytes of memory and of files that a way needs. */
+uint64_t berth__camera_needs(const struct berth__camera_config *config);
+uint64_t berth__camera_file_bytes(const struct berth__camera_config *config);
+
+/* ---- The load ---------------------------------------------------------------------------------- */
+
+/* What a way gives its load. */
+struct berth__camera_place {
+	const struct berth__camera_config *config;
+	struct berth_pool *pool;
+	uint64_t heap_bytes;   /* movable memory that the heap may use */
+	uint64_t cache_bytes;  /* of the cache when it has memory of its own, */
+	bool cache_is_movable; /* lent by the pool, or else ordinary */
+};
+
+/* Threads go through the gate before each step; figures are theirs while it is open. */
+struct berth__camera_gate {
+	pthread_mutex_t mutex;
+	pthread_cond_t changed;
+	_Atomic bool open; /* mutex to write */
+	bool end;          /* mutex */
+	unsigned inside;   /* mutex: threads that aren't waiting at the gate */
+	uint64_t nice;
+	_Atomic bool failed;
+	char why[BERTH__CAMERA_TEXT_BYTES]; /* written once, before `failed` */
+};
+/* Waits until the gate is open. False: the thread is to end. */
+bool berth__camera_pass(struct berth__camera_gate *gate);
+/* Something is wrong; the first one's words are kept. */
+void berth__camera_fail(struct berth__camera_gate *gate, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+/* Starts a thread. 0 or -ENOMEM. */
+int berth__camera_start(struct berth__camera_gate *gate, void *(*body)(void *), void *arg,
+			pthread_t *thread);
+/* A thread's first words: it lets photos have the CPUs. */
+void berth__camera_begin(struct berth__camera_gate *gate);
+/* And its last ones. */
+void berth__camera_leave(struct berth__camera_gate *gate);
+
+struct berth__camera_load;
+/* Starts it behind a closed gate. NULL: `why` says why. */
+struct berth__camera_load *berth__camera_load_open(const struct berth__camera_place *place,
+						   char why[BERTH__CAMERA_TEXT_BYTES]);
+void berth__camera_load_resume(struct berth__camera_load *load);
+/* Halts it; *figures: what it did since it was resumed. False: something went wrong, `why` says what. */
+bool berth__camera_load_halt(struct berth__camera_load *load, struct berth__camera_figures *figures,
+			     char why[BERTH__CAMERA_TEXT_BYTES]);
+/* Ends it and gives its memory back. False: the pool doesn't take it. */
+bool berth__camera_load_close(struct berth__camera_load *load);
+
+struct berth__camera_cache;
+/* As above; it adds what it did to *figures. */
+struct berth__camera_cache *berth__camera_cache_open(const struct berth__camera_place *place,
+						     struct berth__camera_gate *gate,
+						     struct berth__camera_figures *figures,
+						     char why[BERTH__CAMERA_TEXT_BYTES]);
+/* The gate has ended. */
+bool berth__camera_cache_close(struct berth__camera_cache *cache);
+
+/* ---- The report -------------------------------------------------------------------------------- */
+
+#define BERTH__CAMERA_ERRORS 4u
+
+struct berth__camera_result {
+	struct berth__samples whole_us, claim_us; /* of photos that succeeded */
+	double cpu_us, lent_bytes;                /* sums over all */
+	uint64_t moved_bytes, photos, failed;
+	/* Why they failed; the last one stands for all others. */
+	struct {
+		int error;
+		uint64_t nr;
+	} errors[BERTH__CAMERA_ERRORS];
+	struct berth__camera_figures figures;
+};
+
+void berth__camera_add(struct berth__camera_result *result,
+		       const struct berth__camera_photo *photo);
+void berth__camera_add_figures(struct berth__camera_result *result,
+			       const struct berth__camera_figures *figures);
+void berth__camera_print(const struct berth__camera_config *config,
+			 struct berth__camera_result results[BERTH__CAMERA_NR_WAYS],
+			 double seconds);
+
+#endif

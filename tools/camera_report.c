@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What `berth bench camera` prints: a table of the photos, one of the load, and the bars.
+ */
+#include "tools/camera.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/json.h"
+#include "tools/units.h"
+
+static const char *const labels[BERTH__CAMERA_NR_WAYS] = { "no lending", "CMA" };
+
+/* ---- Adding up --------------------------------------------------------------------------------- */
+
+static void add_error(struct berth__camera_result *result, int error)
+{
+	unsigned i = 0;
+
+	while (i < BERTH__CAMERA_ERRORS - 1 && result->errors[i].nr &&
+	       result->errors[i].error != error)
+		i++;
+	result->errors[i].error = error;
+	result->errors[i].nr++;
+	result->failed++;
+}
+
+void berth__camera_add(struct berth__camera_result *result, const struct berth__camera_photo *photo)
+{
+	result->photos++;
+	result->lent_bytes += (double)photo->lent_bytes;
+	result->cpu_us += (double)photo->cpu_ns / 1000;
+	result->moved_bytes += photo->moved_bytes;
+	if (photo->error) {
+		add_error(result, photo->error);
+		return;
+	}
+	berth__sample_add(&result->whole_us, (double)photo->whole_ns / 1000);
+	berth__sample_add(&result->claim_us, (double)photo->claim_ns / 1000);
+}
+
+void berth__camera_add_figures(struct berth__camera_result *result,
+			       const struct berth__camera_figures *figures)
+{
+	struct berth__camera_figures *sum = &result->figures;
+
+	sum->ns += figures->ns;
+	sum->reads += figures->reads;
+	sum->hits += figures->hits;
+	sum->updates += figures->updates;
+	sum->lost += figures->lost;
+	sum->blocks += figures->blocks;
+	sum->heap_bytes += figures->heap_bytes;
+	sum->refused += figures->refused;
+	sum->waits += figures->waits;
+	sum->wait_ns += figures->wait_ns;
+	if (figures->longest_wait_ns > sum->longest_wait_ns)
+		sum->longest_wait_ns = figures->longest_wait_ns;
+}
+
+/* Of two numbers, or 0. */
+static double ratio(double part, double whole)
+{
+	return whole > 0 ? part / whole : 0;
+}
+
+static double per_second(const struct berth__camera_result *result, uint64_t count)
+{
+	return ratio((double)count, (double)result->figures.ns / 1e9);
+}
+
+static double cpu_ms(const struct berth__camera_result *result)
+{
+	return ratio(result->cpu_us / 1000, (double)result->photos);
+}
+
+static double lent(const struct berth__camera_config *config,
+		   const struct berth__camera_result *result)
+{
+	return ratio(result->lent_bytes, (double)config->size * (double)result->photos);
+}
+
+static double hit_rate(const struct berth__camera_result *result)
+{
+	return ratio((double)result->figures.hits, (double)result->figures.reads);
+}
+
+/* ---- Text -------------------------------------------------------------------------------------- */
+
+static const double percents[] = { 50, 99, 99.9, 100 };
+#define NR_PERCENTS (sizeof(percents) / sizeof(percents[0]))
+
+static void print_times(struct berth__samples *us)
+{
+	char text[BERTH__UNIT_BYTES];
+
+	for (size_t i = 0; i < NR_PERCENTS; i++)
+		printf(" %8s",
+		       us->nr ? berth__format_ns(text, berth__percentile(us, percents[i]) * 1000) :
+				"-");
+}
+
+static void print_photos(const struct berth__camera_config *config,
+			 struct berth__camera_result *results)
+{
+	printf("%-10s %-35s   %-35s   %s\n", "", "    whole photo: claim, use, release",
+	       "          of it, the claim", "   CPU");
+	printf("%-10s %8s %8s %8s %8s   %8s %8s %8s %8s   %6s %7s\n", "", "p50", "p99", "p99.9",
+	       "worst", "p50", "p99", "p99.9", "worst", "ms", "failed");
+	for (int i = 0; i < BERTH__CAMERA_NR_WAYS; i++) {
+		if (!config->ways[i])
+			continue;
+		printf("%-10s", labels[i]);
+		print_times(&results[i].whole_us);
+		printf("  ");
+		print_times(&results[i].claim_us);
+		printf("   %6.2f %7llu\n", cpu_ms(&results[i]),
+		       (unsigned long long)results[i].failed);
+	}
+}
+
+static void print_load(const struct berth__camera_config *config,
+		       const struct berth__camera_result *results)
+{
+	printf("%-10s %8s %10s %12s %12s %12s\n", "the load", "lent", "cache hits", "reads/s",
+	       "heap MiB/s", "moved MiB/s");
+	for (int i = 0; i < BERTH__CAMERA_NR_WAYS; i++) {
+		const struct berth__camera_result *result = &results[i];
+
+		if (!config->ways[i])
+			continue;
+		printf("%-10s %7.1f%% %9.1f%% %12.0f %12.0f %12.0f\n", labels[i],
+		       100 * lent(config, result), 100 * hit_rate(result),
+		       per_second(result, result->figures.reads),
+		       per_second(result, result->figures.heap_bytes) / (1 << 20),
+		       per_second(result, result->moved_bytes) / (1 << 20));
+	}
+}
+
+/* Why photos failed, and what is odd. */
+static void print_notes(const struct berth__camera_config *config,
+			const struct berth__camera_result *results)
+{
+	for (int i = 0; i < BERTH__CAMERA_NR_WAYS; i++) {
+		const struct berth__camera_result *result = &results[i];
+
+		if (!config->ways[i])
+			continue;
+		for (unsigned j = 0; j < BERTH__CAMERA_ERRORS && result->errors[j].nr; j++)
+			printf("%s: %llu of %llu photos failed: %s (%s)\n", labels[i],
+			       (unsigned long long)result->errors[j].nr,
+			       (unsigned long long)result->photos,
+			       berth_strerror(result->errors[j].error),
+			       berth_errname(result->errors[j].error));
+		if (result->figures.refused)
+			printf("%s: the heap was refused memory %llu times\n", labels[i],
+			       (unsigned long long)result->figures.refused);
+	}
+}
+
+static void print_text(const struct berth__camera_config *config,
+		       struct berth__camera_result *results, double seconds)
+{
+	char size[BERTH__UNIT_BYTES], largest[BERTH__UNIT_BYTES];
+	uint64_t photos = 0;
+
+	for (int i = 0; i < BERTH__CAMERA_NR_WAYS; i++)
+		photos = config->ways[i] ? results[i].photos : photos;
+	printf("photos of 1 MiB to %s out of %s, beside a heap and a cache that use it too\n",
+	       berth__format_bytes(largest, (double)config->largest),
+	       berth__format_bytes(size, (double)config->size));
+	printf("%llu of each way in turns, %.1f s; %llu are above each p99, %llu above each p99.9\n\n",
+	       (unsigned long long)photos, seconds, (unsigned long long)(photos / 100),
+	       (unsigned long long)(photos / 1000));
+	print_photos(config, results);
+	printf("\n");
+	print_load(config, results);
+	print_notes(config, results);
+}
+
+/* ---- JSON -------------------------------------------------------------------------------------- */
+
+static void add_times(json_t *row, const char *name, struct berth__samples *us)
+{
+	static const char *const names[NR_PERCENTS] = { "p50", "p99", "p999", "max" };
+	json_t *times = json_object();
+
+	for (size_t i = 0; i < NR_PERCENTS; i++)
+		berth__json_add(times, names[i], berth__percentile(us, percents[i]));
+	json_object_set_new(row, name, us->nr ? json_incref(times) : json_null());
+	json_decref(times);
+}
+
+static json_t *failures_of(const struct berth__camera_result *result)
+{
+	json_t *failures = json_object();
+
+	for (unsigned j = 0; j < BERTH__CAMERA_ERRORS && result->errors[j].nr; j++)
+		berth__json_count(failures, berth_errname(result->errors[j].error),
+				  result->errors[j].nr);
+	return failures;
+}
+
+static json_t *row_of(const struct berth__camera_config *config,
+		      struct berth__camera_result *result, int way)
+{
+	json_t *row = json_object();
+
+	berth__json_string(row, "way", berth__camera_way_names[way]);
+	berth__json_count(row, "photos", result->photos);
+	berth__json_count(row, "failed", result->failed);
+	json_object_set_new(row, "failures", failures_of(result));
+	add_times(row, "whole_us", &result->whole_us);
+	add_times(row, "claim_us", &result->claim_us);
+	berth__json_add(row, "cpu_ms", cpu_ms(result));
+	berth__json_add(row, "lent_share", lent(config, result));
+	berth__json_add(row, "hit_rate", hit_rate(result));
+	berth__json_add(row, "reads_per_s", per_second(result, result->figures.reads));
+	berth__json_add(row, "updates_per_s", per_second(result, result->figures.updates));
+	berth__json_add(row, "heap_bytes_per_s", per_second(result, result->figures.heap_bytes));
+	berth__json_count(row, "heap_refused", result->figures.refused);
+	berth__json_count(row, "moved_bytes", result->moved_bytes);
+	return row;
+}
+
+static void print_json(const struct berth__camera_config *config,
+		       struct berth__camera_result *results, double seconds)
+{
+	json_t *line = json_object(), *rows = json_array();
+
+	berth__json_string(line, "bench", "camera");
+	berth__json_count(line, "size_bytes", config->size);
+	berth__json_count(line, "largest_photo_bytes", config->largest);
+	berth__json_count(line, "seed", config->seed);
+	berth__json_count(line, "nice", config->nice);
+	berth__json_add(line, "seconds", seconds);
+	for (int i = 0; i < BERTH__CAMERA_NR_WAYS; i++)
+		if (config->ways[i])
+			json_array_append_new(rows, row_of(config, &results[i], i));
+	json_object_set_new(line, "ways", rows);
+	berth__json_print(line);
+}
+
+void berth__camera_print(const struct berth__camera_config *config,
+			 struct berth__camera_result results[BERTH__CAMERA_NR_WAYS], double seconds)
+{
+	(config->json ? print_json : print_text)(config, results, seconds);
+}

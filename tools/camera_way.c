@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One way of using a camera's memory, in a process of its own: a pool, the load in it, and the photos of
+ * `berth bench camera`. The load runs only while this way has its turn.
+ *
+ * A photo: a buffer is claimed, all of it is written, as a sensor does, then all of it is read, and it is
+ * released. What is read must be what was written: so nobody else has used the buffer meanwhile. Sizes
+ * and pauses follow from the seed and the photo's number alone, and are the same in all ways.
+ */
+#define _GNU_SOURCE
+#include "tools/camera.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tools/tool.h"
+
+#define AREA "camera"
+#define MIB ((uint64_t)1 << 20)
+#define LEAST_PHOTO MIB
+#define LEAST_PAUSE_NS 2000000u
+#define PAUSES_NS 16000000u   /* from the least on */
+#define WARM_UP_NS 200000000u /* and 5 ms for each MiB, up to: */
+#define MOST_WARM_UP_NS 3000000000u
+
+struct way {
+	const struct berth__camera_config *config;
+	enum berth__camera_way way;
+	int line;
+	struct berth_pool *pool;
+	struct berth__camera_load *load;
+	struct berth__camera_message message;
+};
+
+const char *const berth__camera_way_names[BERTH__CAMERA_NR_WAYS] = { "reserve", "cma" };
+
+/* ---- Sizes ------------------------------------------------------------------------------------- */
+
+/* The file is larger than what could cache it. */
+uint64_t berth__camera_file_bytes(const struct berth__camera_config *config)
+{
+	return config->size / 2 * 3;
+}
+
+uint64_t berth__camera_needs(const struct berth__camera_config *config)
+{
+	return 2 * config->size + 8 * MIB;
+}
+
+static uint64_t number_of(const struct way *way, uint64_t photo, unsigned what)
+{
+	return berth__mix(berth__mix(way->config->seed) + 2 * photo + what);
+}
+
+/* From 1 MiB to the largest; of each doubling as many. */
+static uint64_t photo_bytes(const struct way *way, uint64_t photo)
+{
+	double share = (double)(number_of(way, photo, 0) >> 11) * 0x1p-53;
+	double least = (double)LEAST_PHOTO, most = (double)way->config->largest;
+	uint64_t bytes = (uint64_t)(least * pow(most / least, share));
+
+	return (bytes + BERTH_PAGE_SIZE - 1) & ~(uint64_t)(BERTH_PAGE_SIZE - 1);
+}
+
+static uint64_t pause_ns(const struct way *way, uint64_t photo)
+{
+	return LEAST_PAUSE_NS + number_of(way, photo, 1) % PAUSES_NS;
+}
+
+/* ---- Telling ----------------------------------------------------------------------------------- */
+
+static bool tell(struct way *way, enum berth__camera_kind kind)
+{
+	way->message.kind = kind;
+	return send(way->line, &way->message, sizeof(way->message), MSG_NOSIGNAL) ==
+	       (ssize_t)sizeof(way->message);
+}
+
+static bool wrong(struct way *way, const char *what, int error)
+{
+	snprintf(way->message.text, sizeof(way->message.text), "%s: %s (%s)", what,
+		 berth_strerror(error), berth_errname(error));
+	tell(way, BERTH__CAMERA_WRONG);
+	return false;
+}
+
+/* ---- Setting up -------------------------------------------------------------------------------- */
+
+static void describe_areas(const struct way *way, char *text, size_t text_bytes)
+{
+	static const char *const formats[BERTH__CAMERA_NR_WAYS] = {
+		"areas=" AREA ":%llu,policy=reserve",
+		"areas=" AREA ":%llu,lend=first",
+	};
+
+	snprintf(text, text_bytes, formats[way->way], (unsigned long long)way->config->size);
+}
+
+static bool set_up(struct way *way)
+{
+	const struct berth__camera_config *config = way->config;
+	struct berth__camera_place place = { .config = config, .heap_bytes = config->size / 8 * 3 };
+	char areas[128];
+	struct berth_pool_params params = { .bytes = 2 * config->size,
+					    .config = areas,
+					    .flags = BERTH_POOL_RESIDENT };
+	int error;
+
+	describe_areas(way, areas, sizeof(areas));
+	error = berth_pool_open(&params, &way->pool);
+	if (error)
+		return wrong(way, "the pool can't be opened", error);
+	place.pool = way->pool;
+	place.cache_is_movable = way->way == BERTH__CAMERA_CMA;
+	place.cache_bytes = place.cache_is_movable ? config->size / 2 : 2 * MIB;
+	way->load = berth__camera_load_open(&place, way->message.text);
+	if (!way->load)
+		tell(way, BERTH__CAMERA_WRONG);
+	return way->load;
+}
+
+static void tear_down(struct way *way)
+{
+	bool good = true;
+	int error;
+
+	if (way->load)
+		good = berth__camera_load_close(way->load);
+	if (!way->pool)
+		return;
+	error = berth_pool_close(way->pool);
+	if (error || !good)
+		wrong(way, "the pool can't be closed", error);
+}
+
+/* ---- A photo ----------------------------------------------------------------------------------- */
+
+static bool use_buffer(const struct berth_buffer *buffer, uint64_t value)
+{
+	uint64_t *words = buffer->address, nr = buffer->bytes / sizeof(*words), sum = 0;
+
+	for (uint64_t i = 0; i < nr; i++)
+		words[i] = value + i;
+	__asm__ volatile("" : : "r"(words) : "memory"); /* it goes through memory */
+	for (uint64_t i = 0; i < nr; i++)
+		sum += words[i];
+	return sum == nr * value + nr / 2 * (nr - 1); /* nr is even */
+}
+
+static uint64_t lent_bytes(const struct way *way)
+{
+	struct berth_pool_stats stats;
+
+	return berth_pool_stats(way->pool, &stats) == 0 ? stats.lent_bytes : 0;
+}
+
+static bool take_photo(struct way *way, uint64_t number)
+{
+	struct berth__camera_photo *photo = &way->message.photo;
+	struct berth_claim_report report;
+	struct berth_buffer buffer;
+	uint64_t began, cpu;
+	bool intact = true;
+	int error = 0;
+
+	*photo = (struct berth__camera_photo){ .bytes = photo_bytes(way, number),
+					       .lent_bytes = lent_bytes(way) };
+	cpu = berth__clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	began = berth__clock_ns(CLOCK_MONOTONIC);
+	photo->error = berth_claim(way->pool, AREA, photo->bytes, NULL, &buffer, &report);
+	photo->claim_ns = berth__clock_ns(CLOCK_MONOTONIC) - began;
+	if (!photo->error) {
+		intact = use_buffer(&buffer, number_of(way, number, 0));
+		error = berth_release(way->pool, &buffer);
+	}
+	photo->whole_ns = berth__clock_ns(CLOCK_MONOTONIC) - began;
+	photo->cpu_ns = berth__clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu;
+	photo->moved_bytes = report.moved_pages << BERTH_PAGE_SHIFT;
+	if (error)
+		return wrong(way, "a photo can't be released", error);
+	if (!intact) {
+		snprintf(way->message.text, sizeof(way->message.text),
+			 "somebody has written to photo %llu", (unsigned long long)number);
+		tell(way, BERTH__CAMERA_WRONG);
+		return false;
+	}
+	return tell(way, BERTH__CAMERA_PHOTO);
+}
+
+static uint64_t warm_up_ns(const struct berth__camera_config *config)
+{
+	uint64_t ns = WARM_UP_NS + config->size / MIB * 5000000u;
+
+	return ns < MOST_WARM_UP_NS ? ns : MOST_WARM_UP_NS;
+}
+
+static void pause_for(uint64_t ns)
+{
+	struct timespec left = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+
+	while (nanosleep(&left, &left) != 0 && errno == EINTR && !berth__interrupted())
+		;
+}
+
+/* One turn. */
+static bool obey(struct way *way, const struct berth__camera_order *order)
+{
+	bool good = true;
+
+	berth__camera_load_resume(way->load);
+	if (!order->nr)
+		pause_for(warm_up_ns(way->config));
+	for (uint64_t i = 0; i < order->nr && good && !berth__interrupted(); i++) {
+		pause_for(pause_ns(way, order->first + i));
+		good = take_photo(way, order->first + i);
+	}
+	if (!berth__camera_load_halt(way->load, &way->message.figures, way->message.text)) {
+		tell(way, BERTH__CAMERA_WRONG);
+		return false;
+	}
+	return good && tell(way, BERTH__CAMERA_ROUND);
+}
+
+int berth__camera_live(const struct berth__camera_config *config, enum berth__camera_way which,
+		       int line)
+{
+	struct way way = { .config = config, .way = which, .line = line };
+	struct berth__camera_order order;
+	bool good;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	good = set_up(&way) && tell(&way, BERTH__CAMERA_READY);
+	while (good && recv(line, &order, sizeof(order), 0) == (ssize_t)sizeof(order))
+		good = obey(&way, &order);
+	tear_down(&way);
+	return good ? 0 : BERTH__EXIT_FAILED;
+}
