@@ -85,10 +85,10 @@ static void met_in_flight(struct berth_claiming *claim, struct scan *scan, berth
 
 /*
  * Looks at one used block: a candidate for the batch, a blocker, or in flight. `whole`: it lies in
- * the range; one that sticks out is never collected. Z.
+ * the range; one that sticks out is never collected, and in flight only if it should have been cut. Z.
  */
 static void scan_used_locked(struct berth_claiming *claim, struct scan *scan, berth_idx_t head,
-			     bool whole)
+			     bool whole, bool collect)
 {
 	const struct berth_zone *zone = claim->zone;
 	const struct berth_frame *frame = &zone->frames[head];
@@ -101,9 +101,9 @@ static void scan_used_locked(struct berth_claiming *claim, struct scan *scan, be
 		   (claim->how->evictable_only && unevictable(zone, head)) ||
 		   (!whole && !claim->how->may_split)) {
 		scan->blocker = head;
-	} else if (refs == 0 || !whole) {
+	} else if (refs == 0 || (!whole && collect)) {
 		met_in_flight(claim, scan, head); /* frozen, or was held when it should be cut */
-	} else {
+	} else if (collect) {
 		scan->moves[scan->nr_moves++] = (struct berth_move){
 			.src = berth__pfn(zone, head),
 			.cookie = frame->cookie,
@@ -151,9 +151,7 @@ static berth_idx_t scan_block_locked(struct berth_claiming *claim, struct scan *
 	case BERTH_FRAME_USED:
 		if (collect && !whole && trim_locked(claim, head))
 			return idx; /* look again: the block is smaller now */
-		scan_used_locked(claim, scan, head, whole);
-		if (!collect)
-			scan->nr_moves = 0;
+		scan_used_locked(claim, scan, head, whole, collect);
 		break;
 	default:
 		break;

@@ -467,6 +467,37 @@ static bool droppable(const struct berth_zone *zone, const struct berth_move *mo
 	       (where != BERTH_LRU_IN_LIST + BERTH_LRU_ACTIVE && !(state & BERTH_LRU_REFERENCED));
 }
 
+/* What owners called dirty is: as far as it is still the block that they were asked about. */
+static void learn_dirty(struct berth_zone *zone, const struct batch *batch)
+{
+	uint64_t dirtied = 0;
+	bool any = false;
+
+	for (unsigned i = 0; i < batch->nr; i++)
+		any |= batch->items[i].result == BERTH_RECLAIM_DIRTY;
+	if (!any)
+		return;
+	berth_lock(&zone->lru.lock);
+	for (unsigned i = 0; i < batch->nr; i++) {
+		const struct berth_reclaim_item *item = &batch->items[i];
+		berth_idx_t idx = idx_of(zone, item);
+		const struct berth_frame *frame = &zone->frames[idx];
+		uint32_t tag = berth__tag(frame);
+
+		/* On a list, under its lock: so it is allocated, and whole. */
+		if (item->result == BERTH_RECLAIM_DIRTY &&
+		    (berth__lru_state(zone, idx) & BERTH_LRU_WHERE) &&
+		    berth__tag_order(tag) == item->order && berth__tag_owner(tag) == item->owner &&
+		    __atomic_load_n(&frame->cookie, __ATOMIC_RELAXED) == item->cookie &&
+		    !(atomic_fetch_or_explicit(&zone->lru_state[idx], BERTH_LRU_DIRTY,
+					       memory_order_relaxed) &
+		      BERTH_LRU_DIRTY))
+			dirtied += pages_of(item);
+	}
+	berth_unlock(&zone->lru.lock);
+	add(&zone->lru.nr_dirty, dirtied);
+}
+
 static bool was_dropped(const struct batch *batch, berth_pfn_t pfn)
 {
 	for (unsigned i = 0; i < batch->nr; i++)
@@ -504,6 +535,7 @@ uint64_t berth__drop_for_claim(struct berth_zone *zone, struct berth_move *moves
 		if (batch.nr) {
 			ask_owners(zone, &batch, RECLAIM);
 			freed += settle(zone, &batch);
+			learn_dirty(zone, &batch);
 		}
 		for (unsigned i = from; i < to; i++)
 			if (!was_dropped(&batch, moves[i].src))

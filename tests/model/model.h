@@ -3,10 +3,12 @@
  * The naive model that random operations are compared with: one byte a frame says who has it, one
  * whether its block is pinned, one whether an area's claim covers its bit. Blocks, lists, lending
  * and moving are unknown to it; what it can't know (which frame an allocation gets, where a block
- * moves to) it takes from the core and verifies.
+ * moves to, which list a block is on) it takes from the core and verifies.
  */
 #ifndef BERTH_TEST_MODEL_H
 #define BERTH_TEST_MODEL_H
+
+#include <berth/lru.h>
 
 #include "tests/include/testowner.h"
 
@@ -14,14 +16,28 @@
 #define MODEL_MAX_PINS 64u
 #define MODEL_MAX_CLAIMS 256u
 #define MODEL_MAX_AREAS 6u
+#define MODEL_MAX_WRITES 64u
+#define MODEL_MAX_PREPARED 4u
+/* The owner whose blocks are on LRU lists, in zones that have them. */
+#define MODEL_CACHE MODEL_OWNERS
 
 /* What the model's byte says of a frame; MODEL_USED + id: allocated to that owner. */
 enum model_kind {
 	MODEL_HOLE,
 	MODEL_FREE,
 	MODEL_CLAIMED,
+	MODEL_TAKEN,  /* by a claim that is being prepared */
 	MODEL_ORPHAN, /* freed by its owner, but pinned */
 	MODEL_USED,   /* + 0: nobody's, so unmovable */
+};
+
+/* What the model's second byte says of a frame of the cache. */
+enum model_lru {
+	MODEL_LRU_TAGGED = 1, /* allocated with BERTH_GFP_LRU */
+	MODEL_LRU_ON = 2,     /* on some list, or on its way there */
+	MODEL_LRU_DIRTY = 4,
+	MODEL_LRU_LOCKED = 8,     /* unevictable */
+	MODEL_LRU_WRITEBACK = 16, /* so it is pinned; stays when its owner frees it */
 };
 
 struct model_area_shape {
@@ -52,8 +68,18 @@ struct model_area {
 	uint64_t nr_pages;
 	uint64_t bit_pages;
 	enum berth_lend_policy lend;
+	uint64_t keep;    /* it is lent as long as so many of its frames stay free */
 	uint64_t nr_free; /* frames, by the model */
 	uint64_t nr_claimed;
+};
+
+/* A claim that is being prepared, or ready. */
+struct model_prepared {
+	struct berth_cma_prepared *prepared; /* NULL: this place is free */
+	void *memory;
+	struct model_area *area;
+	struct berth_claim_params params;
+	berth_pfn_t pfn; /* of what is ready; BERTH_PFN_NONE: pending */
 };
 
 struct model {
@@ -63,7 +89,8 @@ struct model {
 	uint64_t seed, op;
 	unsigned max_order;
 	/* By pfn - start_pfn. */
-	uint8_t *kind, *pinned, *bit;
+	uint8_t *kind, *pinned, *bit, *lru;
+	uint8_t *taker;    /* of TAKEN frames: which preparation, from 1 */
 	uint16_t *pins_at; /* pins of the block whose head this is */
 	uint64_t nr_free, nr_used, nr_claimed, nr_pinned, nr_managed;
 	struct test_owner *owners[MODEL_OWNERS + 1]; /* by id; 0 is nobody */
@@ -76,6 +103,17 @@ struct model {
 	unsigned nr_pins;
 	struct model_claim claims[MODEL_MAX_CLAIMS];
 	unsigned nr_claims;
+	berth_pfn_t writing[MODEL_MAX_WRITES]; /* blocks under write-back */
+	unsigned nr_writing;
+	uint64_t nr_dirty, nr_writeback, nr_on;
+	unsigned lru_disabled;
+	/* What the cache answers when it is asked to drop or write, in percent. */
+	unsigned busy_percent, used_percent, dirty_percent;
+	uint64_t nr_dropped; /* frames, by the cache */
+	bool writes_may_end; /* while somebody waits */
+	struct model_prepared prepared[MODEL_MAX_PREPARED];
+	unsigned nr_pending;
+	unsigned cpu;
 	bool disturbs;  /* owners answer busy and gone now and then */
 	bool disturbed; /* one did, during this operation */
 	uint64_t target_used;
@@ -112,7 +150,7 @@ static inline void model_count(struct model *m, struct model_area *area, uint8_t
 		m->nr_free += (uint64_t)by;
 		if (area)
 			area->nr_free += (uint64_t)by;
-	} else if (kind == MODEL_CLAIMED) {
+	} else if (kind == MODEL_CLAIMED || kind == MODEL_TAKEN) {
 		m->nr_claimed += (uint64_t)by;
 	} else if (kind >= MODEL_ORPHAN) {
 		m->nr_used += (uint64_t)by;
@@ -151,6 +189,40 @@ static inline bool model_all(const struct model *m, berth_pfn_t pfn, uint64_t nr
 	return true;
 }
 
+/* Likewise the flags of blocks on LRU lists. */
+static inline void model_lru_change(struct model *m, berth_pfn_t pfn, uint64_t nr_pages,
+				    unsigned set, unsigned clear)
+{
+	for (uint64_t i = model_index(m, pfn); i < model_index(m, pfn) + nr_pages; i++) {
+		unsigned old = m->lru[i], now = (old & ~clear) | set;
+
+		m->nr_dirty += !!(now & MODEL_LRU_DIRTY) - !!(old & MODEL_LRU_DIRTY);
+		m->nr_writeback += !!(now & MODEL_LRU_WRITEBACK) - !!(old & MODEL_LRU_WRITEBACK);
+		m->nr_on += !!(now & MODEL_LRU_ON) - !!(old & MODEL_LRU_ON);
+		m->lru[i] = (uint8_t)now;
+	}
+}
+
+/* Every pin of the block [head, head + 2^order). */
+static inline void model_pin(struct model *m, berth_pfn_t head, unsigned order)
+{
+	if (m->pins_at[model_index(m, head)]++ == 0) {
+		memset(&m->pinned[model_index(m, head)], 1, 1ull << order);
+		m->nr_pinned++;
+	}
+}
+
+/* The last one frees what its owner has freed. */
+static inline void model_unpin(struct model *m, berth_pfn_t head, unsigned order)
+{
+	if (--m->pins_at[model_index(m, head)] == 0) {
+		memset(&m->pinned[model_index(m, head)], 0, 1ull << order);
+		m->nr_pinned--;
+		if (m->kind[model_index(m, head)] == MODEL_ORPHAN)
+			model_set(m, head, 1ull << order, MODEL_ORPHAN, MODEL_FREE);
+	}
+}
+
 /* ---- Owners' pages --------------------------------------------------------------------------- */
 
 /*
@@ -179,10 +251,10 @@ static inline uint64_t model_find_pages(struct model *m, unsigned id, unsigned o
 }
 
 static inline void model_map(struct model *m, unsigned id, uint64_t page, berth_pfn_t pfn,
-			     unsigned order)
+			     uint64_t nr_pages)
 {
-	owner_map(m->owners[id], page, pfn, 1ull << order);
-	m->slot_pages[id][model_slot(m, page)] = 1u << order;
+	owner_map(m->owners[id], page, pfn, nr_pages);
+	m->slot_pages[id][model_slot(m, page)] = (uint32_t)nr_pages;
 }
 
 /* The frames [pfn, pfn + nr) are no longer the owner's. */
@@ -227,8 +299,13 @@ static inline void model_migrate(void *ctx, struct berth_move *moves, unsigned n
 		owner_script(o, moves[i].cookie - o->base, nr, TEST_MOVES);
 		if (moves[i].result != BERTH_MOVE_MOVED)
 			continue;
+		/* Never into a range that somebody empties. */
+		assert_int_not_equal(berth_pageblock_migratetype(m->tz->zone, moves[i].dst),
+				     BERTH_ISOLATE);
 		model_set(m, moves[i].dst, nr, MODEL_FREE, (uint8_t)(MODEL_USED + o->id));
 		model_set(m, moves[i].src, nr, (uint8_t)(MODEL_USED + o->id), MODEL_FREE);
+		model_lru_change(m, moves[i].dst, nr, m->lru[model_index(m, moves[i].src)], 255);
+		model_lru_change(m, moves[i].src, nr, 0, 255);
 	}
 }
 
@@ -314,6 +391,9 @@ static inline struct model *model_open(const struct model_shape *shape, uint64_t
 	m->kind = test_zalloc(nr, 1);
 	m->pinned = test_zalloc(nr, 1);
 	m->bit = test_zalloc(nr, 1);
+	m->lru = test_zalloc(nr, 1);
+	m->taker = test_zalloc(nr, 1);
+	m->cpu = TEST_NO_CPU;
 	m->pins_at = test_zalloc(nr, sizeof(*m->pins_at));
 	model_add_memory(m);
 	model_open_areas(m);
@@ -330,12 +410,28 @@ static inline void model_close(struct model *m)
 	free(m->kind);
 	free(m->pinned);
 	free(m->bit);
+	free(m->lru);
+	free(m->taker);
 	free(m->pins_at);
 	zone_close(m->tz);
 	free(m);
 }
 
 /* ---- Comparing ------------------------------------------------------------------------------- */
+
+static inline void model_compare_lists(struct model *m)
+{
+	struct berth_lru_stats s;
+	uint64_t on;
+
+	berth_lru_stats(m->tz->zone, &s);
+	on = s.nr_pages[BERTH_LRU_INACTIVE] + s.nr_pages[BERTH_LRU_ACTIVE] +
+	     s.nr_pages[BERTH_LRU_UNEVICTABLE];
+	assert_int_equal(s.dirty, m->nr_dirty);
+	assert_int_equal(s.writeback, m->nr_writeback);
+	assert_int_equal(s.isolated, 0);
+	assert_true(s.batched ? on <= m->nr_on : on == m->nr_on);
+}
 
 /* O(1): the sums. */
 static inline void model_compare_sums(struct model *m)
@@ -347,6 +443,7 @@ static inline void model_compare_sums(struct model *m)
 	assert_int_equal(s.used_pages, m->nr_used);
 	assert_int_equal(s.claimed_pages, m->nr_claimed);
 	assert_int_equal(s.pinned_blocks, m->nr_pinned);
+	model_compare_lists(m);
 }
 
 static inline void model_compare_frame(struct model *m, berth_pfn_t pfn)
@@ -362,6 +459,7 @@ static inline void model_compare_frame(struct model *m, berth_pfn_t pfn)
 		same = state == 'f' || state == 'p';
 		break;
 	case MODEL_CLAIMED:
+	case MODEL_TAKEN:
 		same = state == 'c';
 		break;
 	default:
@@ -374,6 +472,30 @@ static inline void model_compare_frame(struct model *m, berth_pfn_t pfn)
 	if (state == 'u')
 		assert_int_equal(berth_page_pinned(m->tz->zone, pfn),
 				 m->pinned[model_index(m, pfn)]);
+}
+
+/* What the lists say of a frame; frames by list are added to nr. */
+static inline void model_compare_lru(struct model *m, berth_pfn_t pfn, uint64_t nr[128])
+{
+	unsigned lru = m->lru[model_index(m, pfn)], flags = 0;
+	char where = berth_lru_where(m->tz->zone, pfn, &flags);
+
+	nr[(unsigned char)where & 127]++;
+	flags &= ~BERTH_LRU_IS_REFERENCED;
+	if (m->kind[model_index(m, pfn)] == MODEL_ORPHAN) {
+		assert_int_equal(lru & ~MODEL_LRU_WRITEBACK, 0);
+		assert_true(where == '-' && !flags);
+		return;
+	}
+	assert_int_equal(!!(lru & MODEL_LRU_DIRTY), !!(flags & BERTH_LRU_IS_DIRTY));
+	assert_int_equal(!!(lru & MODEL_LRU_LOCKED), !!(flags & BERTH_LRU_IS_UNEVICTABLE));
+	assert_int_equal(!!(lru & MODEL_LRU_WRITEBACK), !!(flags & BERTH_LRU_IS_WRITEBACK));
+	if (!(lru & MODEL_LRU_ON))
+		assert_int_equal(where, '-');
+	else if (lru & MODEL_LRU_LOCKED)
+		assert_true(where == 'u' || where == 'b');
+	else
+		assert_true(where == 'i' || where == 'a' || where == 'b');
 }
 
 static inline void model_compare_area(struct model *m, struct model_area *area)
@@ -417,11 +539,23 @@ static inline void model_verify_owner(struct model *m, unsigned id)
 /* O(frames): every byte, every content, every area, and the core's own check. */
 static inline void model_compare_all(struct model *m)
 {
+	uint64_t nr[128] = { 0 };
+	struct berth_lru_stats s;
+
 	zone_ok(m->tz);
 	for (uint64_t i = 0; i < m->tz->params.nr_pages; i++)
 		model_compare_frame(m, m->tz->params.start_pfn + i);
-	for (unsigned i = 0; i < m->nr_areas; i++)
+	/* What a preparation has fenced off is in none of an area's numbers. */
+	for (unsigned i = 0; i < m->nr_areas && !m->nr_pending; i++)
 		model_compare_area(m, &m->areas[i]);
+	if (m->tz->params.lru) {
+		for (uint64_t i = 0; i < m->tz->params.nr_pages; i++)
+			model_compare_lru(m, m->tz->params.start_pfn + i, nr);
+		berth_lru_stats(m->tz->zone, &s);
+		assert_int_equal(s.nr_pages[BERTH_LRU_INACTIVE], nr['i']);
+		assert_int_equal(s.nr_pages[BERTH_LRU_ACTIVE], nr['a']);
+		assert_int_equal(s.nr_pages[BERTH_LRU_UNEVICTABLE], nr['u']);
+	}
 	for (unsigned i = 1; i <= MODEL_OWNERS; i++)
 		model_verify_owner(m, i);
 }

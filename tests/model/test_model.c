@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Random operations against the naive model of model.h: allocations of all kinds, frees of blocks
- * and of parts, pins, claims of areas and ranges, drains, owners that fail to move, and calls that
- * must be refused. Contents of every page survive every move.
+ * and of parts, splits, pins, claims (model_claims.h), LRU lists and reclaim (model_lru.h), compaction,
+ * drains, owners that fail to move, and calls that must be refused. Contents of every page survive
+ * every move.
  *
  *	BERTH_MODEL_SEED=n    runs only this seed
  *	BERTH_MODEL_SEEDS=n   seeds for each zone shape
  *	BERTH_MODEL_OPS=n     operations for each seed
  */
-#include "tests/model/model.h"
+#include "tests/model/model_claims.h"
+#include "tests/model/model_lru.h"
 
 /* The run that is under way, for the message when it fails. */
 static struct {
@@ -16,101 +18,6 @@ static struct {
 	uint64_t seed, op;
 	bool running;
 } current;
-
-/* ---- Expectations ---------------------------------------------------------------------------- */
-
-/* Frames that such an allocation may use. */
-static uint64_t usable_frames(const struct model *m, unsigned gfp)
-{
-	uint64_t nr = m->nr_free;
-
-	for (unsigned i = 0; i < m->nr_areas; i++)
-		if (!(gfp & BERTH_GFP_MOVABLE) || (gfp & BERTH_GFP_NO_CMA) ||
-		    m->areas[i].lend == BERTH_LEND_OFF)
-			nr -= m->areas[i].nr_free;
-	return nr;
-}
-
-static bool usable_block(struct model *m, berth_pfn_t pfn, unsigned order, unsigned gfp)
-{
-	struct model_area *area = model_area_of(m, pfn);
-
-	if (area && (!(gfp & BERTH_GFP_MOVABLE) || (gfp & BERTH_GFP_NO_CMA) ||
-		     area->lend == BERTH_LEND_OFF))
-		return false;
-	if (model_area_of(m, pfn + (1ull << order) - 1) != area)
-		return false;
-	return model_all(m, pfn, 1ull << order, MODEL_FREE);
-}
-
-/* Is there a free, aligned block of this order? */
-static bool any_usable_block(struct model *m, unsigned order, unsigned gfp)
-{
-	uint64_t size = 1ull << order;
-	berth_pfn_t pfn = (m->tz->params.start_pfn + size - 1) & ~(size - 1);
-
-	for (; pfn + size <= zone_end(m->tz); pfn += size)
-		if (usable_block(m, pfn, order, gfp))
-			return true;
-	return false;
-}
-
-/* What the runs of an area allow a claim. */
-struct outlook {
-	bool fits;       /* ignoring everything in it */
-	bool has_room;   /* a run without claims */
-	bool claimable;  /* and without pins */
-	bool free_run;   /* and free in the buddy lists */
-	bool cached_run; /* and free, cached by CPUs at most */
-};
-
-/* Lengths of the runs that begin at a frame, by what they are good for. */
-struct run_lengths {
-	uint64_t room, claimable, cached, free;
-};
-
-/* Steps one frame down. Asking the core is slow, and only matters to claims of free memory. */
-static void extend_runs(struct model *m, struct run_lengths *r, uint64_t i, bool ask_core)
-{
-	bool room = m->kind[i] != MODEL_CLAIMED && !m->bit[i];
-	bool cached = room && m->kind[i] == MODEL_FREE;
-	bool free = cached && ask_core && frame_state(m->tz, m->tz->params.start_pfn + i) == 'f';
-
-	r->room = room ? r->room + 1 : 0;
-	r->claimable = room && !m->pinned[i] ? r->claimable + 1 : 0;
-	r->cached = cached ? r->cached + 1 : 0;
-	r->free = free ? r->free + 1 : 0;
-}
-
-static struct outlook look_at_area(struct model *m, const struct model_area *area,
-				   const struct berth_claim_params *params)
-{
-	uint64_t step = 1ull << params->align_order, nr = params->nr_pages;
-	struct run_lengths runs = { 0 };
-	struct outlook o = { 0 };
-
-	if (step < area->bit_pages)
-		step = area->bit_pages;
-	for (berth_pfn_t pfn = area->start + area->nr_pages; pfn-- > area->start;) {
-		extend_runs(m, &runs, model_index(m, pfn), params->flags & BERTH_CLAIM_FREE_ONLY);
-		if (pfn % step)
-			continue;
-		o.fits |= area->start + area->nr_pages - pfn >= nr;
-		o.has_room |= runs.room >= nr;
-		o.claimable |= runs.claimable >= nr;
-		o.cached_run |= runs.cached >= nr;
-		o.free_run |= runs.free >= nr;
-	}
-	return o;
-}
-
-/* Can "nowhere to move to" be true for a claim of nr_pages? */
-static bool may_be_enomem(struct model *m, uint64_t nr_pages)
-{
-	uint64_t isolated = nr_pages + (2ull << zone_pageblock_order(m->tz));
-
-	return usable_frames(m, BERTH_GFP_MOVABLE) < nr_pages + isolated;
-}
 
 /* ---- Allocating and freeing ------------------------------------------------------------------ */
 
@@ -123,50 +30,116 @@ static unsigned random_gfp(struct model *m)
 		BERTH_GFP_MOVABLE,
 		BERTH_GFP_MOVABLE | BERTH_GFP_NO_CMA,
 		BERTH_GFP_MOVABLE | BERTH_GFP_CMA_LAST,
+		BERTH_GFP_MOVABLE | BERTH_GFP_COMPACT,
 	};
 
 	return movable[model_below(m, ARRAY_SIZE(movable))];
 }
 
-static void allocated(struct model *m, unsigned owner, unsigned order, unsigned gfp,
+/* [pfn, pfn + nr_pages) was free, and may be had by such a request. */
+static void allocated(struct model *m, unsigned owner, uint64_t nr_pages, unsigned gfp,
 		      berth_pfn_t pfn, uint64_t page)
 {
-	berth_pfn_t head = BERTH_PFN_NONE;
-	unsigned o = 99;
-
-	assert_int_equal(pfn & ((1ull << order) - 1), 0);
-	assert_true(usable_block(m, pfn, order, gfp));
-	assert_int_equal(berth_frame_state(m->tz->zone, pfn, &head, &o), 'u');
-	assert_int_equal(head, pfn);
-	assert_int_equal(o, order);
-	model_set(m, pfn, 1ull << order, MODEL_FREE, (uint8_t)(MODEL_USED + owner));
+	assert_true(usable_block(m, pfn, nr_pages, gfp));
+	/* Only a CPU's list can have a frame that has been fenced off since. */
+	if (m->cpu == TEST_NO_CPU)
+		assert_int_not_equal(berth_pageblock_migratetype(m->tz->zone, pfn), BERTH_ISOLATE);
+	model_set(m, pfn, nr_pages, MODEL_FREE, (uint8_t)(MODEL_USED + owner));
 	if (owner)
-		model_map(m, owner, page, pfn, order);
+		model_map(m, owner, page, pfn, nr_pages);
+	if (gfp & BERTH_GFP_LRU)
+		model_lru_change(m, pfn, nr_pages, MODEL_LRU_TAGGED, 0);
+}
+
+/* What an area keeps from borrowers is still there; what a CPU had cached before is no matter. */
+static void check_keep(struct model *m, berth_pfn_t pfn)
+{
+	struct model_area *area = model_area_of(m, pfn);
+	struct berth_cma_stats s;
+
+	if (!area || m->cpu != TEST_NO_CPU)
+		return;
+	berth_cma_stats_brief(area->cma, &s);
+	assert_true(s.free_pages >= area->keep);
+}
+
+/* Whose, by which flags, at which of its pages. */
+struct request {
+	unsigned owner, gfp;
+	uint64_t page, cookie;
+};
+
+static struct request random_request(struct model *m, unsigned order)
+{
+	/* Unmovable and reclaimable memory is nobody's: its frames have no pages. */
+	unsigned owner = model_chance(m, 92) ? 1 + (unsigned)model_below(m, MODEL_OWNERS) : 0;
+	struct request r = { .owner = owner };
+
+	r.gfp = owner               ? random_gfp(m) :
+		model_chance(m, 50) ? BERTH_GFP_UNMOVABLE :
+				      BERTH_GFP_RECLAIMABLE;
+	if (owner == MODEL_CACHE && m->tz->params.lru && model_chance(m, 90))
+		r.gfp |= BERTH_GFP_LRU;
+	r.page = owner ? model_find_pages(m, owner, order) : 0;
+	r.cookie = owner ? m->owners[owner]->base + r.page : 0;
+	return r;
 }
 
 static void op_alloc(struct model *m)
 {
-	/* Unmovable and reclaimable memory is nobody's: its frames have no pages. */
-	unsigned owner = model_chance(m, 92) ? 1 + (unsigned)model_below(m, MODEL_OWNERS) : 0;
 	unsigned order = model_chance(m, 50) ? 0 : (unsigned)model_below(m, m->max_order + 1);
-	unsigned gfp = owner               ? random_gfp(m) :
-		       model_chance(m, 50) ? BERTH_GFP_UNMOVABLE :
-					     BERTH_GFP_RECLAIMABLE;
-	uint64_t page = owner ? model_find_pages(m, owner, order) : 0;
-	uint64_t cookie = owner ? m->owners[owner]->base + page : 0;
-	berth_pfn_t pfn = 0x5ca1ab1e;
-	int ret = berth_alloc_pages(m->tz->zone, order, gfp, owner, cookie, &pfn);
+	struct request r = random_request(m, order);
+	berth_pfn_t pfn = 0x5ca1ab1e, head = BERTH_PFN_NONE;
+	unsigned o = 99;
+	int ret = berth_alloc_pages(m->tz->zone, order, r.gfp, r.owner, r.cookie, &pfn);
 
 	if (ret == 0) {
-		allocated(m, owner, order, gfp, pfn, page);
+		assert_int_equal(pfn & ((1ull << order) - 1), 0);
+		assert_int_equal(berth_frame_state(m->tz->zone, pfn, &head, &o), 'u');
+		assert_int_equal(head, pfn);
+		assert_int_equal(o, order);
+		allocated(m, r.owner, 1ull << order, r.gfp, pfn, r.page);
+		check_keep(m, pfn);
 		return;
 	}
 	assert_int_equal(ret, -BERTH_ENOMEM);
 	assert_int_equal(pfn, 0x5ca1ab1e);
+	if (m->nr_pending) /* what is fenced off is free, and nobody's */
+		return;
 	if (order == 0)
-		assert_int_equal(usable_frames(m, gfp), 0);
+		assert_int_equal(usable_frames(m, r.gfp), 0);
 	else if (m->tz->params.nr_pages <= 4096 || model_chance(m, 5))
-		assert_false(any_usable_block(m, order, gfp));
+		assert_false(any_usable_block(m, order, r.gfp));
+}
+
+/* Exact sizes: the rest of the block is free again. */
+static void op_alloc_exact(struct model *m)
+{
+	uint64_t nr = 1 + model_below(m, model_chance(m, 70) ? 20 : 1ull << m->max_order);
+	berth_pfn_t pfn = 0x5ca1ab1e, at;
+	unsigned order = 0, piece = 0;
+	struct request r;
+	int ret;
+
+	if (nr > 1ull << m->max_order)
+		nr = 1ull << m->max_order;
+	while (1ull << order < nr)
+		order++;
+	r = random_request(m, order);
+	r.gfp &= ~(unsigned)BERTH_GFP_COMPACT;
+	ret = berth_alloc_pages_exact(m->tz->zone, nr, r.gfp, r.owner, r.cookie, &pfn);
+	if (ret) {
+		assert_int_equal(ret, -BERTH_ENOMEM);
+		assert_int_equal(pfn, 0x5ca1ab1e);
+		if (!m->nr_pending && m->tz->params.nr_pages <= 4096)
+			assert_false(any_usable_block(m, order, r.gfp));
+		return;
+	}
+	assert_int_equal(pfn & ((1ull << order) - 1), 0);
+	for (at = pfn; at < pfn + nr; at += 1ull << piece)
+		assert_int_equal(berth_compound_head(m->tz->zone, at, &piece), at);
+	assert_int_equal(at, pfn + nr);
+	allocated(m, r.owner, nr, r.gfp, pfn, r.page);
 }
 
 /* A random frame that is in use by somebody, or BERTH_PFN_NONE. */
@@ -186,6 +159,7 @@ static void freed(struct model *m, unsigned owner, berth_pfn_t pfn, uint64_t nr_
 {
 	if (owner)
 		model_unmap(m, owner, pfn, nr_pages);
+	model_lru_change(m, pfn, nr_pages, 0, 255 & ~(unsigned)MODEL_LRU_WRITEBACK);
 	for (berth_pfn_t at = pfn; at < pfn + nr_pages; at++)
 		model_set(m, at, 1, (uint8_t)(MODEL_USED + owner),
 			  m->pinned[model_index(m, at)] ? MODEL_ORPHAN : MODEL_FREE);
@@ -246,6 +220,30 @@ static void op_free_range(struct model *m)
 		assert_true(ret == -BERTH_EINVAL || (cut && ret == -BERTH_EBUSY));
 }
 
+/* A block becomes smaller ones, unless somebody holds it. */
+static void op_split(struct model *m)
+{
+	berth_pfn_t pfn = random_used(m), head = BERTH_PFN_NONE;
+	unsigned order = 99, to, piece = 99;
+	int ret;
+
+	if (pfn == BERTH_PFN_NONE)
+		return;
+	assert_int_equal(berth_frame_state(m->tz->zone, pfn, &head, &piece), 'u');
+	assert_int_equal(berth_compound_head(m->tz->zone, pfn, &order), head);
+	assert_int_equal(order, piece);
+	to = (unsigned)model_below(m, m->max_order + 1);
+	ret = berth_split_pages(m->tz->zone, head, to);
+	if (m->kind[model_index(m, head)] == MODEL_ORPHAN || to > order)
+		assert_int_equal(ret, -BERTH_EINVAL);
+	else
+		assert_int_equal(ret, m->pinned[model_index(m, head)] ? -BERTH_EBUSY : 0);
+	for (berth_pfn_t at = head; !ret && at < head + (1ull << order); at += 1ull << to) {
+		assert_int_equal(berth_compound_head(m->tz->zone, at, &piece), at);
+		assert_int_equal(piece, to);
+	}
+}
+
 /* ---- Pins ------------------------------------------------------------------------------------ */
 
 static void op_pin(struct model *m)
@@ -258,10 +256,7 @@ static void op_pin(struct model *m)
 	assert_int_equal(berth_page_pin(m->tz->zone, pfn), 0);
 	berth_frame_state(m->tz->zone, pfn, &head, &order);
 	m->pins[m->nr_pins++] = pfn;
-	if (m->pins_at[model_index(m, head)]++ == 0) {
-		memset(&m->pinned[model_index(m, head)], 1, 1ull << order);
-		m->nr_pinned++;
-	}
+	model_pin(m, head, order);
 }
 
 static void op_unpin(struct model *m)
@@ -275,184 +270,8 @@ static void op_unpin(struct model *m)
 	pfn = m->pins[at];
 	m->pins[at] = m->pins[--m->nr_pins];
 	assert_int_equal(berth_frame_state(m->tz->zone, pfn, &head, &order), 'u');
-	if (--m->pins_at[model_index(m, head)] == 0) {
-		memset(&m->pinned[model_index(m, head)], 0, 1ull << order);
-		m->nr_pinned--;
-		if (m->kind[model_index(m, pfn)] == MODEL_ORPHAN)
-			model_set(m, head, 1ull << order, MODEL_ORPHAN, MODEL_FREE);
-	}
+	model_unpin(m, head, order);
 	assert_int_equal(berth_page_unpin(m->tz->zone, pfn), 0);
-}
-
-/* ---- Claims ---------------------------------------------------------------------------------- */
-
-static void check_report(const struct berth_claim_report *r, int ret, uint64_t nr_pages)
-{
-	uint64_t taken = r->free_pages_taken;
-
-	assert_int_equal(r->error, ret);
-	assert_int_equal(r->nr_pages, nr_pages);
-	if (ret == 0 && r->tries == 1)
-		assert_true(taken <= nr_pages && taken + r->moved_pages <= nr_pages);
-}
-
-static void remember_claim(struct model *m, struct model_area *area, berth_pfn_t pfn, uint64_t nr)
-{
-	m->claims[m->nr_claims++] = (struct model_claim){ area, pfn, nr };
-	model_set(m, pfn, nr, MODEL_FREE, MODEL_CLAIMED);
-}
-
-static void set_bits(struct model *m, const struct model_area *area, berth_pfn_t pfn, uint64_t nr,
-		     uint8_t value)
-{
-	uint64_t first = (pfn - area->start) & ~(area->bit_pages - 1);
-	uint64_t end = (pfn + nr - area->start + area->bit_pages - 1) & ~(area->bit_pages - 1);
-
-	for (uint64_t i = first; i < end; i++) {
-		uint8_t *bit = &m->bit[model_index(m, area->start + i)];
-
-		assert_int_equal(*bit, !value);
-		*bit = value;
-	}
-}
-
-static void check_cma_error(struct model *m, const struct outlook *o, int ret, unsigned flags,
-			    uint64_t nr)
-{
-	if (!o->fits)
-		assert_int_equal(ret, -BERTH_E2BIG);
-	else if (!o->has_room)
-		assert_int_equal(ret, -BERTH_ENOSPC);
-	else if (!o->claimable)
-		assert_true(ret == -BERTH_EBUSY ||
-			    (ret == -BERTH_EAGAIN && (flags & BERTH_CLAIM_FREE_ONLY)));
-	else if (flags & BERTH_CLAIM_FREE_ONLY)
-		assert_true(ret == -BERTH_EAGAIN && !o->free_run);
-	else
-		assert_true((ret == -BERTH_EBUSY && m->disturbed) ||
-			    (ret == -BERTH_ENOMEM && may_be_enomem(m, nr)));
-}
-
-static void op_cma_alloc(struct model *m)
-{
-	struct berth_claim_params params = { 0 };
-	struct berth_claim_report r;
-	struct model_area *area;
-	struct outlook o;
-	berth_pfn_t pfn = 0x5ca1ab1e;
-	int ret;
-
-	if (!m->nr_areas || m->nr_claims == MODEL_MAX_CLAIMS)
-		return;
-	area = &m->areas[model_below(m, m->nr_areas)];
-	params.nr_pages = 1 + model_below(m, model_chance(m, 60) ? 20 : area->nr_pages + 2);
-	params.align_order = model_chance(m, 70) ? 0 : (unsigned)model_below(m, m->max_order + 1);
-	params.flags = (model_chance(m, 20) ? BERTH_CLAIM_FIRST_FIT : 0) |
-		       (model_chance(m, 10) ? BERTH_CLAIM_FREE_ONLY : 0);
-	o = look_at_area(m, area, &params);
-	ret = berth_cma_alloc(area->cma, &params, &pfn, &r);
-	check_report(&r, ret, params.nr_pages);
-	if (ret) {
-		assert_int_equal(pfn, 0x5ca1ab1e);
-		check_cma_error(m, &o, ret, params.flags, params.nr_pages);
-		return;
-	}
-	assert_true(o.claimable);
-	if (params.flags & BERTH_CLAIM_FREE_ONLY)
-		assert_true(o.cached_run && r.moved_pages == 0);
-	assert_int_equal(pfn & ((1ull << params.align_order) - 1), 0);
-	assert_int_equal((pfn - area->start) % area->bit_pages, 0);
-	assert_true(pfn >= area->start && pfn + params.nr_pages <= area->start + area->nr_pages);
-	set_bits(m, area, pfn, params.nr_pages, 1);
-	remember_claim(m, area, pfn, params.nr_pages);
-	area->nr_claimed += params.nr_pages;
-}
-
-/* What stands in a range that is to be claimed. */
-struct contents {
-	bool hole, claimed, held, lent;
-};
-
-static struct contents look_into(const struct model *m, berth_pfn_t pfn, uint64_t nr_pages)
-{
-	struct contents c = { 0 };
-
-	for (uint64_t i = model_index(m, pfn); i < model_index(m, pfn) + nr_pages; i++) {
-		c.hole |= m->kind[i] == MODEL_HOLE;
-		c.claimed |= m->kind[i] == MODEL_CLAIMED;
-		c.held |= m->pinned[i] || m->kind[i] == MODEL_ORPHAN || m->kind[i] == MODEL_USED;
-		c.lent |= m->kind[i] > MODEL_USED;
-	}
-	return c;
-}
-
-static void check_contig_error(struct model *m, const struct contents *c, int ret, unsigned flags,
-			       uint64_t nr)
-{
-	bool free_only = flags & BERTH_CLAIM_FREE_ONLY;
-
-	if (c->hole)
-		assert_true(ret == -BERTH_EINVAL || (ret == -BERTH_EBUSY && c->claimed));
-	else if (c->claimed)
-		assert_int_equal(ret, -BERTH_EBUSY);
-	else if (c->held)
-		assert_true(ret == -BERTH_EBUSY || (ret == -BERTH_EAGAIN && free_only));
-	else if (free_only)
-		assert_true(ret == -BERTH_EAGAIN && c->lent);
-	else
-		assert_true(c->lent && ((ret == -BERTH_EBUSY && m->disturbed) ||
-					(ret == -BERTH_ENOMEM && may_be_enomem(m, nr))));
-}
-
-static void op_contig(struct model *m)
-{
-	uint64_t at = model_below(m, m->tz->params.nr_pages), nr;
-	berth_pfn_t pfn = m->tz->params.start_pfn + at;
-	struct berth_claim_params params = { 0 };
-	struct berth_claim_report r;
-	struct contents c;
-	int ret;
-
-	if (m->nr_claims == MODEL_MAX_CLAIMS)
-		return;
-	nr = 1 + model_below(m, model_chance(m, 50) ? 10 : m->tz->params.nr_pages / 4);
-	if (nr > m->tz->params.nr_pages - at)
-		nr = m->tz->params.nr_pages - at;
-	params.nr_pages = nr;
-	params.flags = model_chance(m, 10) ? BERTH_CLAIM_FREE_ONLY : 0;
-	c = look_into(m, pfn, nr);
-	m->tz->no_dst_start = pfn;
-	m->tz->no_dst_end = pfn + nr;
-	ret = berth_alloc_contig_range(m->tz->zone, pfn, nr, &params, &r);
-	m->tz->no_dst_start = m->tz->no_dst_end = 0;
-	check_report(&r, ret, nr);
-	if (ret) {
-		check_contig_error(m, &c, ret, params.flags, nr);
-		return;
-	}
-	assert_false(c.hole || c.claimed || c.held);
-	assert_false(c.lent && params.flags);
-	remember_claim(m, NULL, pfn, nr);
-}
-
-static void op_release(struct model *m)
-{
-	struct model_claim c;
-	unsigned at;
-
-	if (!m->nr_claims)
-		return;
-	at = (unsigned)model_below(m, m->nr_claims);
-	c = m->claims[at];
-	m->claims[at] = m->claims[--m->nr_claims];
-	model_set(m, c.pfn, c.nr_pages, MODEL_CLAIMED, MODEL_FREE);
-	if (c.area) {
-		set_bits(m, c.area, c.pfn, c.nr_pages, 0);
-		c.area->nr_claimed -= c.nr_pages;
-		assert_int_equal(berth_cma_release(c.area->cma, c.pfn, c.nr_pages), 0);
-	} else {
-		assert_int_equal(berth_free_contig_range(m->tz->zone, c.pfn, c.nr_pages), 0);
-	}
 }
 
 /* ---- The rest -------------------------------------------------------------------------------- */
@@ -476,67 +295,81 @@ static void op_refused(struct model *m)
 		assert_false(berth_page_freeze(zone, pfn));
 	if (m->kind[at] != MODEL_USED + 1)
 		assert_int_equal(berth_free_range(zone, pfn, 1, 1), -BERTH_EINVAL);
-	if (state != 'c')
+	if (state != 'c' || m->kind[at] == MODEL_TAKEN)
 		assert_int_equal(berth_free_contig_range(zone, pfn, 1), -BERTH_EINVAL);
-	if (m->nr_areas && state != 'c')
+	if (m->nr_areas && (state != 'c' || m->kind[at] == MODEL_TAKEN))
 		assert_int_equal(berth_cma_release(m->areas[0].cma, pfn, 1), -BERTH_EINVAL);
 }
 
-static void op_claim_refused(struct model *m)
+/* Frames in use stay in use, wherever they are after it. */
+static void op_compact(struct model *m)
 {
-	const struct model_claim *c;
-	struct berth_zone *zone = m->tz->zone;
+	struct berth_compact_params params = {
+		.order = (unsigned)model_below(m, m->max_order + 1),
+		.mode = (enum berth_compact_mode)model_below(m, 3),
+		.flags = (unsigned)model_below(m, 8),
+		.gfp = model_chance(m, 50) ? BERTH_GFP_MOVABLE : 0,
+		.max_pages = model_chance(m, 50) ? 0 : 100,
+	};
+	uint64_t used = m->nr_used, nr_free = m->nr_free;
+	int ret = berth_compact(m->tz->zone, &params, NULL);
 
-	if (!m->nr_claims)
-		return;
-	c = &m->claims[model_below(m, m->nr_claims)];
-	assert_int_equal(berth_free_contig_range(zone, c->pfn, c->nr_pages + 1), -BERTH_EINVAL);
-	assert_int_equal(berth_free_contig_range(zone, c->pfn, c->nr_pages - 1), -BERTH_EINVAL);
-	if (c->area)
-		assert_int_equal(berth_cma_release(c->area->cma, c->pfn, c->nr_pages + 1),
-				 -BERTH_EINVAL);
-	if (c->area)
-		assert_int_equal(berth_free_contig_range(zone, c->pfn, c->nr_pages), -BERTH_EINVAL);
-	else if (m->nr_areas)
-		assert_int_equal(berth_cma_release(m->areas[0].cma, c->pfn, c->nr_pages),
-				 -BERTH_EINVAL);
+	assert_true(ret == 0 || ret == -BERTH_EBUSY || ret == -BERTH_EAGAIN ||
+		    ret == -BERTH_ENOMEM);
+	assert_int_equal(m->nr_used, used);
+	assert_int_equal(m->nr_free, nr_free);
 }
 
 static void op_allocate_or_free(struct model *m)
 {
-	if (m->nr_used < m->target_used ? model_chance(m, 80) : model_chance(m, 20))
-		op_alloc(m);
-	else if (model_chance(m, 70))
+	if (m->nr_used < m->target_used ? model_chance(m, 80) : model_chance(m, 20)) {
+		if (model_chance(m, 90))
+			op_alloc(m);
+		else
+			op_alloc_exact(m);
+	} else if (model_chance(m, 70)) {
 		op_free(m);
-	else
+	} else {
 		op_free_range(m);
+	}
 }
+
+static void op_drain(struct model *m)
+{
+	berth_pcp_drain_all(m->tz->zone);
+}
+
+static void op_change_cpu(struct model *m)
+{
+	m->cpu = model_chance(m, 60) ? (unsigned)model_below(m, 3) : TEST_NO_CPU;
+	test_set_cpu(m->cpu);
+}
+
+/* How often, in a thousand; the rest is memory that comes and goes. */
+static const struct {
+	unsigned weight;
+	void (*run)(struct model *m);
+} operations[] = {
+	{ 150, op_lru },       { 30, op_pin },      { 35, op_unpin },        { 30, op_cma_alloc },
+	{ 15, op_contig },     { 50, op_release },  { 5, op_bulk },          { 3, op_release_bulk },
+	{ 4, op_prepare },     { 40, op_prepared }, { 2, op_lend },          { 10, op_split },
+	{ 2, op_compact },     { 15, op_refused },  { 5, op_claim_refused }, { 5, op_drain },
+	{ 10, op_change_cpu },
+};
 
 static void one_operation(struct model *m)
 {
 	unsigned dice = (unsigned)model_below(m, 1000);
 
 	m->disturbed = false;
-	if (dice < 800)
-		op_allocate_or_free(m);
-	else if (dice < 830)
-		op_pin(m);
-	else if (dice < 865)
-		op_unpin(m);
-	else if (dice < 900)
-		op_cma_alloc(m);
-	else if (dice < 915)
-		op_contig(m);
-	else if (dice < 965)
-		op_release(m);
-	else if (dice < 980)
-		op_refused(m);
-	else if (dice < 985)
-		op_claim_refused(m);
-	else if (dice < 990)
-		berth_pcp_drain_all(m->tz->zone);
-	else
-		test_set_cpu(model_chance(m, 60) ? (unsigned)model_below(m, 3) : TEST_NO_CPU);
+	for (size_t i = 0; i < ARRAY_SIZE(operations); i++) {
+		if (dice < operations[i].weight) {
+			operations[i].run(m);
+			return;
+		}
+		dice -= operations[i].weight;
+	}
+	op_allocate_or_free(m);
 }
 
 /* Every so often the zone becomes emptier or fuller, and owners kinder or worse. */
@@ -546,11 +379,23 @@ static void new_phase(struct model *m)
 
 	m->target_used = m->nr_managed * percent[model_below(m, ARRAY_SIZE(percent))] / 100;
 	m->disturbs = model_chance(m, 50);
+	m->busy_percent = model_chance(m, 50) ? 0 : 20;
+	m->used_percent = model_chance(m, 50) ? 0 : 30;
+	m->dirty_percent = model_chance(m, 50) ? 0 : 10;
 }
 
 /* After everything is given back the zone is as it was. */
 static void empty_out(struct model *m)
 {
+	for (unsigned i = 0; i < MODEL_MAX_PREPARED; i++)
+		if (m->prepared[i].prepared)
+			cancel_prepared(m, &m->prepared[i]);
+	while (m->nr_writing)
+		model_end_write(m, m->nr_writing - 1, true);
+	while (m->lru_disabled) {
+		berth_lru_cache_enable(m->tz->zone);
+		m->lru_disabled--;
+	}
 	while (m->nr_pins)
 		op_unpin(m);
 	while (m->nr_claims)
@@ -585,6 +430,7 @@ static void run_seed(const struct model_shape *shape, uint64_t seed, uint64_t nr
 {
 	struct model *m = model_open(shape, seed);
 
+	model_open_cache(m);
 	current.seed = seed;
 	for (uint64_t op = 0; op < nr_ops; op++) {
 		current.op = op;
@@ -638,7 +484,8 @@ static const struct model_shape shapes[] = {
 			    .nr_pages = 75,
 			    .pageblock_order = 2,
 			    .max_order = 3,
-			    .pcp_high = 2 },
+			    .pcp_high = 2,
+			    .lru = true },
 		.hole_start = 40,
 		.hole_pages = 3,
 		.areas = { { 2, 5, 0, BERTH_LEND_FIRST } },
@@ -666,7 +513,8 @@ static const struct model_shape shapes[] = {
 			    .nr_pages = 1900,
 			    .pageblock_order = 4,
 			    .max_order = 9,
-			    .pcp_high = 16 },
+			    .pcp_high = 16,
+			    .lru = true },
 		.areas = { { 3, 8, 0, BERTH_LEND_FIRST },
 			   { 11, 16, 2, BERTH_LEND_LAST },
 			   { 40, 5, 4, BERTH_LEND_OFF },
@@ -689,7 +537,7 @@ static const struct model_shape shapes[] = {
 	},
 	{
 		.name = "default orders",
-		.params = { .start_pfn = 1ull << 40, .nr_pages = 8192 },
+		.params = { .start_pfn = 1ull << 40, .nr_pages = 8192, .lru = true },
 		.areas = { { 2, 6, 0, BERTH_LEND_FIRST } },
 		.nr_areas = 1,
 		.full_every = 1000,
@@ -707,7 +555,7 @@ static const struct model_shape shapes[] = {
 	},
 	{
 		.name = "max_order 13",
-		.params = { .start_pfn = 8192, .nr_pages = 20000, .max_order = 13 },
+		.params = { .start_pfn = 8192, .nr_pages = 20000, .max_order = 13, .lru = true },
 		.areas = { { 5, 20, 0, BERTH_LEND_FIRST } },
 		.nr_areas = 1,
 		.full_every = 5000,

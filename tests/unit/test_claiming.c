@@ -466,6 +466,24 @@ static void modes_say_how_long_blocks_in_flight_are_waited_for(void **state)
 	}
 }
 
+/* A block that sticks out of the range isn't in flight: it is cut, and its part moves. */
+static void async_claims_cut_blocks_at_their_edges(void **state)
+{
+	struct test_zone *tz = zone_open(.nr_pages = ZONE_PAGES);
+	struct test_owner *o = owner_open(tz, "borrower");
+	struct berth_claim_params params = { .flags = BERTH_CLAIM_ASYNC };
+	berth_pfn_t pfn = o->table[owner_alloc(o, 6)];
+	struct berth_claim_report r;
+
+	(void)state;
+	assert_int_equal(berth_alloc_contig_range(tz->zone, pfn + 10, 20, &params, &r), 0);
+	assert_int_equal(r.moved_pages, 20);
+	zone_ok(tz);
+	assert_int_equal(berth_free_contig_range(tz->zone, pfn + 10, 20), 0);
+	owner_close(o);
+	zone_close(tz);
+}
+
 /* An owner refuses to move a page, which nobody could know: the next claim begins elsewhere. */
 static void the_next_claim_avoids_what_was_busy(void **state)
 {
@@ -512,6 +530,7 @@ int main(void)
 		cmocka_unit_test(a_range_in_progress_is_nobody_elses),
 		cmocka_unit_test(a_release_does_not_wait_for_a_claim),
 		cmocka_unit_test(modes_say_how_long_blocks_in_flight_are_waited_for),
+		cmocka_unit_test(async_claims_cut_blocks_at_their_edges),
 		cmocka_unit_test(the_next_claim_avoids_what_was_busy),
 	};
 

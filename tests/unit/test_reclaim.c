@@ -728,6 +728,30 @@ static void a_claim_may_drop_all_that_is_clean(void **state)
 	zone_close(tz);
 }
 
+/* From the owner's answer on the core knows: it doesn't ask to drop that page again. */
+static void a_claim_may_learn_that_a_page_is_dirty(void **state)
+{
+	struct test_zone *tz = zone_open(.lru = true);
+	struct cache *c = cache_open(tz, "cache");
+	struct berth_claim_report report;
+	uint64_t first = cache_fill(c, 2);
+	berth_pfn_t start = cache_pfn(c, first) & ~511ull;
+
+	(void)state;
+	c->dirty[first] = true;
+	assert_int_equal(berth_alloc_contig_range(tz->zone, start, 512, NULL, &report), 0);
+	assert_int_equal(report.dropped_pages, 1);
+	assert_int_equal(report.moved_pages, 1);
+	assert_int_equal(flags_of(c, first), BERTH_LRU_IS_DIRTY);
+	assert_int_equal(lru_stats(tz).dirty, 1);
+	assert_int_equal(berth_free_contig_range(tz->zone, start, 512), 0);
+	assert_int_equal(berth_zone_reclaim(tz->zone, 1, 0), 0);
+	assert_int_equal(c->nr_asked, 2);
+	zone_ok(tz);
+	cache_close(c);
+	zone_close(tz);
+}
+
 /* A claim of an area too, of batched pages too, and while the zone is so full that nothing could move. */
 static void a_claim_of_an_area_drops_what_has_borrowed_it(void **state)
 {
@@ -816,6 +840,7 @@ int main(void)
 		cmocka_unit_test(allocations_and_kswapd_ask_shrinkers),
 		cmocka_unit_test(a_claim_drops_clean_pages_and_moves_the_rest),
 		cmocka_unit_test(a_claim_may_drop_all_that_is_clean),
+		cmocka_unit_test(a_claim_may_learn_that_a_page_is_dirty),
 		cmocka_unit_test(a_claim_of_an_area_drops_what_has_borrowed_it),
 		cmocka_unit_test(compaction_moves_and_leaves_locked_pages),
 	};
