@@ -12,6 +12,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include <berth/gcma.h>
+
+#include "port/linux/port_linux.h"
+
 #define MOST_BYTES ((size_t)1 << 43) /* 2^31 frames: within a zone's index */
 #define MAX_ALIGN ((uint64_t)4 << 20)
 
@@ -133,18 +137,26 @@ static unsigned order_of(uint64_t bytes)
 	return bytes > BERTH_PAGE_SIZE ? (unsigned)__builtin_ctzll(bytes) - BERTH_PAGE_SHIFT : 0;
 }
 
+/* policy NULL: the first one. */
+static unsigned unit_order(const struct berth_contig_policy *policy, uint64_t unit)
+{
+	return !unit && policy && policy->gcma ? BERTH_GCMA_GRANULE_ORDER : order_of(unit);
+}
+
 /* The pool has memory in place of the area, all of it free or a claim. */
 static int declare(struct berth_pool_impl *pool, const struct berth_config_area *planned)
 {
 	struct berth_pool_area *area = &pool->areas[pool->nr_areas];
+	const struct berth_contig_policy *policy = berth_contig_policy_find(planned->policy);
 	struct berth_contig_area_params params = {
 		.name = planned->name,
-		.policy = berth_contig_policy_find(planned->policy),
+		.policy = policy,
 		.zone = pool->zone,
 		.start_pfn = berth__pages_of(planned->start),
 		.nr_pages = berth__pages_of(planned->bytes),
 		.align_order = order_of(planned->align),
-		.order_per_bit = order_of(planned->unit),
+		.order_per_bit = unit_order(policy, planned->unit),
+		.nr_cpus = BERTH_LINUX_SLOTS,
 		.node = planned->node,
 		.lend = planned->lend,
 		.lend_min_pages = berth__pages_of(planned->keep + BERTH_PAGE_SIZE - 1),
@@ -227,7 +239,8 @@ static int make_area(struct berth_pool_impl *pool, const struct berth_config_are
 {
 	const berth_pfn_t pfn = berth__pages_of(planned->start);
 	const uint64_t nr_pages = berth__pages_of(planned->bytes);
-	bool claims = strcmp(planned->policy, "reserve") == 0;
+	const struct berth_contig_policy *policy = berth_contig_policy_find(planned->policy);
+	bool claims = policy && policy->takes_frames;
 	int error;
 
 	error = claims ? 0 : berth_alloc_contig_range(pool->zone, pfn, nr_pages, NULL, NULL);

@@ -137,11 +137,14 @@ static const char *area_name(const struct berth_control_stat *stat, uint32_t are
 	return area < BERTH_CONTROL_AREAS ? stat->areas[area].name : "";
 }
 
-static const char *lend_word(uint32_t lend)
+/* When movable memory may lie there, or "discardable": never, but what can be dropped. */
+static const char *lend_word(const struct berth_control_area *area)
 {
 	static const char *const words[] = { "first", "balanced", "last", "off" };
 
-	return lend < 4 ? words[lend] : "unknown";
+	if (strncmp(area->policy, "gcma", sizeof(area->policy)) == 0)
+		return "discardable";
+	return area->lend < 4 ? words[area->lend] : "unknown";
 }
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
@@ -162,7 +165,7 @@ static json_t *areas_json(const struct berth_control_stat *stat)
 		berth__json_count(item, "largest_free_bytes", area->largest_free_bytes);
 		berth__json_count(item, "largest_claimable_bytes", area->largest_claimable_bytes);
 		berth__json_text(item, "policy", area->policy, sizeof(area->policy));
-		berth__json_string(item, "lend", lend_word(area->lend));
+		berth__json_string(item, "lend", lend_word(area));
 		berth__json_count(item, "keep_bytes", area->keep_bytes);
 		json_array_append_new(list, item);
 	}
@@ -313,7 +316,7 @@ static void print_areas(const struct berth_control_stat *stat)
 		       bytes(&texts, area->largest_free_bytes),
 		       bytes(&texts, area->largest_claimable_bytes));
 		printf("%s, lent %s", berth__printable(name, area->policy, sizeof(area->policy)),
-		       lend_word(area->lend));
+		       lend_word(area));
 		if (area->keep_bytes)
 			printf(" down to %s", bytes(&texts, area->keep_bytes));
 		putchar('\n');

@@ -251,10 +251,10 @@ static bool take_choice(struct reader *reader, const char *const *words, unsigne
 
 static bool take_policy(struct reader *reader, struct berth_config_area *area)
 {
-	static const char *const names[] = { "cma", "first-fit", "reserve" };
+	static const char *const names[] = { "cma", "first-fit", "reserve", "gcma" };
 	unsigned which, i = 0;
 
-	if (!take_choice(reader, names, 3, "cma, first-fit or reserve", &which))
+	if (!take_choice(reader, names, 4, "cma, first-fit, reserve or gcma", &which))
 		return false;
 	for (; names[which][i]; i++)
 		area->policy[i] = names[which][i];

@@ -7,7 +7,7 @@
  * I2  No two areas of a registry share a frame.
  *
  * Nothing in here knows how an area allocates; the policies that are built on CMA areas are at the
- * end, "reserve" is in alloc/reserve.c.
+ * end, "reserve" is in alloc/reserve.c, "gcma" in alloc/gcma_policy.c.
  *
  * Complexity: finding a device's area O(devices + areas), the rest is the policy's.
  */
@@ -219,6 +219,11 @@ const struct berth_contig_policy *berth_contig_area_policy(const struct berth_co
 struct berth_cma *berth_contig_area_cma(struct berth_contig_area *area)
 {
 	return area->policy->cma ? area->policy->cma(area->state) : NULL;
+}
+
+struct berth_gcma *berth_contig_area_gcma(struct berth_contig_area *area)
+{
+	return area->policy->gcma ? area->policy->gcma(area->state) : NULL;
 }
 
 /* ---- Devices ---------------------------------------------------------------------------------- */
@@ -574,6 +579,7 @@ const struct berth_contig_policy berth_contig_policies[] = {
 	CMA_POLICY("cma", 0),
 	CMA_POLICY("first-fit", BERTH_CLAIM_FIRST_FIT),
 	{ .name = "reserve",
+	  .takes_frames = true,
 	  .state_bytes = berth__reserve_bytes,
 	  .init = berth__reserve_init,
 	  .alloc = berth__reserve_alloc,
@@ -583,5 +589,17 @@ const struct berth_contig_policy berth_contig_policies[] = {
 	  .stats = berth__reserve_stats,
 	  .next_claim = berth__reserve_next_claim,
 	  .check = berth__reserve_check },
+	{ .name = "gcma",
+	  .takes_frames = true,
+	  .state_bytes = berth__gcma_policy_bytes,
+	  .init = berth__gcma_policy_init,
+	  .alloc = berth__gcma_policy_alloc,
+	  .release = berth__gcma_policy_release,
+	  .alloc_bulk = berth__gcma_policy_alloc_bulk,
+	  .release_bulk = berth__gcma_policy_release_bulk,
+	  .stats = berth__gcma_policy_stats,
+	  .next_claim = berth__gcma_policy_next_claim,
+	  .check = berth__gcma_policy_check,
+	  .gcma = berth__gcma_policy_area },
 	{ .name = NULL },
 };

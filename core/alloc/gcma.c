@@ -60,9 +60,8 @@ static bool lay_out(const struct berth_gcma_params *params, struct layout *layou
 {
 	uint64_t granule, nr;
 
-	if (!params || !params->name || !params->port || !params->port->now_ns ||
-	    !params->port->wait || !params->port->panic || !params->nr_cpus ||
-	    params->nr_cpus > MAX_CPUS || params->max_claim_names > MAX_NAMES ||
+	if (!params || !params->nr_cpus || params->nr_cpus > MAX_CPUS ||
+	    params->max_claim_names > MAX_NAMES ||
 	    params->granule_order > BERTH_GCMA_MAX_GRANULE_ORDER || !params->nr_pages ||
 	    params->nr_pages > UINT32_MAX || params->start_pfn > UINT64_MAX >> 8)
 		return false;
@@ -95,7 +94,8 @@ int berth_gcma_init(struct berth_gcma **out, const struct berth_gcma_params *par
 	struct layout layout;
 
 	if (!out || !metadata || ((uintptr_t)metadata & 63) || !lay_out(params, &layout) ||
-	    metadata_bytes < layout.bytes)
+	    metadata_bytes < layout.bytes || !params->name || !params->port ||
+	    !params->port->now_ns || !params->port->wait || !params->port->panic)
 		return -BERTH_EINVAL;
 	__builtin_memset(metadata, 0, layout.bytes);
 	area->hot.generations = (void *)(base + layout.generations);

@@ -27,12 +27,16 @@ struct berth_contig_area_params {
 	const char *name; /* 1 .. 31 bytes, unique in the registry; copied */
 	const struct berth_contig_policy *policy; /* NULL: berth_contig_policies[0] */
 	struct berth_zone
-		*zone; /* whose frames they are; "reserve" needs none, and no frame is touched */
+		*zone; /* whose frames they are; "reserve" and "gcma" need none, and no frame is
+			* touched */
 	berth_pfn_t start_pfn;
 	uint64_t nr_pages;
-	unsigned align_order;   /* each claim is aligned to at least that */
-	unsigned order_per_bit; /* claims are kept track of in units of 2^order_per_bit frames */
-	int node;               /* of which it is the default area, or BERTH_NODE_ANY */
+	unsigned align_order; /* each claim is aligned to at least that */
+	/* Claims are kept track of in units of 2^order_per_bit frames; "gcma": its granules, which it also
+	 * lends by (BERTH_GCMA_GRANULE_ORDER is a good one). */
+	unsigned order_per_bit;
+	unsigned nr_cpus; /* "gcma": CPU slots that can fill; 0: those of the zone */
+	int node;         /* of which it is the default area, or BERTH_NODE_ANY */
 	enum berth_lend_policy lend;
 	uint64_t lend_min_pages;
 	void *memory; /* berth_contig_area_bytes(), aligned to 64; lasts as long as the registry and zone */
@@ -46,6 +50,7 @@ struct berth_contig_area_params {
 struct berth_contig_policy {
 	const char *name;
 	unsigned claim_flags; /* that every claim has, enum berth_claim_flags */
+	bool takes_frames; /* init itself takes them out of the zone, for good; they may be in use */
 	/* 0: such an area can't be. */
 	size_t (*state_bytes)(const struct berth_contig_area_params *params);
 	/* params->name is the registry's copy. port: for the time. */
@@ -69,6 +74,7 @@ struct berth_contig_policy {
 	bool (*check)(void *state, struct berth_violation *violation);
 	/* The area behind it, or NULL: it has none. */
 	struct berth_cma *(*cma)(void *state);
+	struct berth_gcma *(*gcma)(void *state);
 };
 
 /*
@@ -78,6 +84,8 @@ struct berth_contig_policy {
  *	"reserve"    a reservation that never lends: first fit in a bitmap of its own. Without a zone it
  *	             may be memory that nobody else manages (no-map); with one its frames are taken out
  *	             of the zone for good, by a claim
+ *	"gcma"       a GCMA area (<berth/gcma.h>), which lends only to stores of what can be dropped. Zone and
+ *	             frames as with "reserve"
  */
 extern const struct berth_contig_policy berth_contig_policies[];
 /* By name; NULL: there is none. */
@@ -87,6 +95,7 @@ const struct berth_contig_policy *berth_contig_policy_find(const char *name);
 
 struct berth_contig;
 struct berth_contig_area;
+struct berth_gcma;
 
 struct berth_contig_params {
 	unsigned max_areas, max_devices; /* > 0; at most 1024 each */
@@ -117,6 +126,7 @@ const char *berth_contig_area_name(const struct berth_contig_area *area);
 const struct berth_contig_policy *berth_contig_area_policy(const struct berth_contig_area *area);
 /* NULL: its policy has none. */
 struct berth_cma *berth_contig_area_cma(struct berth_contig_area *area);
+struct berth_gcma *berth_contig_area_gcma(struct berth_contig_area *area); /* likewise */
 
 /*
  * From now on a device claims from this area: `device` is a name, or the beginning of names with a '*'
@@ -187,7 +197,7 @@ struct berth_config_area {
 	uint64_t bytes;
 	uint64_t start, end; /* lies within; end 0: anywhere; end = start + bytes: just there */
 	uint64_t align;      /* of each claim: a power of two; 0: a page */
-	uint64_t unit;       /* claims are kept track of in such units; likewise */
+	uint64_t unit;       /* claims are kept track of in such units; likewise, gcma: 64K */
 	uint64_t keep;       /* lent only as long as so much stays free */
 	enum berth_lend_policy lend;
 	int node;
@@ -225,8 +235,8 @@ struct berth_config_error {
  *
  * SIZE, START, END: decimal, or hexadecimal behind 0x, and K, M, G or T (powers of 1024). START alone:
  * just there; with END: anywhere in between. NAME: letters, digits and _ - . +, 31 at most; DEVICE: those and : / , but
- * for what separates (so no comma, and the last colon separates). OPTIONs: policy=cma, first-fit or reserve; lend=first, balanced,
- * last or off; keep=SIZE; align=SIZE; unit=SIZE; node=NODE.
+ * for what separates (so no comma, and the last colon separates). OPTIONs: policy=cma, first-fit, reserve or
+ * gcma; lend=first, balanced, last or off; keep=SIZE; align=SIZE; unit=SIZE; node=NODE.
  *
  * -EINVAL, *error (may be NULL) says where and why; *config is as it was. -ENOSPC: too many areas or
  * devices, likewise. Names of areas that devices and default mean may come later in the text, but must be

@@ -23,7 +23,6 @@
 #include <berth_port.h>
 
 #define SPINS_BEFORE_SLEEP 200
-#define MAX_SLOTS 1024u
 
 /* ---- Locks --------------------------------------------------------------------------------------- */
 
@@ -59,7 +58,7 @@ void berth__unlock_slow(_Atomic uint32_t *word)
 
 _Thread_local uint32_t berth__thread_slot __attribute__((tls_model("initial-exec")));
 
-static _Atomic uint64_t slots_taken[MAX_SLOTS / 64];
+static _Atomic uint64_t slots_taken[BERTH_LINUX_SLOTS / 64];
 static pthread_once_t slots_once = PTHREAD_ONCE_INIT;
 static pthread_key_t slot_key;
 static bool slot_key_made;
@@ -83,7 +82,7 @@ uint32_t berth__thread_slot_acquire(void)
 	pthread_once(&slots_once, make_slot_key);
 	/* While pthread_setspecific runs, it may allocate: without a slot. */
 	berth__thread_slot = BERTH_SLOT_REFUSED;
-	for (uint32_t word = 0; word < MAX_SLOTS / 64 && slot_key_made; word++) {
+	for (uint32_t word = 0; word < BERTH_LINUX_SLOTS / 64 && slot_key_made; word++) {
 		uint64_t taken = atomic_load(&slots_taken[word]);
 
 		while (~taken) {
@@ -107,7 +106,7 @@ void berth_port_linux_fork_child(void)
 {
 	uint32_t slot = berth__thread_slot;
 
-	for (uint32_t word = 0; word < MAX_SLOTS / 64; word++)
+	for (uint32_t word = 0; word < BERTH_LINUX_SLOTS / 64; word++)
 		atomic_store(&slots_taken[word], 0);
 	if (slot && slot != BERTH_SLOT_REFUSED)
 		atomic_store(&slots_taken[(slot - 1) / 64], 1ull << ((slot - 1) % 64));

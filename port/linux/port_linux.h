@@ -7,6 +7,8 @@
 
 #include <berth/port.h>
 
+#define BERTH_LINUX_SLOTS 1024u /* threads with a slot at a time, at most */
+
 /*
  * The operations with barrier_all when membarrier(PRIVATE_EXPEDITED) is available in this process
  * and without it otherwise. The first call registers the process. They need no context.

@@ -169,16 +169,20 @@ static void areas_are_added_while_memory_is_in_use(void **state)
 	must(berth_pool_open(&params, &pool));
 	memory = pool_map(pool, 20 * MIB);
 	memset(memory, 0x5a, 20 * MIB);
-	must(berth_pool_configure(pool, "areas=late:4M,lend=off;mine:2M,policy=reserve "
+	must(berth_pool_configure(pool, "areas=late:4M,lend=off;mine:2M,policy=reserve;"
+					"cache:2M,policy=gcma,unit=128K "
 					"devices=cam*:late,x:mine default=late"));
 	pool_ok(pool);
-	assert_int_equal(pool_stats(pool).area_bytes, 8 * MIB);
+	assert_int_equal(pool_stats(pool).area_bytes, 10 * MIB);
 	assert_int_equal(stats_of(pool, "late").free_pages, 1024);
 	buffer = claim_for(pool, "cam1", 4 * MIB);
 	assert_string_equal(buffer.area, "late");
 	must(berth_release(pool, &buffer));
 	buffer = claim_for(pool, "x", 2 * MIB);
 	assert_string_equal(buffer.area, "mine");
+	must(berth_release(pool, &buffer));
+	must(berth_claim(pool, "cache", 4096, NULL, &buffer, NULL));
+	assert_int_equal(stats_of(pool, "cache").claimed_pages, 32); /* a granule */
 	must(berth_release(pool, &buffer));
 	must(berth_pool_configure(pool, "devices=x:a"));
 	buffer = claim_for(pool, "x", 4096);
@@ -190,12 +194,12 @@ static void areas_are_added_while_memory_is_in_use(void **state)
 	assert_int_equal(berth_pool_configure(pool, "areas=late:2M"), -BERTH_EINVAL);
 	assert_int_equal(berth_pool_configure(pool, "devices=x:nobody"), -BERTH_EINVAL);
 	assert_int_equal(berth_pool_configure(pool, NULL), -BERTH_EINVAL);
-	assert_int_equal(berth_pool_configure(pool, "areas=big:26M"), -BERTH_ENOSPC);
-	assert_int_equal(berth_pool_configure(pool, "areas=big:22M"), -BERTH_ENOMEM);
-	assert_int_equal(pool_stats(pool).area_bytes, 8 * MIB);
+	assert_int_equal(berth_pool_configure(pool, "areas=big:24M"), -BERTH_ENOSPC);
+	assert_int_equal(berth_pool_configure(pool, "areas=big:20M"), -BERTH_ENOMEM);
+	assert_int_equal(pool_stats(pool).area_bytes, 10 * MIB);
 	pool_ok(pool);
 	must(berth_unmap(pool, memory, 20 * MIB));
-	must(berth_pool_configure(pool, "areas=big:22M"));
+	must(berth_pool_configure(pool, "areas=big:20M"));
 	pool_close(pool);
 }
 
@@ -272,10 +276,10 @@ static void what_was_never_released_is_listed(void **state)
 /* In bulk and ahead of the need, whatever the policy. */
 static void every_call_works_with_every_policy(void **state)
 {
-	static const char *const policies[] = { "cma", "first-fit", "reserve" };
+	static const char *const policies[] = { "cma", "first-fit", "reserve", "gcma" };
 
 	(void)state;
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < 4; i++) {
 		const struct berth_claim_options options = { .flags = BERTH_ZERO, .name = "me" };
 		struct berth_buffer buffers[5], buffer;
 		struct berth_prepared *prepared;

@@ -284,18 +284,19 @@ check "the dead aren't listed" out 'need(json.loads(text) == {"tenants": []}, "n
 
 # ---- devices and their areas
 
-"$BERTH" run --quiet --config 'areas=video:8M,lend=last,keep=2M;dma:4M,policy=reserve devices=cam*:video,nic0:dma' -- sleep 30 &
+"$BERTH" run --quiet --config 'areas=video:8M,lend=last,keep=2M;dma:4M,policy=reserve;codec:4M,policy=gcma devices=cam*:video,nic0:dma,vpu:codec' -- sleep 30 &
 run=$!
 started+=("$run")
-wait_until 10 stat_is "$run" 'o["total"]["area_bytes"] == 12 << 20' || miss "a tenant with a configuration"
+wait_until 10 stat_is "$run" 'o["total"]["area_bytes"] == 16 << 20' || miss "a tenant with a configuration"
 berth stat "$run" --json
 check "stat tells how areas are used" out '
-video, dma = json.loads(text)["tenants"][0]["areas"]
+video, dma, codec = json.loads(text)["tenants"][0]["areas"]
 need((video["policy"], video["lend"], video["keep_bytes"]) == ("cma", "last", 2 << 20), "video: %r" % video)
-need((dma["policy"], dma["lend"], dma["free_bytes"]) == ("reserve", "off", 4 << 20), "dma: %r" % dma)'
+need((dma["policy"], dma["lend"], dma["free_bytes"]) == ("reserve", "off", 4 << 20), "dma: %r" % dma)
+need((codec["policy"], codec["lend"], codec["free_bytes"]) == ("gcma", "discardable", 4 << 20), "codec: %r" % codec)'
 berth stat "$run"
-if grep -q 'cma, lent last down to 2 MiB' out && grep -q 'reserve, lent off' out; then pass; else miss "stat in words" "$(cat out)"; fi
-for pair in cam0:video camera:video nic0:dma; do
+if grep -q 'cma, lent last down to 2 MiB' out && grep -q 'reserve, lent off' out && grep -q 'gcma, lent discardable' out; then pass; else miss "stat in words" "$(cat out)"; fi
+for pair in cam0:video camera:video nic0:dma vpu:codec; do
 	berth claim "$run" 2M --device "${pair%:*}" --json --hold 0
 	check "a claim for ${pair%:*}" out "need(json.loads(text)['area'] == '${pair#*:}', 'another area')"
 done

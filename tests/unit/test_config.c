@@ -163,7 +163,7 @@ static void mistakes_are_found_where_they_are(void **state)
 		{ "areas=a:1M,lend=", 16, "balanced" },
 		{ "areas=a:1M,lend=firs", 16, "balanced" },
 		{ "areas=a:1M,lend=firstx", 16, "balanced" },
-		{ "areas=a:1M,policy=gcma", 18, "first-fit" },
+		{ "areas=a:1M,policy=gcm", 18, "reserve or gcma" },
 		{ "areas=a:1M,align=3K", 17, "power of two" },
 		{ "areas=a:1M,align=2K", 17, "power of two" },
 		{ "areas=a:1M,unit=0", 16, "power of two" },

@@ -4,6 +4,7 @@
  * policy, the bitmap of "reserve" against a model, what isn't released.
  */
 #include <berth/contig.h>
+#include <berth/gcma.h>
 
 #include "tests/include/testowner.h"
 
@@ -189,10 +190,10 @@ static void without_an_area_a_claim_says_so(void **state)
 
 static void a_call_stays_when_the_policy_changes(void **state)
 {
-	static const char *const policies[] = { "cma", "first-fit", "reserve" };
+	static const char *const policies[] = { "cma", "first-fit", "reserve", "gcma" };
 
 	(void)state;
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < 4; i++) {
 		struct fixture *f = fixture_open(2, 2);
 		struct berth_contig_area *area = declare(f, "area", policies[i], 1024, 1024,
 							 BERTH_NODE_ANY);
@@ -268,6 +269,7 @@ static void policies_differ_where_they_should(void **state)
 	struct berth_contig_area *first = declare(f, "first", "first-fit", 2048, 1024,
 						  BERTH_NODE_ANY);
 	struct berth_contig_area *own = declare(f, "own", "reserve", 4096, 1024, BERTH_NODE_ANY);
+	struct berth_contig_area *free = declare(f, "free", "gcma", 5120, 1024, BERTH_NODE_ANY);
 
 	(void)state;
 	for (unsigned i = 0; i < 4; i++)
@@ -285,9 +287,13 @@ static void policies_differ_where_they_should(void **state)
 	assert_int_equal(berth_contig_area_set_lend(own, BERTH_LEND_LAST, 0), -BERTH_EOPNOTSUPP);
 	assert_non_null(berth_contig_area_cma(cheap));
 	assert_null(berth_contig_area_cma(own));
-	/* What is reserved is lent to nobody. */
+	assert_null(berth_contig_area_gcma(own));
+	assert_non_null(berth_contig_area_gcma(free));
+	assert_null(berth_contig_area_cma(free));
+	assert_int_equal(berth_contig_area_set_lend(free, BERTH_LEND_LAST, 0), -BERTH_EOPNOTSUPP);
+	/* What is reserved is lent to nobody, what is GCMA's not to those who would have to be moved. */
 	owner_exhaust(o, 0, BERTH_GFP_MOVABLE);
-	assert_int_equal(count_state(f->tz, 4096, 5120, 'c'), 1024);
+	assert_int_equal(count_state(f->tz, 4096, 6144, 'c'), 2048);
 	owner_close(o);
 	fixture_close(f);
 }
@@ -307,7 +313,7 @@ static void bad_areas_are_refused(void **state)
 	(void)state;
 	assert_int_equal(berth_contig_bytes(&params), 0);
 	assert_int_equal(berth_contig_bytes(NULL), 0);
-	assert_null(berth_contig_policy_find("gcma"));
+	assert_null(berth_contig_policy_find("gcm"));
 	assert_null(berth_contig_policy_find(NULL));
 	declare(f, "a", "cma", 512, 1024, BERTH_NODE_ANY);
 	good.memory_bytes = berth_contig_area_bytes(&good);
@@ -378,6 +384,58 @@ static void alignment_is_that_of_the_frames(void **state)
 	assert_int_equal(pfn, 2000016);
 	claim.align_order = 20;
 	assert_int_equal(berth_contig_area_alloc(area, &claim, &pfn, NULL), -BERTH_E2BIG);
+	fixture_close(f);
+}
+
+/* GCMA areas lie anywhere, too, with their granules; claims and stores find the same one. */
+static void a_gcma_area_needs_no_zone(void **state)
+{
+	struct fixture *f = fixture_open(2, 1);
+	struct berth_contig_area_params params = {
+		.name = "cache",
+		.policy = berth_contig_policy_find("gcma"),
+		.start_pfn = 1000000 & ~15ull,
+		.nr_pages = 1024,
+		.order_per_bit = BERTH_GCMA_GRANULE_ORDER,
+		.nr_cpus = 2,
+	};
+	struct berth_claim_params claim = { .nr_pages = 17 };
+	struct berth_claim_info info;
+	struct berth_cma_stats stats;
+	struct berth_contig_area *area;
+	struct berth_gcma *gcma;
+	berth_pfn_t pfn, next = 0;
+
+	(void)state;
+	params.memory_bytes = berth_contig_area_bytes(&params);
+	params.memory = keep(f, params.memory_bytes);
+	params.nr_cpus = 0; /* of no zone */
+	assert_int_equal(berth_contig_area_bytes(&params), 0);
+	params.nr_cpus = 2;
+	assert_int_equal(berth_contig_declare(f->contig, &params, &area), 0);
+	gcma = berth_contig_area_gcma(area);
+	assert_int_equal(berth_gcma_nr_granules(gcma), 64);
+	assert_int_equal(berth_contig_map(f->contig, "codec", "cache"), 0);
+	assert_int_equal(berth_contig_alloc(f->contig, "codec", BERTH_NODE_ANY, &claim, &pfn, NULL),
+			 0);
+	assert_int_equal(pfn, params.start_pfn);
+	assert_int_equal(berth_gcma_generation(gcma, 0), 1);
+	assert_int_equal(berth_gcma_generation(gcma, 1), 1);
+	assert_int_equal(berth_gcma_generation(gcma, 2), 0);
+	berth_contig_area_stats(area, &stats);
+	assert_int_equal(stats.claimed_pages, 32); /* whole granules */
+	assert_int_equal(stats.free_pages, 992);
+	assert_int_equal(stats.lent_pages, 0);
+	assert_true(berth_contig_area_next_claim(area, &next, &info));
+	assert_string_equal(info.name, "codec");
+	assert_int_equal(info.nr_pages, 17);
+	assert_false(berth_contig_area_next_claim(area, &next, &info));
+	assert_int_equal(berth_contig_release(f->contig, pfn, 17), 0);
+	assert_int_equal(berth_gcma_generation(gcma, 0), 2);
+	params.name = "odd";
+	params.start_pfn += 1024 + 8; /* no multiple of a granule */
+	params.memory = keep(f, params.memory_bytes);
+	assert_int_equal(berth_contig_declare(f->contig, &params, &area), -BERTH_EINVAL);
 	fixture_close(f);
 }
 
@@ -452,6 +510,7 @@ int main(void)
 		cmocka_unit_test(policies_differ_where_they_should),
 		cmocka_unit_test(bad_areas_are_refused),
 		cmocka_unit_test(alignment_is_that_of_the_frames),
+		cmocka_unit_test(a_gcma_area_needs_no_zone),
 		cmocka_unit_test(a_reservation_is_as_the_model),
 	};
 
