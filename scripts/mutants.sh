@@ -21,7 +21,7 @@ program=test_schedules
 compile()
 {
 	local dir=$1
-	(cd "$dir" && $cc -std=gnu11 -O1 -w -Iport/sim -Iinclude -I. -Itests/sim core/*.c core/*/*.c vm/*.c \
+	(cd "$dir" && $cc -std=gnu11 -O1 -w -Iport/sim -Iinclude -I. -Itests/sim core/*.c core/*/*.c vm/*.c store/*.c \
 		port/sim/*.c tests/sim/$program.c -lcmocka -o $program) >"$tmp/log" 2>&1
 }
 
@@ -32,7 +32,7 @@ mutant()
 	[ "$chosen" = "  " ] || [[ "$chosen" == *" $name "* ]] || return 0
 	rm -rf "$tmp/tree"
 	mkdir "$tmp/tree"
-	cp -r core vm include port tests "$tmp/tree/"
+	cp -r core vm store include port tests "$tmp/tree/"
 	sed -i -E "$change" "$tmp/tree/$file"
 	if cmp -s "$file" "$tmp/tree/$file"; then
 		echo "FAIL $name: there is nothing to change in $file any more"
@@ -109,5 +109,25 @@ mutant lru-relaxed-add $lru '/^int berth_lru_add/,/^}/ s/memory_order_release/me
 mutant lru-relaxed-apply $lru '/^static void apply_locked/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
 mutant lru-by-nowhere $lru '/^void berth__lru_put_locked/,/^}/ s/^\tunlink_locked\(zone, idx, from\);/&\n\tchange_where_locked(zone, idx, from, 0);\n\tfrom = 0;/'
 mutant lru-settle-unlocked $reclaim '/^static uint64_t settle/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+
+# The store
+program=test_store_schedules
+store=store/store.c frames=store/frames.c policy=store/policy.c
+mutant store-publish-relaxed $store '/^static enum filled fill_locked/,/^}/ s/memory_order_release\);$/memory_order_relaxed);/'
+mutant store-no-fill-fence core/alloc/gcma_fast.h '/berth__gcma_fill_begin\(struct/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
+mutant store-no-read-fence core/alloc/gcma_fast.h '/berth__gcma_still/,/^}/ s/atomic_thread_fence\(memory_order_acquire\);/;/'
+mutant store-seq-relaxed $store '/^static enum found read_entry/,/^}/ s/seq = atomic_load_explicit\(&entry->seq, memory_order_acquire\)/seq = atomic_load_explicit(\&entry->seq, memory_order_relaxed)/'
+mutant store-seq-unchecked $store '/^static enum found read_entry/,/^}/ s/^\tif \(atomic_load_explicit\(&entry->seq, memory_order_relaxed\) != seq\)/\tif (0)/'
+mutant store-claim-unchecked $store '/^static enum found read_entry/,/^}/ s/^\tif \(!berth__gcma_still\(.*$/\tif (0)/'
+mutant store-check-before-copy $store '/^static enum found read_entry/,/^}/ { /^\tberth__copy_out/ d; s/^\tuse\(entry\);/\tberth__copy_out(data, frame);\n&/ }'
+mutant store-adopt-relaxed $frames '/^static void adopt/,/^}/ s/memory_order_release/memory_order_relaxed/'
+mutant store-adopt-keeps $frames '/^static void adopt/,/^}/ s/^\t\t\tberth__entry_forget_locked\(.*$//'
+mutant store-forget-keeps $policy '/^void berth__entry_forget_locked/,/^}/ s/seq \+ \(seq & 1\)/seq/'
+mutant store-overwrite-in-place $store '/^static enum filled overwrite_locked/,/^}/ s/seq \+ 1, memory_order_relaxed/seq, memory_order_relaxed/; /^static enum filled fill_locked/,/^}/ s/seq \+ 1, memory_order_release/seq + 2 - (seq \& 1), memory_order_release/'
+mutant store-old-page-stays $store '/^static int put_locked/,/^}/ s/if \(way != BERTH_WAY_NONE\) \{/if (0) {/'
+mutant store-epoch-late $store '/^static enum filled fill_locked/,/^}/ s/^\tatomic_store_explicit\(&entry->seq, seq \+ 1/\tatomic_store_explicit(\&entry->epoch_low, (uint32_t)berth__epoch_now(store, put->key->group), memory_order_relaxed);\n&/'
+mutant store-drop-relaxed $store '/^void berth_store_drop_group/,/^}/ s/memory_order_release/memory_order_relaxed/'
+mutant store-put-unlocked $store '/^int berth_store_put/,/^}/ s/^\tberth_(un)?lock\(.*$//'
+mutant store-drop-unlocked $store '/^bool berth_store_drop/,/^}/ s/^\tberth_(un)?lock\(.*$//'
 
 [ $failures = 0 ]

@@ -61,9 +61,15 @@ static inline void berth__copy_in(void *frame, const void *from)
 	_Atomic uint64_t *to = frame;
 
 	for (size_t i = 0; i < BERTH_PORT_PAGE_WORDS; i++) {
+#ifdef BERTH_SIM_VALUE
+		/* What the caller's memory holds may be any value that it may hold, too. */
+		uint64_t word = atomic_load_explicit((const _Atomic uint64_t *)from + i,
+						     memory_order_relaxed);
+#else
 		uint64_t word;
 
 		__builtin_memcpy(&word, (const char *)from + 8 * i, 8);
+#endif
 		atomic_store_explicit(&to[i], word, memory_order_relaxed);
 	}
 #else

@@ -235,8 +235,8 @@ static enum filled fill_locked(struct berth_store *store, const struct put *put,
 
 	if (!filler)
 		return berth__generation(area, granule) == adopted ? NO_CPU : CLOSED;
-	/* Who reads a word of what follows finds that the entry held nothing before (copy.h). */
-	atomic_thread_fence(memory_order_release);
+	/* A full fence stands in there: who reads a word of what follows finds that the entry held nothing
+	 * before (copy.h), and the epoch was read before the data is. */
 	berth__copy_in(berth__frame(area, nr), put->data);
 	atomic_store_explicit(&entry->group, put->key->group, memory_order_relaxed);
 	atomic_store_explicit(&entry->item, put->key->item, memory_order_relaxed);
@@ -353,9 +353,8 @@ int berth_store_put(struct berth_store *store, const struct berth_store_key *key
 	__builtin_prefetch(put.bucket);
 	__builtin_prefetch(&store->ghosts[put.bucket_nr]);
 	shard = &store->shards[berth__hash_shard(store, put.hash)];
-	/* Before the data is read: a drop of the group that we don't see here isn't in the data either, perhaps. */
-	put.epoch = atomic_load_explicit(berth__epoch(store, key->group), memory_order_acquire) &
-		    BERTH_EPOCH_MASK;
+	/* Before the data is read: what is dropped behind this look may be in it. */
+	put.epoch = berth__epoch_now(store, key->group);
 	touch(data);
 	berth_lock(&shard->lock);
 	error = put_locked(store, shard, &put);
@@ -389,8 +388,9 @@ static enum found read_entry(const struct berth_store *store, const struct berth
 	    atomic_load_explicit(&entry->item, memory_order_relaxed) != key->item ||
 	    berth__entry_dropped(store, entry))
 		return MISSED;
-	/* If it is a later one than this page was stored under, then seq has changed (frames.c, adopt). */
-	adopted = atomic_load_explicit(&store->granules[granule].adopted, memory_order_acquire);
+	/* If it is a later one than the page was stored under, then seq has changed, and the fence below
+	 * makes that seen (frames.c, adopt). */
+	adopted = atomic_load_explicit(&store->granules[granule].adopted, memory_order_relaxed);
 	berth__copy_out(data, frame);
 	if (!berth__gcma_still(area->hot, granule - area->first_granule, adopted))
 		return MISSED;

@@ -29,6 +29,8 @@
  *	                                              CPUs have written, as far as this one has seen it,
  *	                                              devices see before what it writes later; a
  *	                                              sequentially consistent fence where there is none
+ *	BERTH_PORT_PAGE_WORDS                         for simulators: a store copies so many words of a page,
+ *	                                              one by one, as atomic operations
  *
  * Cold things are the operations below. A port supplies mechanisms, never policy.
  *

@@ -45,6 +45,9 @@ void berth_preempt_disable(void);
 void berth_preempt_enable(void);
 void berth_relax(void);
 
+/* A page that is copied into a store and out of it, word by word: each is a step. */
+#define BERTH_PORT_PAGE_WORDS 4u
+
 /* ---- Atomic operations ------------------------------------------------------------------------- */
 
 enum berth_sim_rmw { BERTH_SIM_ADD, BERTH_SIM_SUB, BERTH_SIM_OR, BERTH_SIM_AND, BERTH_SIM_SWAP };
