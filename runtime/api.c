@@ -522,6 +522,18 @@ int berth_pool_configure(struct berth_pool *handle, const char *config)
 	return error;
 }
 
+int berth_pool_store(struct berth_pool *handle, const char *area, struct berth_store **store)
+{
+	struct berth_pool_impl *pool = enter(handle);
+	int error;
+
+	if (!pool)
+		return refusal(handle);
+	error = store ? berth__pool_store(pool, area, store) : -BERTH_EINVAL;
+	leave(handle);
+	return error;
+}
+
 /* ---- Claims that are held -------------------------------------------------------------------------------------- */
 
 struct held_list {
@@ -598,7 +610,7 @@ bool berth_pool_check(struct berth_pool *handle, struct berth_violation *violati
 	}
 	good = berth_zone_check(pool->zone, violation) &&
 	       berth_contig_check(pool->contig, violation) &&
-	       berth_space_check(pool->space, violation);
+	       berth__stores_check(pool, violation) && berth_space_check(pool->space, violation);
 	leave(handle);
 	return good;
 }

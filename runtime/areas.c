@@ -223,6 +223,7 @@ int berth__areas_open(struct berth_pool_impl *pool, const struct berth_config *p
 
 void berth__areas_close(struct berth_pool_impl *pool)
 {
+	berth__stores_close(pool);
 	for (unsigned i = 0; i < pool->nr_areas; i++)
 		munmap(pool->areas[i].memory, pool->areas[i].memory_bytes);
 	pool->nr_areas = 0;

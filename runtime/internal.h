@@ -67,6 +67,10 @@ struct berth_pool_area {
 	uint64_t bytes;
 	void *memory; /* its metadata */
 	size_t memory_bytes;
+	/* Its store, if somebody asked for one; under stores.c's lock. */
+	struct berth_store *store;
+	void *store_memory;
+	size_t store_bytes;
 };
 
 struct berth_pool_impl {
@@ -137,6 +141,15 @@ void berth__area_stats_brief(const struct berth_pool_area *area, struct berth_cm
 /* Calls `each` with every claim that is held. */
 void berth__pool_each_held(struct berth_pool_impl *pool,
 			   void (*each)(void *ctx, const struct berth_held *held), void *ctx);
+
+/* ---- Stores in a pool's areas (stores.c) --------------------------------------------------------------- */
+
+/* As berth_pool_store(). */
+int berth__pool_store(struct berth_pool_impl *pool, const char *name, struct berth_store **store);
+void berth__stores_close(struct berth_pool_impl *pool);
+/* In a forked child: the stores stay where they are, empty, for whoever still has them. */
+void berth__stores_leave(struct berth_pool_impl *pool);
+bool berth__stores_check(struct berth_pool_impl *pool, struct berth_violation *violation);
 
 /* ---- Another process's pool (attach.c); errors as the public functions' -------------------------- */
 

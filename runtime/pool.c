@@ -274,6 +274,7 @@ void berth__pool_close(struct berth_pool_impl *pool)
 void berth__pool_leave(struct berth_pool_impl *pool)
 {
 	berth_port_linux_fork_child();
+	berth__stores_leave(pool);
 	close_frames(pool);
 	atomic_store(&pool->claims_held, 0);
 }

@@ -278,6 +278,21 @@ int berth_unpin(struct berth_pool *pool, uint64_t pin) BERTH_MUST_CHECK;
 /* The place of mapped memory in the pool now, for tests and tools; (size_t)-1: not in the pool. */
 size_t berth_offset_of(struct berth_pool *pool, const void *address);
 
+/* ---- Discardable memory ----------------------------------------------------------------------------------- */
+
+struct berth_store;
+
+/*
+ * The store of an area with policy=gcma (NULL: of the first such area): pages by key, kept in what isn't
+ * claimed of it, which a claim takes away without asking. Its functions are those of <berth/store.h>. There is one
+ * store for an area, made at the first call, which makes the area resident; it takes 1.5 % of the area in
+ * ordinary memory. It lives until the pool is closed, and nobody may use it any more by then.
+ * In a forked child the parent's store is empty and stays so: gets find nothing, puts answer -ESTALE.
+ * -ENOENT: no such area; -EINVAL: it has another policy; -ENOMEM; -ESTALE.
+ */
+int berth_pool_store(struct berth_pool *pool, const char *area,
+		     struct berth_store **store) BERTH_MUST_CHECK;
+
 /* ---- Statistics ----------------------------------------------------------------------------------------- */
 
 struct berth_pool_stats {
