@@ -14,6 +14,8 @@
 
 #include <berth/berth.h>
 
+#include "tools/bench_claim.h"
+#include "tools/bench_gcma.h"
 #include "tools/bench_many.h"
 #include "tools/fill.h"
 #include "tools/json.h"
@@ -21,74 +23,19 @@
 #include "tools/options.h"
 #include "tools/units.h"
 
-#define COMMAND "berth bench claim"
+#define COMMAND BERTH__CLAIM_COMMAND
 #define AREA "bench"
-#define HUGE_BYTES ((uint64_t)2 << 20)
-#define MOST_BYTES ((uint64_t)1 << 40)
-#define MOST_PINS 1024u
 #define MEMCPY_BYTES ((uint64_t)256 << 20) /* larger memories cost the same a byte */
 #define MOST_MEMCPY 50u                    /* samples; there can be many claims of an empty area */
 
-static const char help[] =
-	"usage: berth bench claim --size SIZE --fill empty|movable|pinned [OPTIONS]\n"
-	"\n"
-	"How long it takes to claim SIZE contiguous bytes out of an area, and what that is in times of\n"
-	"memcpy of the bytes that had to be moved, measured in the same run.\n"
-	"\n"
-	"  --size SIZE       of each claim: bytes, or with K, M, G or T\n"
-	"  --fill empty      nothing is lent\n"
-	"  --fill movable    the area is full of movable memory; claims move it out\n"
-	"  --fill pinned     likewise, with a short-term pin every 32 MiB; claims that can't avoid a pin\n"
-	"                    fail, and that is expected\n"
-	"  --run-size SIZE   the movable memory's contiguous runs, 4K to 2M (2M); smaller ones are\n"
-	"                    scattered\n"
-	"  --count N         claims to measure (200, or 20 when there is something to move)\n"
-	"  --writers N       threads that write all over the movable memory meanwhile (0)\n"
-	"  --copiers N       threads that help to copy runs of 1 MiB and more, up to 7 (0)\n"
-	"  --area-size SIZE  the area (SIZE; for pinned at least 512M)\n"
-	"  --pin-every SIZE  the distance between pins (32M)\n"
-	"  --claimers N      instead: the claims of N threads, 2 to 8, at the same time and one after the\n"
-	"                    other, out of one area and out of an area for each\n"
-	"  --bulk N          instead: N buffers of SIZE in one call, in N, and in N of the kernel's kind\n"
-	"                    (one search, isolation and drain each), out of an empty area\n"
-	"  --first-fit       claim the first range that fits, not the cheapest\n"
-	"  --mover NAME      how memory is moved: userfaultfd, /dev/userfaultfd, userfaultfd-user or\n"
-	"                    mprotect (the best there is)\n"
-	"  --verify          check every word and every invariant of the pool after each claim\n"
-	"  --seed N          of the contents and the writers' order (1)\n"
-	"  --json            one JSON object; times in us, moved_bytes of all claims together\n"
-	"\n"
-	"A stall is a write by --writers that took more than 5 us while a claim was running, unless the\n"
-	"thread merely lost its CPU to another one (those are counted apart, as preempted). What a\n"
-	"stalled thread waited for a CPU after its page was there is left out of stall_page. factor is\n"
-	"p50_us divided by the time of memcpy for the bytes that one claim moved, with no writer;\n"
-	"touch_us is the writing of one byte to each claimed page, after the clock has stopped.\n"
-	"\n"
-	"examples:\n"
-	"  berth bench claim --size 64M --fill empty\n"
-	"  berth bench claim --size 64M --fill movable --run-size 64K --writers 1 --json\n"
-	"\n"
-	"exit codes: 0 done, 1 a claim failed that shouldn't, contents were wrong or there is no memory,\n"
-	"2 a mistake in the command line.\n";
-
-enum fill_kind { EMPTY, MOVABLE, PINNED };
-static const char *const fill_names[] = { "empty", "movable", "pinned" };
-
-struct config {
-	uint64_t size, area, run, count, writers, pin_every, seed, claimers, bulk, copiers;
-	int fill; /* enum fill_kind, -1: not chosen */
-	bool first_fit, verify, json;
-	const char *mover;
-};
-
 struct bench {
-	struct config config;
+	struct berth__claim_config config;
 	struct berth_pool *pool;
 	struct berth__fill fill;
 	struct berth__memcpy *copy;
-	uint64_t pins[MOST_PINS];
-	const char *pinned_at[MOST_PINS]; /* the address, */
-	size_t pinned_offset[MOST_PINS];  /* and its place in the pool */
+	uint64_t pins[BERTH__CLAIM_MOST_PINS];
+	const char *pinned_at[BERTH__CLAIM_MOST_PINS]; /* the address, */
+	size_t pinned_offset[BERTH__CLAIM_MOST_PINS];  /* and its place in the pool */
 	unsigned nr_pins;
 	/* The results. */
 	struct berth__samples ok_us, failed_us, cpu_us, touch_us, stall_us, page_us, memcpy_us,
@@ -147,7 +94,7 @@ static bool open_pool(struct bench *bench)
 	error = berth_pool_open(&params, &bench->pool);
 	if (error)
 		return wrong(bench, "the pool can't be opened", error);
-	if (bench->config.fill == EMPTY)
+	if (bench->config.fill == BERTH__FILL_EMPTY)
 		return true;
 	bench->fill = (struct berth__fill){ .pool = bench->pool,
 					    .run_bytes = bench->config.run,
@@ -172,7 +119,7 @@ static bool open_pool(struct bench *bench)
 static bool pin(struct bench *bench)
 {
 	const struct berth__fill *fill = &bench->fill;
-	const struct config *config = &bench->config;
+	const struct berth__claim_config *config = &bench->config;
 	uint64_t wanted = (fill->area_bytes - 1) / config->pin_every + 1;
 
 	for (uint64_t page = 0; page < berth__fill_pages(fill); page++) {
@@ -316,7 +263,7 @@ static bool check_contents(struct bench *bench, const struct berth__writers *wri
 	const void *first = NULL;
 	uint64_t words;
 
-	if (bench->config.fill == EMPTY)
+	if (bench->config.fill == BERTH__FILL_EMPTY)
 		return true;
 	words = writers ? berth__writers_check(writers, &first) :
 			  berth__fill_check(&bench->fill, &first);
@@ -357,10 +304,10 @@ static bool check_pool(struct bench *bench)
 /* A claim that must succeed or must fail did so. */
 static bool check_outcome(struct bench *bench, const struct one_claim *claim)
 {
-	const struct config *config = &bench->config;
-	bool impossible = config->fill == PINNED && config->size >= config->pin_every;
+	const struct berth__claim_config *config = &bench->config;
+	bool impossible = config->fill == BERTH__FILL_PINNED && config->size >= config->pin_every;
 
-	if (config->fill == PINNED && !impossible)
+	if (config->fill == BERTH__FILL_PINNED && !impossible)
 		return true; /* depends on how the pins lie */
 	if (!claim->error == !impossible)
 		return true;
@@ -377,7 +324,7 @@ static bool prepare(struct bench *bench)
 {
 	int error;
 
-	if (bench->config.fill == EMPTY)
+	if (bench->config.fill == BERTH__FILL_EMPTY)
 		return true;
 	error = berth__fill_refill(&bench->fill);
 	if (error && !(error == -BERTH_EAGAIN && bench->nr_pins))
@@ -521,10 +468,11 @@ static void add_count(json_t *line, const char *name, bool known, uint64_t count
 
 static void add_parameters(const struct bench *bench, json_t *line)
 {
-	const struct config *config = &bench->config;
-	json_t *more = json_pack("{ss, sI, sI, ss, sI, sI, sI, sI, sI, sI, sb, sb, sI}", "bench",
-				 "claim", "size_bytes", (json_int_t)config->size, "area_bytes",
-				 (json_int_t)config->area, "fill", fill_names[config->fill],
+	const struct berth__claim_config *config = &bench->config;
+	json_t *more = json_pack("{ss, ss, sI, sI, ss, sI, sI, sI, sI, sI, sI, sb, sb, sI}",
+				 "bench", "claim", "area_kind", berth__kind_names[config->kind],
+				 "size_bytes", (json_int_t)config->size, "area_bytes",
+				 (json_int_t)config->area, "fill", berth__fill_names[config->fill],
 				 "run_bytes", (json_int_t)config->run, "writers",
 				 (json_int_t)config->writers, "copiers",
 				 (json_int_t)config->copiers, "count", (json_int_t)config->count,
@@ -601,18 +549,18 @@ static void print_writers(struct bench *bench, const struct result *result)
 
 static void print_title(const struct bench *bench)
 {
-	const struct config *config = &bench->config;
+	const struct berth__claim_config *config = &bench->config;
 	char size[BERTH__UNIT_BYTES], area[BERTH__UNIT_BYTES], run[BERTH__UNIT_BYTES];
 
 	printf("%llu claims of %s out of an area of %s", (unsigned long long)config->count,
 	       berth__format_bytes(size, (double)config->size),
 	       berth__format_bytes(area, (double)config->area));
-	if (config->fill == EMPTY)
+	if (config->fill == BERTH__FILL_EMPTY)
 		printf(", empty\n");
 	else
 		printf(" full of movable memory in runs of %s%s\n",
 		       berth__format_bytes(run, (double)config->area / (double)bench->runs),
-		       config->fill == PINNED ? ", with pins" : "");
+		       config->fill == BERTH__FILL_PINNED ? ", with pins" : "");
 }
 
 static void print_text(struct bench *bench)
@@ -645,159 +593,12 @@ static void print_text(struct bench *bench)
 
 /* ---- The command ----------------------------------------------------------------------------- */
 
-enum {
-	SIZE = 256,
-	FILL,
-	RUN_SIZE,
-	COUNT,
-	WRITERS,
-	AREA_SIZE,
-	PIN_EVERY,
-	CLAIMERS,
-	BULK,
-	COPIERS,
-	FIRST_FIT,
-	MOVER,
-	VERIFY,
-	SEED,
-	JSON
-};
-static const struct option options[] = {
-	{ "size", required_argument, NULL, SIZE },
-	{ "fill", required_argument, NULL, FILL },
-	{ "run-size", required_argument, NULL, RUN_SIZE },
-	{ "count", required_argument, NULL, COUNT },
-	{ "writers", required_argument, NULL, WRITERS },
-	{ "area-size", required_argument, NULL, AREA_SIZE },
-	{ "pin-every", required_argument, NULL, PIN_EVERY },
-	{ "claimers", required_argument, NULL, CLAIMERS },
-	{ "bulk", required_argument, NULL, BULK },
-	{ "copiers", required_argument, NULL, COPIERS },
-	{ "first-fit", no_argument, NULL, FIRST_FIT },
-	{ "mover", required_argument, NULL, MOVER },
-	{ "verify", no_argument, NULL, VERIFY },
-	{ "seed", required_argument, NULL, SEED },
-	{ "json", no_argument, NULL, JSON },
-	{ "help", no_argument, NULL, 'h' },
-	{ 0 },
-};
-
-static bool choose_fill(struct config *config)
-{
-	config->fill = -1;
-	for (int i = 0; i < 3; i++)
-		if (strcmp(optarg, fill_names[i]) == 0)
-			config->fill = i;
-	if (config->fill < 0)
-		berth__complain(0, COMMAND,
-				"there is no --fill '%s'; choose empty, movable or pinned", optarg);
-	return config->fill >= 0;
-}
-
-static bool take_run_size(struct config *config)
-{
-	if (!berth__size_option(COMMAND, "--run-size", &config->run))
-		return false;
-	if (config->run >= BERTH_PAGE_SIZE && config->run <= HUGE_BYTES &&
-	    !(config->run & (config->run - 1)))
-		return true;
-	berth__complain(0, COMMAND, "--run-size '%s' isn't a power of two from 4K to 2M", optarg);
-	return false;
-}
-
-static bool take_flag(struct config *config, int option)
-{
-	config->first_fit |= option == FIRST_FIT;
-	config->verify |= option == VERIFY;
-	config->json |= option == JSON;
-	return true;
-}
-
-static bool take_option(void *ctx, int option)
-{
-	struct config *config = ctx;
-
-	switch (option) {
-	case SIZE:
-		return berth__size_option(COMMAND, "--size", &config->size);
-	case FILL:
-		return choose_fill(config);
-	case RUN_SIZE:
-		return take_run_size(config);
-	case COUNT:
-		return berth__count_option(COMMAND, "--count", 1, 10000000, &config->count);
-	case WRITERS:
-		return berth__count_option(COMMAND, "--writers", 0, BERTH__MAX_WRITERS,
-					   &config->writers);
-	case AREA_SIZE:
-		return berth__size_option(COMMAND, "--area-size", &config->area);
-	case PIN_EVERY:
-		return berth__size_option(COMMAND, "--pin-every", &config->pin_every);
-	case CLAIMERS:
-		return berth__count_option(COMMAND, "--claimers", 2, BERTH__MAX_CLAIMERS,
-					   &config->claimers);
-	case BULK:
-		return berth__count_option(COMMAND, "--bulk", 1, 1000000, &config->bulk);
-	case COPIERS:
-		return berth__count_option(COMMAND, "--copiers", 0, 7, &config->copiers);
-	case MOVER:
-		config->mover = optarg;
-		return berth__mover_option(COMMAND);
-	case SEED:
-		return berth__count_option(COMMAND, "--seed", 0, INT64_MAX, &config->seed);
-	default:
-		return take_flag(config, option);
-	}
-}
-
-/* NULL, or what doesn't fit together. */
-static const char *misfit(const struct config *config)
-{
-	if (!config->size)
-		return "--size is missing, as in --size 64M";
-	if (config->bulk && config->claimers)
-		return "--bulk and --claimers don't go together; choose one";
-	if (config->bulk && config->fill > EMPTY)
-		return "--bulk is measured with an empty area; leave --fill out";
-	if (config->fill < 0 && !config->bulk)
-		return "--fill is missing; choose empty, movable or pinned";
-	if (config->claimers && (config->fill == PINNED || config->writers))
-		return "--claimers take neither pins nor writers; use --fill empty or movable";
-	if (config->writers && config->fill == EMPTY)
-		return "--writers have nothing to write to in an empty area; use --fill movable";
-	if (config->size > MOST_BYTES || config->area > MOST_BYTES)
-		return "--size and --area-size can be 1T at most; use less";
-	if (config->area && config->area < config->size)
-		return "--area-size is smaller than --size; make the area larger, or claim less";
-	if (config->pin_every % HUGE_BYTES)
-		return "--pin-every isn't a multiple of 2M; round it up";
-	return NULL;
-}
-
-static bool complete_config(struct config *config)
-{
-	const char *why = misfit(config);
-	uint64_t least = config->fill == PINNED ? (uint64_t)512 << 20 : 0;
-
-	if (!why) {
-		if (!config->area)
-			config->area = config->size > least ? config->size : least;
-		config->area = (config->area + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
-		if (!config->count)
-			config->count = config->fill == EMPTY && !config->claimers ? 200 : 20;
-		if (config->fill == PINNED && config->area / config->pin_every >= MOST_PINS)
-			why = "there would be more than 1023 pins; use a larger --pin-every";
-	}
-	if (why)
-		berth__complain(0, COMMAND, "%s", why);
-	return !why;
-}
-
 /* More than one claim at a time. */
-static int run_many(const struct config *config)
+static int run_many(const struct berth__claim_config *config)
 {
 	/* Where claims come and go, as many ranges more, so that there is always a whole one. */
-	const uint64_t ranges = config->fill == EMPTY ? 2 * config->claimers : config->claimers;
+	const uint64_t ranges = config->fill == BERTH__FILL_EMPTY ? 2 * config->claimers :
+								    config->claimers;
 	const uint64_t least = config->size * ranges;
 	struct berth__many many = {
 		.command = COMMAND,
@@ -808,7 +609,7 @@ static int run_many(const struct config *config)
 		.seed = config->seed,
 		.claimers = config->claimers,
 		.bulk = config->bulk,
-		.movable = config->fill == MOVABLE,
+		.movable = config->fill == BERTH__FILL_MOVABLE,
 		.json = config->json,
 		.mover = config->mover,
 	};
@@ -816,13 +617,34 @@ static int run_many(const struct config *config)
 	return config->bulk ? berth__bench_bulk(&many) : berth__bench_claimers(&many);
 }
 
+/* Areas whose memory needn't be moved. */
+static int run_without_moves(const struct berth__claim_config *config)
+{
+	const struct berth__gcma_bench gcma = {
+		.command = COMMAND,
+		.size = config->size,
+		.area = config->area,
+		.count = config->count,
+		.writers = config->writers,
+		.seed = config->seed,
+		.lends = config->kind == BERTH__AREA_GCMA,
+		.full = config->fill == BERTH__FILL_DISCARDABLE,
+		.verify = config->verify,
+		.json = config->json,
+	};
+
+	return berth__bench_gcma(&gcma);
+}
+
 static int run(struct bench *bench)
 {
+	if (bench->config.kind != BERTH__AREA_CMA)
+		return run_without_moves(&bench->config);
 	if (bench->config.bulk || bench->config.claimers)
 		return run_many(&bench->config);
 	berth__catch_interrupts();
 	berth__ticks_start();
-	if (open_pool(bench) && (bench->config.fill != PINNED || pin(bench)))
+	if (open_pool(bench) && (bench->config.fill != BERTH__FILL_PINNED || pin(bench)))
 		run_all(bench);
 	if (!bench->bad && !berth__interrupted())
 		(bench->config.json ? print_json : print_text)(bench);
@@ -832,20 +654,10 @@ static int run(struct bench *bench)
 	return bench->bad ? BERTH__EXIT_FAILED : 0;
 }
 
-static const struct berth__command command = { COMMAND, help, options, take_option };
-
 int berth__bench_claim(int argc, char **argv)
 {
-	static struct bench bench = {
-		.config = { .fill = -1,
-			    .run = HUGE_BYTES,
-			    .pin_every = (uint64_t)32 << 20,
-			    .seed = 1 },
-	};
-	int code;
+	static struct bench bench;
+	int code = berth__claim_options(argc, argv, &bench.config);
 
-	code = berth__take_options(&command, argc, argv, &bench.config);
-	if (code >= 0)
-		return code;
-	return complete_config(&bench.config) ? run(&bench) : BERTH__EXIT_USAGE;
+	return code >= 0 ? code : run(&bench);
 }
