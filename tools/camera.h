@@ -5,7 +5,7 @@
  *	bench_camera.c    the command; starts a process for each way and gives them turns
  *	camera_way.c      such a process: its pool, and the photos
  *	camera_load.c     the load beside them: starting and halting it, a heap that churns
- *	camera_cache.c    the load's other half: a file that is read through a cache
+ *	camera_cache.c    the load's other half: a file's pages that are read through a cache
  *	camera_report.c   figures, table, JSON, bars
  */
 #ifndef BERTH_TOOLS_CAMERA_H
@@ -15,15 +15,23 @@
 #include <stdatomic.h>
 
 #include <berth/berth.h>
+#include <berth/store.h>
 
 #include "tools/measure.h"
 
 #define BERTH__CAMERA_COMMAND "berth bench camera"
 #define BERTH__CAMERA_TEXT_BYTES 256
+#define BERTH__CAMERA_PATH_BYTES 4096
 
 /* How the camera's memory is used while there is no photo. */
-enum berth__camera_way { BERTH__CAMERA_RESERVE, BERTH__CAMERA_CMA, BERTH__CAMERA_NR_WAYS };
-#define BERTH__CAMERA_WAYS "reserve and cma"
+enum berth__camera_way {
+	BERTH__CAMERA_RESERVE,
+	BERTH__CAMERA_CMA,
+	BERTH__CAMERA_GCMA,
+	BERTH__CAMERA_MIXED,
+	BERTH__CAMERA_NR_WAYS
+};
+#define BERTH__CAMERA_WAYS "reserve, cma, gcma and mixed"
 extern const char *const berth__camera_way_names[BERTH__CAMERA_NR_WAYS];
 
 struct berth__camera_config {
@@ -48,7 +56,8 @@ struct berth__camera_photo {
 /* What the load did while the photos were taken, and what happened to it. */
 struct berth__camera_figures {
 	uint64_t ns;
-	uint64_t reads, hits, updates;            /* of the cached file */
+	uint64_t reads, updates;                  /* of the cached file: pages or rows */
+	uint64_t looked_up, hits;                 /* pages in the cache, and found there */
 	uint64_t lost;                            /* cached pages that claims took */
 	uint64_t blocks, heap_bytes;              /* of the heap: blocks replaced, bytes written */
 	uint64_t refused;                         /* blocks for which there was no memory */
@@ -90,9 +99,10 @@ uint64_t berth__camera_file_bytes(const struct berth__camera_config *config);
 struct berth__camera_place {
 	const struct berth__camera_config *config;
 	struct berth_pool *pool;
-	uint64_t heap_bytes;   /* movable memory that the heap may use */
-	uint64_t cache_bytes;  /* of the cache when it has memory of its own, */
-	bool cache_is_movable; /* lent by the pool, or else ordinary */
+	struct berth_store *store; /* the cache's, or NULL */
+	uint64_t heap_bytes;       /* movable memory that the heap may use */
+	uint64_t cache_bytes;      /* of the cache when it has memory of its own, */
+	bool cache_is_movable;     /* lent by the pool, or else ordinary */
 };
 
 /* Threads go through the gate before each step; figures are theirs while it is open. */
@@ -130,14 +140,29 @@ bool berth__camera_load_halt(struct berth__camera_load *load, struct berth__came
 /* Ends it and gives its memory back. False: the pool doesn't take it. */
 bool berth__camera_load_close(struct berth__camera_load *load);
 
-struct berth__camera_cache;
-/* As above; it adds what it did to *figures. */
-struct berth__camera_cache *berth__camera_cache_open(const struct berth__camera_place *place,
-						     struct berth__camera_gate *gate,
-						     struct berth__camera_figures *figures,
-						     char why[BERTH__CAMERA_TEXT_BYTES]);
-/* The gate has ended. */
-bool berth__camera_cache_close(struct berth__camera_cache *cache);
+/* The half of the load that reads a file through a cache, as a thread behind the gate. */
+struct berth__camera_reader;
+struct berth__camera_reader_ops {
+	/* Makes file and cache and starts the thread, which adds what it does to *figures. NULL: `why` says why. */
+	struct berth__camera_reader *(*open)(const struct berth__camera_place *place,
+					     struct berth__camera_gate *gate,
+					     struct berth__camera_figures *figures,
+					     char why[BERTH__CAMERA_TEXT_BYTES]);
+	/* The gate has ended. False: the pool doesn't take its memory back. */
+	bool (*close)(struct berth__camera_reader *reader);
+};
+extern const struct berth__camera_reader_ops berth__camera_pages;
+
+#define BERTH__CAMERA_NO_FILE                                                                   \
+	"the load's file can't be made; is TMPDIR, or else /tmp, a folder that can be written " \
+	"to, with room for it?"
+/* A new file in the folder for temporary files, which the caller is to unlink. -1: there is none. */
+int berth__camera_file(char path[BERTH__CAMERA_PATH_BYTES]);
+/* A word of what record `number` of the file holds in its version. */
+static inline uint64_t berth__camera_content(uint64_t number, uint64_t version, unsigned word)
+{
+	return (number << 32 ^ version) * 0x9e3779b97f4a7c15ull + word;
+}
 
 /* ---- The report -------------------------------------------------------------------------------- */
 

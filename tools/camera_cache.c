@@ -14,12 +14,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/zipf.h"
+
+#define GROUP 1u /* of the store's keys */
 #define WAYS 8u
 #define CHUNK_BYTES ((uint64_t)2 << 20)
 #define CHUNK_PAGES (CHUNK_BYTES >> BERTH_PAGE_SHIFT)
@@ -33,13 +35,13 @@ struct place {
 	bool used;     /* since somebody looked for a place last */
 };
 
-struct berth__camera_cache {
+struct berth__camera_reader {
 	struct berth__camera_place place;
 	struct berth__camera_gate *gate;
 	struct berth__camera_figures *figures;
 	int file;
-	uint64_t nr_pages;  /* of the file */
-	double *popularity; /* of pages 0 .. i together */
+	uint64_t nr_pages; /* of the file */
+	struct berth__zipf zipf;
 	uint32_t *versions;
 	uint64_t random;
 	pthread_t thread;
@@ -53,20 +55,15 @@ struct berth__camera_cache {
 
 /* ---- The file's pages -------------------------------------------------------------------------- */
 
-static uint64_t content(uint64_t page, uint64_t version, unsigned word)
-{
-	return (page << 32 ^ version) * 0x9e3779b97f4a7c15ull + word;
-}
-
 static void write_page(uint64_t *words, uint64_t page, uint64_t version)
 {
 	words[0] = page;
 	words[1] = version;
 	for (unsigned word = 2; word < PAGE_WORDS; word++)
-		words[word] = content(page, version, word);
+		words[word] = berth__camera_content(page, version, word);
 }
 
-static bool is_right(const struct berth__camera_cache *cache, const uint64_t *words, uint64_t page)
+static bool is_right(const struct berth__camera_reader *cache, const uint64_t *words, uint64_t page)
 {
 	const uint64_t version = cache->versions[page];
 
@@ -74,26 +71,21 @@ static bool is_right(const struct berth__camera_cache *cache, const uint64_t *wo
 		return false;
 	/* One word of each cache line */
 	for (unsigned word = 7; word < PAGE_WORDS; word += 8)
-		if (words[word] != content(page, version, word))
+		if (words[word] != berth__camera_content(page, version, word))
 			return false;
 	return true;
 }
 
-/* A file without a name, in the folder for temporary files. -1: errno says why. */
-static int open_file(void)
+int berth__camera_file(char path[BERTH__CAMERA_PATH_BYTES])
 {
 	const char *folder = getenv("TMPDIR");
-	char path[4096];
-	int file;
 
-	snprintf(path, sizeof(path), "%s/berth-camera.XXXXXX", folder && *folder ? folder : "/tmp");
-	file = mkostemp(path, O_CLOEXEC);
-	if (file >= 0)
-		unlink(path);
-	return file;
+	snprintf(path, BERTH__CAMERA_PATH_BYTES, "%s/berth-camera.XXXXXX",
+		 folder && *folder ? folder : "/tmp");
+	return mkostemp(path, O_CLOEXEC);
 }
 
-static bool fill_file(const struct berth__camera_cache *cache)
+static bool fill_file(const struct berth__camera_reader *cache)
 {
 	const uint64_t most = CHUNK_PAGES;
 	char *pages = malloc(CHUNK_BYTES);
@@ -116,18 +108,18 @@ static bool fill_file(const struct berth__camera_cache *cache)
 
 /* ---- The table --------------------------------------------------------------------------------- */
 
-static char *place_at(const struct berth__camera_cache *cache, uint64_t index)
+static char *place_at(const struct berth__camera_reader *cache, uint64_t index)
 {
 	return cache->chunks[index / CHUNK_PAGES] + (index % CHUNK_PAGES << BERTH_PAGE_SHIFT);
 }
 
-static uint64_t set_of(const struct berth__camera_cache *cache, uint64_t page)
+static uint64_t set_of(const struct berth__camera_reader *cache, uint64_t page)
 {
 	return berth__mix(page) % cache->nr_sets * WAYS;
 }
 
 /* The page's place, or UINT64_MAX. */
-static uint64_t look_up(const struct berth__camera_cache *cache, uint64_t page)
+static uint64_t look_up(const struct berth__camera_reader *cache, uint64_t page)
 {
 	uint64_t set = set_of(cache, page);
 
@@ -137,7 +129,7 @@ static uint64_t look_up(const struct berth__camera_cache *cache, uint64_t page)
 	return UINT64_MAX;
 }
 
-static uint64_t make_room(struct berth__camera_cache *cache, uint64_t page)
+static uint64_t make_room(struct berth__camera_reader *cache, uint64_t page)
 {
 	uint64_t set = set_of(cache, page), start = berth__random(&cache->random);
 
@@ -151,7 +143,7 @@ static uint64_t make_room(struct berth__camera_cache *cache, uint64_t page)
 	return set + start % WAYS;
 }
 
-static bool table_get(struct berth__camera_cache *cache, uint64_t page)
+static bool table_get(struct berth__camera_reader *cache, uint64_t page)
 {
 	uint64_t index = look_up(cache, page);
 
@@ -162,7 +154,7 @@ static bool table_get(struct berth__camera_cache *cache, uint64_t page)
 	return true;
 }
 
-static void table_put(struct berth__camera_cache *cache, uint64_t page)
+static void table_put(struct berth__camera_reader *cache, uint64_t page)
 {
 	uint64_t index = look_up(cache, page);
 
@@ -172,7 +164,7 @@ static void table_put(struct berth__camera_cache *cache, uint64_t page)
 	cache->places[index] = (struct place){ (uint32_t)page + 1, false };
 }
 
-static bool open_table(struct berth__camera_cache *cache)
+static bool open_table(struct berth__camera_reader *cache)
 {
 	const struct berth__camera_place *place = &cache->place;
 	bool good;
@@ -195,7 +187,7 @@ static bool open_table(struct berth__camera_cache *cache)
 	return good;
 }
 
-static bool close_table(struct berth__camera_cache *cache)
+static bool close_table(struct berth__camera_reader *cache)
 {
 	int error = 0;
 
@@ -210,27 +202,30 @@ static bool close_table(struct berth__camera_cache *cache)
 	return !error;
 }
 
-/* ---- Steps ------------------------------------------------------------------------------------- */
+/* ---- Table or store ---------------------------------------------------------------------------- */
 
-/* A page by its rank: 1, 1/2, 1/3, .. */
-static uint64_t some_page(struct berth__camera_cache *cache)
+static bool get(struct berth__camera_reader *cache, uint64_t page)
 {
-	double sum = cache->popularity[cache->nr_pages - 1];
-	double at = (double)(berth__random(&cache->random) >> 11) * 0x1p-53 * sum;
-	uint64_t low = 0, high = cache->nr_pages - 1;
+	const struct berth_store_key key = { .group = GROUP, .item = page };
 
-	while (low < high) {
-		uint64_t middle = low + (high - low) / 2;
-
-		if (cache->popularity[middle] > at)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return low;
+	return cache->place.store ? berth_store_get(cache->place.store, &key, cache->page) == 0 :
+				    table_get(cache, page);
 }
 
-static bool transfer(struct berth__camera_cache *cache, uint64_t page, bool to_file)
+static void put(struct berth__camera_reader *cache, uint64_t page)
+{
+	const struct berth_store_key key = { .group = GROUP, .item = page };
+
+	/* Refused: it isn't cached then, and no older version either. */
+	if (cache->place.store)
+		(void)!berth_store_put(cache->place.store, &key, cache->page);
+	else
+		table_put(cache, page);
+}
+
+/* ---- Steps ------------------------------------------------------------------------------------- */
+
+static bool transfer(struct berth__camera_reader *cache, uint64_t page, bool to_file)
 {
 	off_t at = (off_t)(page << BERTH_PAGE_SHIFT);
 	ssize_t done = to_file ? pwrite(cache->file, cache->page, BERTH_PAGE_SIZE, at) :
@@ -243,21 +238,22 @@ static bool transfer(struct berth__camera_cache *cache, uint64_t page, bool to_f
 	return false;
 }
 
-static bool update(struct berth__camera_cache *cache, uint64_t page)
+static bool update(struct berth__camera_reader *cache, uint64_t page)
 {
 	write_page(cache->page, page, ++cache->versions[page]);
 	if (!transfer(cache, page, true))
 		return false;
-	table_put(cache, page);
+	put(cache, page);
 	cache->figures->updates++;
 	return true;
 }
 
-static bool read_page(struct berth__camera_cache *cache, uint64_t page)
+static bool read_page(struct berth__camera_reader *cache, uint64_t page)
 {
-	bool hit = table_get(cache, page);
+	bool hit = get(cache, page);
 
 	cache->figures->reads++;
+	cache->figures->looked_up++;
 	cache->figures->hits += hit;
 	if (!hit && !transfer(cache, page, false))
 		return false;
@@ -267,16 +263,16 @@ static bool read_page(struct berth__camera_cache *cache, uint64_t page)
 		return false;
 	}
 	if (!hit)
-		table_put(cache, page);
+		put(cache, page);
 	return true;
 }
 
-static bool step(struct berth__camera_cache *cache)
+static bool step(struct berth__camera_reader *cache)
 {
 	bool good = true;
 
 	for (unsigned i = 0; i < STEPS && good; i++) {
-		uint64_t page = some_page(cache);
+		uint64_t page = berth__zipf_next(&cache->zipf, &cache->random);
 
 		good = berth__random(&cache->random) % UPDATES ? read_page(cache, page) :
 								 update(cache, page);
@@ -286,7 +282,7 @@ static bool step(struct berth__camera_cache *cache)
 
 static void *cache_main(void *arg)
 {
-	struct berth__camera_cache *cache = arg;
+	struct berth__camera_reader *cache = arg;
 
 	berth__camera_begin(cache->gate);
 	while (berth__camera_pass(cache->gate) && step(cache))
@@ -297,51 +293,26 @@ static void *cache_main(void *arg)
 
 /* ---- Opening ----------------------------------------------------------------------------------- */
 
-static bool choose_popularity(struct berth__camera_cache *cache)
+/* NULL, or what is missing. */
+static const char *set_up(struct berth__camera_reader *cache)
 {
-	double sum = 0;
+	char path[BERTH__CAMERA_PATH_BYTES];
 
-	cache->popularity = calloc(cache->nr_pages, sizeof(cache->popularity[0]));
+	cache->file = berth__camera_file(path);
+	if (cache->file < 0)
+		return BERTH__CAMERA_NO_FILE;
+	unlink(path);
+	if (!fill_file(cache))
+		return BERTH__CAMERA_NO_FILE;
 	cache->versions = calloc(cache->nr_pages, sizeof(cache->versions[0]));
-	for (uint64_t i = 0; i < cache->nr_pages && cache->popularity; i++)
-		cache->popularity[i] = sum += 1 / (double)(i + 1);
-	return cache->popularity && cache->versions;
+	if (!cache->versions || (!cache->place.store && !open_table(cache)))
+		return "there is no memory for the load's cache";
+	cache->has_thread = berth__camera_start(cache->gate, cache_main, cache, &cache->thread) ==
+			    0;
+	return cache->has_thread ? NULL : "the load's threads can't be started";
 }
 
-struct berth__camera_cache *berth__camera_cache_open(const struct berth__camera_place *place,
-						     struct berth__camera_gate *gate,
-						     struct berth__camera_figures *figures,
-						     char why[BERTH__CAMERA_TEXT_BYTES])
-{
-	struct berth__camera_cache *cache = calloc(1, sizeof(*cache));
-	const char *missing = "there is no memory for the load's cache";
-
-	if (cache) {
-		cache->place = *place;
-		cache->gate = gate;
-		cache->figures = figures;
-		cache->random = place->config->seed + 1;
-		cache->nr_pages = berth__camera_file_bytes(place->config) >> BERTH_PAGE_SHIFT;
-		cache->file = open_file();
-		if (cache->file < 0)
-			missing =
-				"the load's file can't be made; is TMPDIR, or else /tmp, a folder "
-				"that can be written to?";
-		else if (!fill_file(cache))
-			missing = "the load's file can't be written; is there room in TMPDIR, or "
-				  "else in /tmp?";
-		else if (choose_popularity(cache) && open_table(cache) &&
-			 berth__camera_start(gate, cache_main, cache, &cache->thread) == 0)
-			cache->has_thread = true;
-		if (cache->has_thread)
-			return cache;
-		(void)!berth__camera_cache_close(cache); /* what is missing has been said */
-	}
-	snprintf(why, BERTH__CAMERA_TEXT_BYTES, "%s", missing);
-	return NULL;
-}
-
-bool berth__camera_cache_close(struct berth__camera_cache *cache)
+static bool close_cache(struct berth__camera_reader *cache)
 {
 	bool good;
 
@@ -350,8 +321,33 @@ bool berth__camera_cache_close(struct berth__camera_cache *cache)
 	good = close_table(cache);
 	if (cache->file >= 0)
 		close(cache->file);
-	free(cache->popularity);
 	free(cache->versions);
 	free(cache);
 	return good;
 }
+
+static struct berth__camera_reader *open_cache(const struct berth__camera_place *place,
+					       struct berth__camera_gate *gate,
+					       struct berth__camera_figures *figures,
+					       char why[BERTH__CAMERA_TEXT_BYTES])
+{
+	struct berth__camera_reader *cache = calloc(1, sizeof(*cache));
+	const char *missing = "there is no memory for the load's cache";
+
+	if (cache) {
+		cache->place = *place;
+		cache->gate = gate;
+		cache->figures = figures;
+		cache->random = place->config->seed + 1;
+		cache->nr_pages = berth__camera_file_bytes(place->config) >> BERTH_PAGE_SHIFT;
+		berth__zipf_init(&cache->zipf, cache->nr_pages, 1);
+		missing = set_up(cache);
+		if (!missing)
+			return cache;
+		(void)!close_cache(cache); /* what is missing is what is said */
+	}
+	snprintf(why, BERTH__CAMERA_TEXT_BYTES, "%s", missing);
+	return NULL;
+}
+
+const struct berth__camera_reader_ops berth__camera_pages = { open_cache, close_cache };

@@ -36,11 +36,12 @@ struct block {
 struct berth__camera_load {
 	struct berth__camera_place place;
 	struct berth__camera_gate gate;
-	struct berth__camera_figures heap_figures, cache_figures; /* each its thread's */
+	struct berth__camera_figures heap_figures, reader_figures; /* each its thread's */
 	uint64_t resumed_ns;
 	pthread_t thread;
 	bool has_thread;
-	struct berth__camera_cache *cache;
+	const struct berth__camera_reader_ops *ops;
+	struct berth__camera_reader *reader;
 	uint64_t random, heap_bytes; /* in blocks now */
 	size_t nr_blocks;
 	struct block blocks[];
@@ -252,8 +253,9 @@ struct berth__camera_load *berth__camera_load_open(const struct berth__camera_pl
 	load->gate.nice = place->config->nice;
 	pthread_mutex_init(&load->gate.mutex, NULL);
 	pthread_cond_init(&load->gate.changed, NULL);
-	load->cache = berth__camera_cache_open(place, &load->gate, &load->cache_figures, why);
-	if (load->cache) {
+	load->ops = &berth__camera_pages;
+	load->reader = load->ops->open(place, &load->gate, &load->reader_figures, why);
+	if (load->reader) {
 		load->has_thread = berth__camera_start(&load->gate, churn, load, &load->thread) ==
 				   0;
 		if (load->has_thread) {
@@ -275,9 +277,9 @@ void berth__camera_load_resume(struct berth__camera_load *load)
 static void take_figures(struct berth__camera_figures *sum, struct berth__camera_figures *part)
 {
 	sum->reads += part->reads;
+	sum->looked_up += part->looked_up;
 	sum->hits += part->hits;
 	sum->updates += part->updates;
-	sum->lost += part->lost;
 	sum->blocks += part->blocks;
 	sum->heap_bytes += part->heap_bytes;
 	sum->refused += part->refused;
@@ -291,7 +293,7 @@ bool berth__camera_load_halt(struct berth__camera_load *load, struct berth__came
 	memset(figures, 0, sizeof(*figures));
 	figures->ns = berth__clock_ns(CLOCK_MONOTONIC) - load->resumed_ns;
 	take_figures(figures, &load->heap_figures);
-	take_figures(figures, &load->cache_figures);
+	take_figures(figures, &load->reader_figures);
 	if (load->gate.failed)
 		snprintf(why, BERTH__CAMERA_TEXT_BYTES, "%s", load->gate.why);
 	return !load->gate.failed;
@@ -304,8 +306,8 @@ bool berth__camera_load_close(struct berth__camera_load *load)
 	open_gate(&load->gate, true);
 	if (load->has_thread)
 		pthread_join(load->thread, NULL);
-	if (load->cache)
-		good = berth__camera_cache_close(load->cache);
+	if (load->reader)
+		good = load->ops->close(load->reader);
 	for (size_t i = 0; i < load->nr_blocks; i++)
 		good &= drop_block(load, &load->blocks[i]);
 	pthread_mutex_destroy(&load->gate.mutex);

@@ -11,7 +11,7 @@
 #include "tools/json.h"
 #include "tools/units.h"
 
-static const char *const labels[BERTH__CAMERA_NR_WAYS] = { "no lending", "CMA" };
+static const char *const labels[BERTH__CAMERA_NR_WAYS] = { "no lending", "CMA", "GCMA", "mixed" };
 
 /* ---- Adding up --------------------------------------------------------------------------------- */
 
@@ -48,6 +48,7 @@ void berth__camera_add_figures(struct berth__camera_result *result,
 
 	sum->ns += figures->ns;
 	sum->reads += figures->reads;
+	sum->looked_up += figures->looked_up;
 	sum->hits += figures->hits;
 	sum->updates += figures->updates;
 	sum->lost += figures->lost;
@@ -84,7 +85,39 @@ static double lent(const struct berth__camera_config *config,
 
 static double hit_rate(const struct berth__camera_result *result)
 {
-	return ratio((double)result->figures.hits, (double)result->figures.reads);
+	return ratio((double)result->figures.hits, (double)result->figures.looked_up);
+}
+
+/* ---- Bars -------------------------------------------------------------------------------------- */
+
+struct bar {
+	const char *name, *unit;
+	double figure, limit;
+};
+#define NR_BARS 2u
+
+/* What Berth is held to; returns how many can be told of the ways that were taken. */
+static unsigned find_bars(const struct berth__camera_config *config,
+			  struct berth__camera_result *results, struct bar bars[NR_BARS])
+{
+	struct berth__camera_result *gcma = &results[BERTH__CAMERA_GCMA];
+	struct berth__samples *reserve = &results[BERTH__CAMERA_RESERVE].whole_us;
+	unsigned nr = 0;
+
+	if (!config->ways[BERTH__CAMERA_GCMA])
+		return 0;
+	if (config->ways[BERTH__CAMERA_RESERVE] && reserve->nr && gcma->whole_us.nr)
+		bars[nr++] = (struct bar){ "whole photo, p99 of GCMA / no lending", "times",
+					   berth__percentile(&gcma->whole_us, 99) /
+						   berth__percentile(reserve, 99),
+					   1.05 };
+	bars[nr++] = (struct bar){ "photos that GCMA failed", "photos", (double)gcma->failed, 0 };
+	return nr;
+}
+
+static bool is_met(const struct bar *bar)
+{
+	return bar->figure <= bar->limit;
 }
 
 /* ---- Text -------------------------------------------------------------------------------------- */
@@ -139,6 +172,17 @@ static void print_load(const struct berth__camera_config *config,
 	}
 }
 
+static void print_waits(const struct berth__camera_figures *figures, const char *label)
+{
+	char mean[BERTH__UNIT_BYTES], longest[BERTH__UNIT_BYTES];
+
+	printf("%s: %llu claims met the cache inside a page's copy, and waited %s on average, %s at "
+	       "most\n",
+	       label, (unsigned long long)figures->waits,
+	       berth__format_ns(mean, (double)figures->wait_ns / (double)figures->waits),
+	       berth__format_ns(longest, (double)figures->longest_wait_ns));
+}
+
 /* Why photos failed, and what is odd. */
 static void print_notes(const struct berth__camera_config *config,
 			const struct berth__camera_result *results)
@@ -157,6 +201,8 @@ static void print_notes(const struct berth__camera_config *config,
 		if (result->figures.refused)
 			printf("%s: the heap was refused memory %llu times\n", labels[i],
 			       (unsigned long long)result->figures.refused);
+		if (result->figures.waits)
+			print_waits(&result->figures, labels[i]);
 	}
 }
 
@@ -164,7 +210,9 @@ static void print_text(const struct berth__camera_config *config,
 		       struct berth__camera_result *results, double seconds)
 {
 	char size[BERTH__UNIT_BYTES], largest[BERTH__UNIT_BYTES];
+	struct bar bars[NR_BARS];
 	uint64_t photos = 0;
+	unsigned nr_bars;
 
 	for (int i = 0; i < BERTH__CAMERA_NR_WAYS; i++)
 		photos = config->ways[i] ? results[i].photos : photos;
@@ -178,6 +226,10 @@ static void print_text(const struct berth__camera_config *config,
 	printf("\n");
 	print_load(config, results);
 	print_notes(config, results);
+	nr_bars = find_bars(config, results, bars);
+	for (unsigned i = 0; i < nr_bars; i++)
+		printf("%s%s: %.2f, at most %g  %s\n", i ? "" : "\n", bars[i].name, bars[i].figure,
+		       bars[i].limit, is_met(&bars[i]) ? "met" : "missed");
 }
 
 /* ---- JSON -------------------------------------------------------------------------------------- */
@@ -222,7 +274,31 @@ static json_t *row_of(const struct berth__camera_config *config,
 	berth__json_add(row, "heap_bytes_per_s", per_second(result, result->figures.heap_bytes));
 	berth__json_count(row, "heap_refused", result->figures.refused);
 	berth__json_count(row, "moved_bytes", result->moved_bytes);
+	berth__json_count(row, "lost_pages", result->figures.lost);
+	berth__json_count(row, "waits", result->figures.waits);
+	berth__json_count(row, "wait_ns", result->figures.wait_ns);
+	berth__json_count(row, "longest_wait_ns", result->figures.longest_wait_ns);
 	return row;
+}
+
+static json_t *bars_of(const struct berth__camera_config *config,
+		       struct berth__camera_result *results)
+{
+	struct bar bars[NR_BARS];
+	unsigned nr = find_bars(config, results, bars);
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < nr; i++) {
+		json_t *bar = json_object();
+
+		berth__json_string(bar, "name", bars[i].name);
+		berth__json_string(bar, "unit", bars[i].unit);
+		berth__json_add(bar, "figure", bars[i].figure);
+		berth__json_add(bar, "limit", bars[i].limit);
+		json_object_set_new(bar, "met", json_boolean(is_met(&bars[i])));
+		json_array_append_new(list, bar);
+	}
+	return list;
 }
 
 static void print_json(const struct berth__camera_config *config,
@@ -233,6 +309,7 @@ static void print_json(const struct berth__camera_config *config,
 	berth__json_string(line, "bench", "camera");
 	berth__json_count(line, "size_bytes", config->size);
 	berth__json_count(line, "largest_photo_bytes", config->largest);
+	berth__json_string(line, "background", "store");
 	berth__json_count(line, "seed", config->seed);
 	berth__json_count(line, "nice", config->nice);
 	berth__json_add(line, "seconds", seconds);
@@ -240,6 +317,7 @@ static void print_json(const struct berth__camera_config *config,
 		if (config->ways[i])
 			json_array_append_new(rows, row_of(config, &results[i], i));
 	json_object_set_new(line, "ways", rows);
+	json_object_set_new(line, "bars", bars_of(config, results));
 	berth__json_print(line);
 }
 

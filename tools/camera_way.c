@@ -6,6 +6,9 @@
  * A photo: a buffer is claimed, all of it is written, as a sensor does, then all of it is read, and it is
  * released. What is read must be what was written: so nobody else has used the buffer meanwhile. Sizes
  * and pauses follow from the seed and the photo's number alone, and are the same in all ways.
+ *
+ * In the mixed way a quarter of the memory is an area that lends what can be dropped, and the rest one that
+ * lends movable memory. A photo is taken from the first one if it fits in there, and from the other one if not.
  */
 #define _GNU_SOURCE
 #include "tools/camera.h"
@@ -20,9 +23,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "runtime/internal.h"
 #include "tools/tool.h"
 
 #define AREA "camera"
+#define LARGE_AREA "large" /* of the mixed way: movable */
 #define MIB ((uint64_t)1 << 20)
 #define LEAST_PHOTO MIB
 #define LEAST_PAUSE_NS 2000000u
@@ -35,11 +40,17 @@ struct way {
 	enum berth__camera_way way;
 	int line;
 	struct berth_pool *pool;
+	struct berth_store *store;
+	struct berth_gcma *gcma; /* the store's area */
+	/* When the turn began: */
+	struct berth_gcma_stats gcma_before;
+	struct berth_store_stats store_before;
 	struct berth__camera_load *load;
 	struct berth__camera_message message;
 };
 
-const char *const berth__camera_way_names[BERTH__CAMERA_NR_WAYS] = { "reserve", "cma" };
+const char *const berth__camera_way_names[BERTH__CAMERA_NR_WAYS] = { "reserve", "cma", "gcma",
+								     "mixed" };
 
 /* ---- Sizes ------------------------------------------------------------------------------------- */
 
@@ -93,14 +104,42 @@ static bool wrong(struct way *way, const char *what, int error)
 
 /* ---- Setting up -------------------------------------------------------------------------------- */
 
+static bool has_store(const struct way *way)
+{
+	return way->way == BERTH__CAMERA_GCMA || way->way == BERTH__CAMERA_MIXED;
+}
+
+/* What the store's area has of the camera's memory. */
+static uint64_t store_bytes(const struct way *way)
+{
+	return way->way == BERTH__CAMERA_MIXED ? way->config->size / 4 : way->config->size;
+}
+
 static void describe_areas(const struct way *way, char *text, size_t text_bytes)
 {
-	static const char *const formats[BERTH__CAMERA_NR_WAYS] = {
-		"areas=" AREA ":%llu,policy=reserve",
-		"areas=" AREA ":%llu,lend=first",
-	};
+	static const char *const policies[BERTH__CAMERA_NR_WAYS] = { "policy=reserve", "lend=first",
+								     "policy=gcma", "policy=gcma" };
+	unsigned long long size = way->config->size, first = store_bytes(way);
 
-	snprintf(text, text_bytes, formats[way->way], (unsigned long long)way->config->size);
+	snprintf(text, text_bytes, "areas=" AREA ":%llu,%s", first, policies[way->way]);
+	if (first < size)
+		snprintf(text + strlen(text), text_bytes - strlen(text),
+			 ";" LARGE_AREA ":%llu,lend=first", size - first);
+}
+
+static bool open_store(struct way *way)
+{
+	struct berth_pool_impl *pool;
+	int error = berth_pool_store(way->pool, AREA, &way->store);
+
+	if (error)
+		return wrong(way, "the area has no store", error);
+	pool = berth__enter(way->pool);
+	if (!pool)
+		return wrong(way, "the pool can't be used", berth__refusal(way->pool));
+	way->gcma = berth_contig_area_gcma(berth__pool_area(pool, AREA)->area);
+	berth__leave(way->pool);
+	return true;
 }
 
 static bool set_up(struct way *way)
@@ -117,9 +156,14 @@ static bool set_up(struct way *way)
 	error = berth_pool_open(&params, &way->pool);
 	if (error)
 		return wrong(way, "the pool can't be opened", error);
+	if (has_store(way) && !open_store(way))
+		return false;
 	place.pool = way->pool;
+	place.store = way->store;
 	place.cache_is_movable = way->way == BERTH__CAMERA_CMA;
-	place.cache_bytes = place.cache_is_movable ? config->size / 2 : 2 * MIB;
+	place.cache_bytes = has_store(way)         ? store_bytes(way) :
+			    place.cache_is_movable ? config->size / 2 :
+						     2 * MIB;
 	way->load = berth__camera_load_open(&place, way->message.text);
 	if (!way->load)
 		tell(way, BERTH__CAMERA_WRONG);
@@ -154,11 +198,22 @@ static bool use_buffer(const struct berth_buffer *buffer, uint64_t value)
 	return sum == nr * value + nr / 2 * (nr - 1); /* nr is even */
 }
 
+/* Of the camera's memory: movable memory, and pages of the store. */
 static uint64_t lent_bytes(const struct way *way)
 {
+	struct berth_store_stats store = { .nr_pages = 0 };
 	struct berth_pool_stats stats;
 
-	return berth_pool_stats(way->pool, &stats) == 0 ? stats.lent_bytes : 0;
+	if (berth_pool_stats(way->pool, &stats) != 0)
+		return 0;
+	if (way->store)
+		berth_store_stats(way->store, &store);
+	return stats.lent_bytes + (store.stored_pages << BERTH_PAGE_SHIFT);
+}
+
+static const char *area_for(const struct way *way, uint64_t bytes)
+{
+	return bytes <= store_bytes(way) ? AREA : LARGE_AREA;
 }
 
 static bool take_photo(struct way *way, uint64_t number)
@@ -174,7 +229,8 @@ static bool take_photo(struct way *way, uint64_t number)
 					       .lent_bytes = lent_bytes(way) };
 	cpu = berth__clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	began = berth__clock_ns(CLOCK_MONOTONIC);
-	photo->error = berth_claim(way->pool, AREA, photo->bytes, NULL, &buffer, &report);
+	photo->error = berth_claim(way->pool, area_for(way, photo->bytes), photo->bytes, NULL,
+				   &buffer, &report);
 	photo->claim_ns = berth__clock_ns(CLOCK_MONOTONIC) - began;
 	if (!photo->error) {
 		intact = use_buffer(&buffer, number_of(way, number, 0));
@@ -209,11 +265,32 @@ static void pause_for(uint64_t ns)
 		;
 }
 
+/* What claims did to the store in this turn, and it to them. */
+static void add_figures(struct way *way)
+{
+	struct berth__camera_figures *figures = &way->message.figures;
+	struct berth_store_stats store;
+	struct berth_gcma_stats gcma;
+
+	if (!way->gcma)
+		return;
+	berth_gcma_stats(way->gcma, &gcma);
+	berth_store_stats(way->store, &store);
+	figures->waits = gcma.filler_waits - way->gcma_before.filler_waits;
+	figures->wait_ns = gcma.filler_wait_ns - way->gcma_before.filler_wait_ns;
+	figures->longest_wait_ns = gcma.longest_wait_ns;
+	figures->lost = store.lost_to_claims - way->store_before.lost_to_claims;
+}
+
 /* One turn. */
 static bool obey(struct way *way, const struct berth__camera_order *order)
 {
 	bool good = true;
 
+	if (way->gcma) {
+		berth_gcma_stats(way->gcma, &way->gcma_before);
+		berth_store_stats(way->store, &way->store_before);
+	}
 	berth__camera_load_resume(way->load);
 	if (!order->nr)
 		pause_for(warm_up_ns(way->config));
@@ -225,6 +302,7 @@ static bool obey(struct way *way, const struct berth__camera_order *order)
 		tell(way, BERTH__CAMERA_WRONG);
 		return false;
 	}
+	add_figures(way);
 	return good && tell(way, BERTH__CAMERA_ROUND);
 }
 

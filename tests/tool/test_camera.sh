@@ -12,7 +12,7 @@
 . "$(dirname "$0")/lib.sh"
 mkdir files && export TMPDIR=$tmp/files
 
-helps --size --photos --duration --ways --seed --nice --json reserve cma -- bench camera --help
+helps --size --photos --duration --ways --seed --nice --json reserve cma gcma mixed -- bench camera --help
 refuses 2 --size bench camera --size 1M
 refuses 2 --size bench camera --size large
 refuses 2 --photos bench camera --photos 0
@@ -26,7 +26,7 @@ refuses 1 "--size" bench camera --size 1T
 table='
 need(len(lines) == 1 and len(text.splitlines()) == 1, "not one JSON object")
 line = lines[0]
-fields(line, "bench size_bytes largest_photo_bytes seed nice seconds ways")
+fields(line, "bench size_bytes largest_photo_bytes seed nice seconds background ways bars")
 need(line["bench"] == "camera", "another benchmark")
 ways = {row["way"]: row for row in line["ways"]}
 for row in line["ways"]:
@@ -39,6 +39,8 @@ for row in line["ways"]:
         need(times["p50"] <= times["p99"] <= times["p999"] <= times["max"], f"no order in {times}")
     need(row["claim_us"]["p50"] < row["whole_us"]["p50"], "a claim is a part of the photo")
     number(row, "cpu_ms", "reads_per_s", "heap_bytes_per_s", least=0.001)
+    number(row, "lost_pages", "waits", "wait_ns", "longest_wait_ns")
+    need(row["way"] in ("gcma", "mixed") or row["lost_pages"] == row["waits"] == 0, f"no store, but {row}")
     need(0 <= row["hit_rate"] <= 1 and 0 <= row["lent_share"] <= 1, f"no share: {row}")
 '
 berth bench camera --size 16M --photos 40 --json
@@ -46,22 +48,35 @@ berth bench camera --size 16M --photos 40 --json
 check "bench camera --json" out "$table"'
 need(line["size_bytes"] == 16 << 20 and line["largest_photo_bytes"] == 8 << 20, "wrong sizes")
 need(all(row["photos"] == 40 for row in line["ways"]), "not all photos")
-need(list(ways)[:2] == ["reserve", "cma"], "wrong ways")
-reserve, cma = ways["reserve"], ways["cma"]
+need(list(ways) == ["reserve", "cma", "gcma", "mixed"], "wrong ways")
+reserve, cma, gcma, mixed = (ways[name] for name in ("reserve", "cma", "gcma", "mixed"))
 need(reserve["lent_share"] == 0 and reserve["moved_bytes"] == 0, "a reservation lends nothing")
 need(cma["lent_share"] > 0.3 and cma["moved_bytes"] > 0, "photos met nobody")
-need(cma["hit_rate"] > reserve["hit_rate"], "a larger cache has fewer hits")
+need(gcma["moved_bytes"] == 0 and gcma["lent_share"] > 0.1, "a store that lends nothing, or moves something")
+need(gcma["lost_pages"] > 0 and mixed["lost_pages"] > 0, "photos met no page of the stores")
+need(mixed["lent_share"] > 0.1, "nothing is lent in the mixed way")
+need(min(cma["hit_rate"], gcma["hit_rate"]) > reserve["hit_rate"], "a larger cache has fewer hits")
+bars = line["bars"]
+need(len(bars) == 2 and [bar["limit"] for bar in bars] == [1.05, 0], "wrong bars")
+for bar in bars:
+    fields(bar, "name unit")
+    need(bar["met"] == (bar["figure"] <= bar["limit"]), bar["name"] + ": a wrong verdict")
+ratio = gcma["whole_us"]["p99"] / reserve["whole_us"]["p99"]
+need(abs(bars[0]["figure"] - ratio) < 0.01 * ratio + 0.01, "another ratio")
+need(line["background"] == "store", "another load")
 '
 
 # One way, until the time is over
 berth bench camera --size 20M --ways cma --duration 300ms --photos 1000000 --seed 7 --nice 0 --json
 check "bench camera --ways cma --duration" out "$table"'
+need(line["bars"] == [], "bars without what they are about")
 need(list(ways) == ["cma"] and line["seed"] == 7 and line["nice"] == 0, "not what was asked for")
 need(line["size_bytes"] == 24 << 20, "sizes are rounded up to 8 MiB")
 need(line["ways"][0]["photos"] < 1000, "it went on")
 '
-berth bench camera --size 16M --photos 8
-if [ $status -eq 0 ] && [ "$(grep -c '^no lending' out)" -eq 2 ] && grep -q 'whole photo.*CPU' out; then
+berth bench camera --size 16M --photos 8 --ways reserve,gcma
+if [ $status -eq 0 ] && [ "$(grep -c '^no lending' out)" -eq 2 ] && grep -q 'whole photo.*CPU' out &&
+	[ "$(grep -cE ' (met|missed)$' out)" -eq 2 ]; then
 	pass
 else
 	miss "bench camera for people" "status $status" "$(head -n 5 out)"
