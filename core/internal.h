@@ -415,6 +415,11 @@ static inline uint32_t berth__nr_free(const struct berth_pageblock *pageblock)
 	return atomic_load_explicit(&pageblock->nr_free, memory_order_relaxed);
 }
 
+static inline uint32_t berth__nr_managed(const struct berth_pageblock *pageblock)
+{
+	return atomic_load_explicit(&pageblock->nr_managed, memory_order_relaxed);
+}
+
 static inline uint32_t berth__nr_claimed(const struct berth_pageblock *pageblock)
 {
 	return atomic_load_explicit(&pageblock->nr_claimed, memory_order_relaxed);
@@ -464,6 +469,8 @@ bool berth__split_used_at_locked(struct berth_zone *zone, berth_idx_t head, bert
 void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr, int sign);
 void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr,
 				   int sign);
+/* [start, end) is managed from now on. The only place that changes nr_managed. Z. */
+void berth__account_managed_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
 /* Around a USED block that appears, or goes: the only place that changes nr_joined. Order 0: nothing. Z. */
 void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order, int sign);
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);

@@ -3,8 +3,8 @@
 # Do the simulator's schedules find broken orders? mutants.sh [NAME...]
 #
 # Each mutant is one change to a copy of the core that takes away a barrier, an order, a lock or a step of
-# the protocol of the per-CPU lists, of claims and of LRU lists. Its schedules (tests/sim/test_schedules.c, or
-# test_lru_schedules.c for those of the lists) must fail. One
+# the protocol of the per-CPU lists, of claims, of LRU lists and of what changes a zone in use. Its schedules
+# (tests/sim/test_schedules.c, test_lru_schedules.c, test_change_schedules.c) must fail. One
 # line each: "ok NAME: what was seen" or "FAIL NAME"; exit status 1 when one survived. $CC, gcc by default;
 # BERTH_SIM_SEEDS as in the test.
 
@@ -129,5 +129,22 @@ mutant store-epoch-late $store '/^static enum filled fill_locked/,/^}/ s/^\tatom
 mutant store-drop-relaxed $store '/^void berth_store_drop_group/,/^}/ s/memory_order_release/memory_order_relaxed/'
 mutant store-put-unlocked $store '/^int berth_store_put/,/^}/ s/^\tberth_(un)?lock\(.*$//'
 mutant store-drop-unlocked $store '/^bool berth_store_drop/,/^}/ s/^\tberth_(un)?lock\(.*$//'
+
+# What changes a zone while it is in use
+program=test_change_schedules
+lend=core/alloc/lend.c compound=core/alloc/compound.c hand_over=core/frames/hand_over.c prepare=core/alloc/prepare.c
+compact=core/motion/compact.c
+
+mutant lend-not-drained $lend 's/^\tberth__pcp_drain_range\(.*\);//'
+mutant lend-drained-early $lend 's/^\tberth__pcp_drain_range\(.*\);//; s/^\tberth_lock\(&zone->lock\);/\tberth__pcp_drain_range(zone, area->start, area->end);\n&/'
+mutant lend-unlocked $lend 's/berth_(un)?lock\(&zone->lock\);//'
+mutant split-fence-unseen $compound 's/else if \(berth__isolation_in_locked\(/else if (0 \&\& berth__isolation_in_locked(/'
+mutant exact-unlocked $compound '/^static berth_idx_t take_exact/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+mutant late-free-unlocked $hand_over '/^int berth_zone_free_reserved/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+mutant prepare-step-unlocked $prepare '/^int berth_cma_prepare_step/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
+mutant prepare-take-unlocked $prepare '/^int berth_cma_prepare_take/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
+mutant prepare-cancel-unlocked $prepare '/^int berth_cma_prepare_cancel/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
+mutant release-by-two $contig '/^bool berth__release_begin/,/^}/ { s/atomic_compare_exchange_strong_explicit\(&frame->tag, &tag,/(atomic_store_explicit(\&frame->tag,/; s/memory_order_acquire, memory_order_relaxed\);/memory_order_relaxed), true);/ }'
+mutant capture-unlocked $compact '/^static void capture/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 
 [ $failures = 0 ]

@@ -37,7 +37,7 @@ scripts/model.sh $((seconds / 2)) "$build" || failures=$((failures + 1))
 
 percent=$((seconds / 4 * 100 / 15))
 [ $percent -ge 20 ] || percent=20
-for name in test_schedules test_failures; do
+for name in test_schedules test_lru_schedules test_change_schedules test_store_schedules test_failures; do
 	if BERTH_SIM_SEEDS=$percent "$build/tests/$name" >"$tmp/sim" 2>&1; then
 		echo "ok sim $name: $percent % of the seeds of make check"
 	else

@@ -69,7 +69,7 @@ static int check_declarable_locked(const struct berth_zone *zone, berth_idx_t st
 
 		if (pageblock->home_set >= BERTH_CMA)
 			return -BERTH_EEXIST;
-		if (pageblock->nr_managed != size)
+		if (berth__nr_managed(pageblock) != size)
 			return -BERTH_EINVAL;
 		if ((berth__nr_free(pageblock) != size && !claimed) ||
 		    berth__pageblock_set(pageblock) == BERTH_ISOLATE)

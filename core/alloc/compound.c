@@ -68,8 +68,10 @@ int berth_split_pages(struct berth_zone *zone, berth_pfn_t pfn, unsigned order)
 	if (berth__tag_kind(tag) != BERTH_FRAME_USED || berth__tag_order(tag) < order ||
 	    (tag & (BERTH_TAG_ORPHAN | BERTH_TAG_ARRIVING))) {
 		error = -BERTH_EINVAL;
-	} else if (!berth__freeze(frame)) {
-		error = -BERTH_EBUSY;
+	} else if (berth__isolation_in_locked(zone, idx,
+					      idx + berth__pages(berth__tag_order(tag))) ||
+		   !berth__freeze(frame)) {
+		error = -BERTH_EBUSY; /* whoever empties that range may be about to move it whole */
 	} else {
 		split_locked(zone, idx, order);
 		berth__unfreeze(zone, frame);

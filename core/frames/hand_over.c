@@ -106,7 +106,7 @@ static bool all_reserved_locked(const struct berth_zone *zone, berth_idx_t start
 
 int berth_zone_free_reserved(struct berth_zone *zone, berth_pfn_t start_pfn, uint64_t nr_pages)
 {
-	berth_idx_t start, end, head, next, size = berth__pages(zone->pageblock_order);
+	berth_idx_t start, end, head, next;
 	int error = 0;
 
 	if (!nr_pages || !berth__idx(zone, start_pfn, nr_pages, &start))
@@ -122,10 +122,7 @@ int berth_zone_free_reserved(struct berth_zone *zone, berth_pfn_t start_pfn, uin
 			tag_reserved_locked(zone, end, next);
 		}
 		account_reserved_locked(zone, start, end, -1);
-		for (berth_idx_t idx = start & ~(size - 1); idx < end; idx += size)
-			berth__pageblock(zone, idx)->nr_managed +=
-				(idx + size > end ? end : idx + size) - (idx < start ? start : idx);
-		zone->nr_managed += nr_pages;
+		berth__account_managed_locked(zone, start, end);
 		berth__buddy_free_range_locked(zone, start, end);
 	} else {
 		error = -BERTH_EINVAL;

@@ -93,6 +93,18 @@ static berth_idx_t in_pageblock(const struct berth_zone *zone, berth_idx_t idx, 
 	return nr < left ? nr : left;
 }
 
+void berth__account_managed_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
+{
+	zone->nr_managed += end - start;
+	for (berth_idx_t idx = start, part; idx < end; idx += part) {
+		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+
+		part = in_pageblock(zone, idx, end - idx);
+		atomic_store_explicit(&pageblock->nr_managed, berth__nr_managed(pageblock) + part,
+				      memory_order_relaxed);
+	}
+}
+
 /* How many of an area's free frames it doesn't lend. Z. */
 static uint64_t unlent(const struct berth_cma *area, uint64_t nr_free)
 {
@@ -147,7 +159,8 @@ void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_
 
 		uint32_t free = berth__nr_free(pageblock) + (sign > 0 ? part : -part);
 
-		BERTH_ASSERT(zone, free <= pageblock->nr_managed, free, pageblock->nr_managed);
+		BERTH_ASSERT(zone, free <= berth__nr_managed(pageblock), free,
+			     berth__nr_managed(pageblock));
 		atomic_store_explicit(&pageblock->nr_free, free, memory_order_relaxed);
 		berth__stale_locked(zone, pageblock);
 		idx += part;
@@ -165,8 +178,8 @@ void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, ber
 
 		uint32_t claimed = berth__nr_claimed(pageblock) + (sign > 0 ? part : -part);
 
-		BERTH_ASSERT(zone, claimed <= pageblock->nr_managed, claimed,
-			     pageblock->nr_managed);
+		BERTH_ASSERT(zone, claimed <= berth__nr_managed(pageblock), claimed,
+			     berth__nr_managed(pageblock));
 		atomic_store_explicit(&pageblock->nr_claimed, claimed, memory_order_relaxed);
 		berth__stale_locked(zone, pageblock);
 		idx += part;

@@ -227,7 +227,7 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 
 int berth_zone_add_memory(struct berth_zone *zone, berth_pfn_t start_pfn, uint64_t nr_pages)
 {
-	berth_idx_t start, end, size = berth__pages(zone->pageblock_order);
+	berth_idx_t start, end;
 	int error;
 
 	if (!nr_pages || !berth__idx(zone, start_pfn, nr_pages, &start))
@@ -236,13 +236,7 @@ int berth_zone_add_memory(struct berth_zone *zone, berth_pfn_t start_pfn, uint64
 	berth_lock(&zone->lock);
 	error = berth__untouched_locked(zone, start, end) ? 0 : -BERTH_EINVAL;
 	if (!error) {
-		for (berth_idx_t idx = start & ~(size - 1); idx < end; idx += size) {
-			berth_idx_t from = idx < start ? start : idx;
-			berth_idx_t to = idx + size > end ? end : idx + size;
-
-			berth__pageblock(zone, idx)->nr_managed += to - from;
-		}
-		zone->nr_managed += nr_pages;
+		berth__account_managed_locked(zone, start, end);
 		berth__buddy_free_range_locked(zone, start, end);
 	}
 	berth_unlock(&zone->lock);

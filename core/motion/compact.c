@@ -135,6 +135,11 @@ static void reset_deferral_locked(struct berth_zone *zone, unsigned order)
 		state->order_failed = order + 1;
 }
 
+static uint32_t epoch(const struct berth_zone *zone)
+{
+	return atomic_load_explicit(&zone->compact.epoch, memory_order_relaxed);
+}
+
 /* A hint is valid while it equals the zone's epoch; O(regions), but once in 255 times. */
 static void forget_hints_locked(struct berth_zone *zone)
 {
@@ -142,9 +147,10 @@ static void forget_hints_locked(struct berth_zone *zone)
 
 	zone->compact.nothing_left = false;
 	berth__stale_all_locked(zone);
-	if (++zone->compact.epoch < 256)
+	atomic_store_explicit(&zone->compact.epoch, epoch(zone) + 1, memory_order_relaxed);
+	if (epoch(zone) < 256)
 		return;
-	zone->compact.epoch = 1;
+	atomic_store_explicit(&zone->compact.epoch, 1, memory_order_relaxed);
 	for (berth_idx_t idx = zone->first & ~(size - 1); idx < zone->end; idx += size)
 		atomic_store_explicit(&berth__pageblock(zone, idx)->skip, 0, memory_order_relaxed);
 }
@@ -157,8 +163,7 @@ static void hint(struct compaction *run, berth_idx_t start, berth_idx_t end)
 	for (; start < end; start += berth__pages(zone->pageblock_order)) {
 		struct berth_pageblock *pageblock = berth__pageblock(zone, start);
 
-		atomic_store_explicit(&pageblock->skip, (uint8_t)zone->compact.epoch,
-				      memory_order_relaxed);
+		atomic_store_explicit(&pageblock->skip, (uint8_t)epoch(zone), memory_order_relaxed);
 		berth__stale_locked(zone, pageblock);
 	}
 	berth_unlock(&zone->lock);
@@ -170,18 +175,19 @@ static uint32_t nr_used(const struct berth_pageblock *pageblock)
 {
 	uint32_t idle = berth__nr_free(pageblock) + berth__nr_claimed(pageblock);
 
-	return idle < pageblock->nr_managed ? pageblock->nr_managed - idle : 0;
+	uint32_t managed = berth__nr_managed(pageblock);
+
+	return idle < managed ? managed - idle : 0;
 }
 
 /* By counters alone, which others may change meanwhile: the isolation looks again. */
 static bool eligible(const struct compaction *run, const struct berth_pageblock *pageblock,
 		     bool pinned_too)
 {
-	return pageblock->nr_managed == berth__pages(run->zone->pageblock_order) &&
+	return berth__nr_managed(pageblock) == berth__pages(run->zone->pageblock_order) &&
 	       !berth__nr_claimed(pageblock) &&
 	       (pinned_too || !atomic_load_explicit(&pageblock->nr_pinned, memory_order_relaxed)) &&
-	       atomic_load_explicit(&pageblock->skip, memory_order_relaxed) !=
-		       run->zone->compact.epoch;
+	       atomic_load_explicit(&pageblock->skip, memory_order_relaxed) != epoch(run->zone);
 }
 
 static unsigned wanted_type(unsigned gfp)
@@ -552,7 +558,7 @@ static bool pass(struct compaction *run, unsigned set, unsigned level, bool *pro
 	berth_idx_t first = zone->first & ~(size - 1);
 	uint32_t nr = ((zone->end - 1) >> zone->pageblock_order) -
 		      (first >> zone->pageblock_order) + 1;
-	uint32_t from = zone->compact.position % nr;
+	uint32_t from = atomic_load_explicit(&zone->compact.position, memory_order_relaxed) % nr;
 
 	for (uint32_t i = 0; i < nr; i++) {
 		uint32_t number = (from + i) % nr;
@@ -564,7 +570,8 @@ static bool pass(struct compaction *run, unsigned set, unsigned level, bool *pro
 		    !has_room_for(run, &unit, unit.used))
 			continue;
 		if (out_of_time(run)) { /* the next one goes on here */
-			zone->compact.position = number;
+			atomic_store_explicit(&zone->compact.position, number,
+					      memory_order_relaxed);
 			return false;
 		}
 		error = empty(run, unit.start, unit.end, set);

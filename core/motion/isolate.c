@@ -253,7 +253,7 @@ static int check_isolatable_locked(struct berth_zone *zone, berth_idx_t start, b
 
 		if (stop > end)
 			stop = end;
-		if (!berth__nr_claimed(pageblock) && pageblock->nr_managed == size)
+		if (!berth__nr_claimed(pageblock) && berth__nr_managed(pageblock) == size)
 			at = stop;
 		while (at < stop) {
 			berth_idx_t head = walk_start(zone, at);

@@ -262,7 +262,8 @@ static inline int berth_free_pages_exact(struct berth_zone *zone, berth_pfn_t pf
 
 /*
  * Splits the allocated block that starts at pfn into blocks of 2^order, each to be freed by itself.
- * 0; -EBUSY: somebody holds or moves it; -EINVAL: no such block, or it is smaller. Cost: O(pieces).
+ * 0; -EBUSY: somebody holds it, or it lies in a range that is being emptied; -EINVAL: no such block, or it
+ * is smaller. Cost: O(pieces).
  */
 int berth_split_pages(struct berth_zone *zone, berth_pfn_t pfn, unsigned order) BERTH_MUST_CHECK;
 

@@ -66,6 +66,7 @@ struct worker {
 struct world_params {
 	const struct berth_port_ops *port; /* NULL: with a barrier */
 	unsigned nr_workers, nr_ops;       /* of each */
+	void (*worker)(void *arg);         /* NULL: worker_main() */
 	unsigned max_order;                /* of an allocation */
 	bool movable, pins;
 	unsigned nr_drains;   /* a drainer that drains so often */
@@ -78,6 +79,7 @@ struct world_params {
 	bool must_succeed;    /* claims are of a whole area, and none may fail */
 	bool prefilled;       /* workers begin with pages that nobody's list has seen */
 	unsigned ballast;     /* frames that nobody else gets */
+	unsigned reserved;    /* the zone's last frames, in use since before it */
 };
 
 struct world {
@@ -532,8 +534,10 @@ static inline void range_claimer_main(void *arg)
 			ret = berth_free_contig_range(w->zone, pfn, nr);
 			require_ret(w, "a range given back", ret, 0);
 		} else {
-			require(w, may_fail_with(ret), "a claim of a range", (uint64_t)(int64_t)ret,
-				0);
+			/* EINVAL: some of it is reserved. */
+			require(w,
+				may_fail_with(ret) || (ret == -BERTH_EINVAL && w->params.reserved),
+				"a claim of a range", (uint64_t)(int64_t)ret, 0);
 		}
 	}
 }
@@ -575,7 +579,13 @@ static inline void init_zone(struct world *w, bool lru)
 	if (!w->metadata)
 		assert_int_equal(posix_memalign(&w->metadata, 64, bytes), 0);
 	assert_int_equal(berth_zone_init(&w->zone, &params, w->metadata, bytes), 0);
-	assert_int_equal(berth_zone_add_memory(w->zone, ZONE_START, ZONE_PAGES), 0);
+	assert_int_equal(
+		berth_zone_add_memory(w->zone, ZONE_START, ZONE_PAGES - w->params.reserved), 0);
+	if (w->params.reserved)
+		assert_int_equal(berth_zone_add_reserved(
+					 w->zone, ZONE_START + ZONE_PAGES - w->params.reserved,
+					 w->params.reserved),
+				 0);
 }
 
 static inline void build_zone(struct world *w)
@@ -624,7 +634,8 @@ static inline void world_begin(struct world *w, uint64_t seed)
 	build_zone(w);
 	take_ballast(w);
 	for (unsigned i = 0; i < w->params.nr_workers; i++)
-		(void)add_task(w, &w->workers[i], i, w->params.nr_ops, &random, worker_main);
+		(void)add_task(w, &w->workers[i], i, w->params.nr_ops, &random,
+			       w->params.worker ? w->params.worker : worker_main);
 	if (w->params.prefilled)
 		for (unsigned slot = 0; slot < SLOTS; slot++)
 			for (unsigned i = 0; i < w->params.nr_workers; i++)
@@ -668,11 +679,11 @@ static inline void disarm(struct world *w)
 	}
 }
 
-/* Runs what world_begin() has set up. Afterwards everything that is left is freed, and the zone must
- * be as at first. False, with the reason printed unless `quiet`. */
-static inline bool world_run(struct world *w, uint64_t seed, bool quiet)
+/* The run is over. Everything that is left is freed, and the zone must be as at first. False, with the
+ * reason printed unless `quiet`. */
+static inline bool world_finish(struct world *w, const struct berth_sim_result *result,
+				uint64_t seed, bool quiet)
 {
-	const struct berth_sim_result *result = berth_sim_run(w->sim);
 	uint64_t where_is = 0, value = 0, expected = 0;
 	struct berth_zone_stats stats;
 	const char *what;
@@ -706,6 +717,12 @@ static inline bool world_run(struct world *w, uint64_t seed, bool quiet)
 	if (what && !quiet)
 		print_failure(w, what, seed, value, expected);
 	return !what;
+}
+
+/* Runs what world_begin() has set up. */
+static inline bool world_run(struct world *w, uint64_t seed, bool quiet)
+{
+	return world_finish(w, berth_sim_run(w->sim), seed, quiet);
 }
 
 static inline struct world *world_open(const struct world_params *params,
