@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A VFS in front of SQLite's default one. It changes nothing of what files are and do. It answers a read for
+ * a page that the cache has filled already without reading, and counts writes by buffer.
+ *
+ * I1  A read is answered only if the last thing that the cache did in this thread was to hand out exactly this
+ *     buffer, new and filled, and the whole page is read. SQLite reads a page into its cache's buffer in one
+ *     place only, and always behind such a fetch; what it reads there is that page, from the database or
+ *     from the write-ahead log.
+ *
+ * Journals aren't wrapped at all: no page is read from there into the cache.
+ */
+#include "sqlite/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PAGE_FILES \
+	(SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_TEMP_DB | SQLITE_OPEN_TRANSIENT_DB | SQLITE_OPEN_WAL)
+
+_Thread_local struct expected berth__sqlite_expected;
+_Atomic uint64_t berth__sqlite_writes[1 << WRITES_ORDER];
+
+struct file {
+	sqlite3_file base;
+	sqlite3_file *below; /* behind this structure */
+};
+
+static sqlite3_vfs vfs, *below; /* constant once registered */
+
+static sqlite3_file *below_of(sqlite3_file *file)
+{
+	return ((struct file *)file)->below;
+}
+
+#define BELOW(method, ...) \
+	(below_of(file)->pMethods->method(below_of(file), ##__VA_ARGS__))
+
+/* ---- Reading and writing ------------------------------------------------------------------------------ */
+
+/* Is what the store had what SQLite would have read? */
+static void verify(sqlite3_file *file, const void *buffer, int bytes, sqlite3_int64 offset)
+{
+	void *read = malloc((size_t)bytes);
+	const uint32_t pgno = berth__sqlite_expected.page->pgno;
+
+	if (!read)
+		return;
+	(void)BELOW(xRead, read, bytes, offset);
+	if (memcmp(read, buffer, (size_t)bytes) != 0) {
+		fprintf(stderr, "berth: the store has a stale page %u of SQLite's\n", pgno);
+		abort();
+	}
+	free(read);
+}
+
+static int file_read(sqlite3_file *file, void *buffer, int bytes, sqlite3_int64 offset)
+{
+	struct expected *expected = &berth__sqlite_expected;
+	struct page *page = expected->page;
+	int result;
+
+	if (expected->buffer != buffer || expected->bytes != bytes)
+		return BELOW(xRead, buffer, bytes, offset);
+	if (!(berth__sqlite_leave_out & LEAVE_OUT_EXPECT))
+		expected->buffer = NULL;
+	if (expected->filled) {
+		if (berth__sqlite_verify)
+			verify(file, buffer, bytes, offset);
+		page->flags |= PAGE_SAME | PAGE_READ;
+		page->writes = berth__writes_now(page);
+		return SQLITE_OK;
+	}
+	result = BELOW(xRead, buffer, bytes, offset);
+	page->writes = berth__writes_now(page);
+	if (result == SQLITE_OK)
+		berth__lent_was_read(expected->cache, page);
+	return result;
+}
+
+static int file_write(sqlite3_file *file, const void *buffer, int bytes, sqlite3_int64 offset)
+{
+	if (!(berth__sqlite_leave_out & LEAVE_OUT_WRITES))
+		atomic_fetch_add_explicit(berth__writes_of(buffer), 1, memory_order_relaxed);
+	return BELOW(xWrite, buffer, bytes, offset);
+}
+
+/* ---- All else goes down -------------------------------------------------------------------------------- */
+
+static int file_close(sqlite3_file *file)
+{
+	return BELOW(xClose);
+}
+
+static int file_truncate(sqlite3_file *file, sqlite3_int64 bytes)
+{
+	return BELOW(xTruncate, bytes);
+}
+
+static int file_sync(sqlite3_file *file, int flags)
+{
+	return BELOW(xSync, flags);
+}
+
+static int file_size(sqlite3_file *file, sqlite3_int64 *bytes)
+{
+	return BELOW(xFileSize, bytes);
+}
+
+static int file_lock(sqlite3_file *file, int lock)
+{
+	return BELOW(xLock, lock);
+}
+
+static int file_unlock(sqlite3_file *file, int lock)
+{
+	return BELOW(xUnlock, lock);
+}
+
+static int file_check_reserved(sqlite3_file *file, int *reserved)
+{
+	return BELOW(xCheckReservedLock, reserved);
+}
+
+static int file_control(sqlite3_file *file, int what, void *argument)
+{
+	return BELOW(xFileControl, what, argument);
+}
+
+static int file_sector_size(sqlite3_file *file)
+{
+	return BELOW(xSectorSize);
+}
+
+static int file_characteristics(sqlite3_file *file)
+{
+	return BELOW(xDeviceCharacteristics);
+}
+
+static int file_shm_map(sqlite3_file *file, int region, int bytes, int extend, void volatile **at)
+{
+	return BELOW(xShmMap, region, bytes, extend, at);
+}
+
+static int file_shm_lock(sqlite3_file *file, int first, int nr, int flags)
+{
+	return BELOW(xShmLock, first, nr, flags);
+}
+
+static void file_shm_barrier(sqlite3_file *file)
+{
+	BELOW(xShmBarrier);
+}
+
+static int file_shm_unmap(sqlite3_file *file, int remove)
+{
+	return BELOW(xShmUnmap, remove);
+}
+
+static int file_fetch(sqlite3_file *file, sqlite3_int64 offset, int bytes, void **at)
+{
+	return BELOW(xFetch, offset, bytes, at);
+}
+
+static int file_unfetch(sqlite3_file *file, sqlite3_int64 offset, void *at)
+{
+	return BELOW(xUnfetch, offset, at);
+}
+
+#define METHODS(version)                                                                           \
+	{                                                                                          \
+		.iVersion = version, .xClose = file_close, .xRead = file_read,                     \
+		.xWrite = file_write, .xTruncate = file_truncate, .xSync = file_sync,              \
+		.xFileSize = file_size, .xLock = file_lock, .xUnlock = file_unlock,                \
+		.xCheckReservedLock = file_check_reserved, .xFileControl = file_control,           \
+		.xSectorSize = file_sector_size, .xDeviceCharacteristics = file_characteristics,   \
+		.xShmMap = version >= 2 ? file_shm_map : NULL,                                     \
+		.xShmLock = version >= 2 ? file_shm_lock : NULL,                                   \
+		.xShmBarrier = version >= 2 ? file_shm_barrier : NULL,                             \
+		.xShmUnmap = version >= 2 ? file_shm_unmap : NULL,                                 \
+		.xFetch = version >= 3 ? file_fetch : NULL,                                        \
+		.xUnfetch = version >= 3 ? file_unfetch : NULL,                                    \
+	}
+static const sqlite3_io_methods methods[] = { METHODS(1), METHODS(2), METHODS(3) };
+
+static int open_file(sqlite3_vfs *unused, const char *name, sqlite3_file *file, int flags,
+		     int *flags_out)
+{
+	struct file *outer = (struct file *)file;
+	int result, version;
+
+	(void)unused;
+	if (!(flags & PAGE_FILES))
+		return below->xOpen(below, name, file, flags, flags_out);
+	outer->base.pMethods = NULL;
+	outer->below = (sqlite3_file *)(outer + 1);
+	outer->below->pMethods = NULL;
+	result = below->xOpen(below, name, outer->below, flags, flags_out);
+	/* SQLite closes what has methods, also after an error. */
+	if (outer->below->pMethods) {
+		version = outer->below->pMethods->iVersion;
+		outer->base.pMethods = &methods[version >= 3 ? 2 : version == 2];
+	}
+	return result;
+}
+
+static int delete_file(sqlite3_vfs *unused, const char *name, int sync)
+{
+	(void)unused;
+	return below->xDelete(below, name, sync);
+}
+
+static int access_file(sqlite3_vfs *unused, const char *name, int flags, int *result)
+{
+	(void)unused;
+	return below->xAccess(below, name, flags, result);
+}
+
+static int full_pathname(sqlite3_vfs *unused, const char *name, int bytes, char *full)
+{
+	(void)unused;
+	return below->xFullPathname(below, name, bytes, full);
+}
+
+static void *dl_open(sqlite3_vfs *unused, const char *name)
+{
+	(void)unused;
+	return below->xDlOpen(below, name);
+}
+
+static void dl_error(sqlite3_vfs *unused, int bytes, char *text)
+{
+	(void)unused;
+	below->xDlError(below, bytes, text);
+}
+
+static void (*dl_sym(sqlite3_vfs *unused, void *library, const char *name))(void)
+{
+	(void)unused;
+	return below->xDlSym(below, library, name);
+}
+
+static void dl_close(sqlite3_vfs *unused, void *library)
+{
+	(void)unused;
+	below->xDlClose(below, library);
+}
+
+static int randomness(sqlite3_vfs *unused, int bytes, char *to)
+{
+	(void)unused;
+	return below->xRandomness(below, bytes, to);
+}
+
+static int sleep_us(sqlite3_vfs *unused, int us)
+{
+	(void)unused;
+	return below->xSleep(below, us);
+}
+
+static int current_time(sqlite3_vfs *unused, double *now)
+{
+	(void)unused;
+	return below->xCurrentTime(below, now);
+}
+
+static int last_error(sqlite3_vfs *unused, int bytes, char *text)
+{
+	(void)unused;
+	return below->xGetLastError(below, bytes, text);
+}
+
+static int current_time_64(sqlite3_vfs *unused, sqlite3_int64 *now)
+{
+	(void)unused;
+	return below->xCurrentTimeInt64(below, now);
+}
+
+static int set_system_call(sqlite3_vfs *unused, const char *name, sqlite3_syscall_ptr call)
+{
+	(void)unused;
+	return below->xSetSystemCall(below, name, call);
+}
+
+static sqlite3_syscall_ptr get_system_call(sqlite3_vfs *unused, const char *name)
+{
+	(void)unused;
+	return below->xGetSystemCall(below, name);
+}
+
+static const char *next_system_call(sqlite3_vfs *unused, const char *name)
+{
+	(void)unused;
+	return below->xNextSystemCall(below, name);
+}
+
+int berth__vfs_register(sqlite3_vfs *(*find)(const char *), int (*add)(sqlite3_vfs *, int))
+{
+	below = find(NULL);
+	if (!below)
+		return SQLITE_ERROR;
+	vfs = (sqlite3_vfs){
+		.iVersion = below->iVersion < 3 ? below->iVersion : 3,
+		.szOsFile = (int)sizeof(struct file) + below->szOsFile,
+		.mxPathname = below->mxPathname,
+		.zName = "berth",
+		.pAppData = below->pAppData,
+		.xOpen = open_file,
+		.xDelete = delete_file,
+		.xAccess = access_file,
+		.xFullPathname = full_pathname,
+		.xDlOpen = below->xDlOpen ? dl_open : NULL,
+		.xDlError = below->xDlError ? dl_error : NULL,
+		.xDlSym = below->xDlSym ? dl_sym : NULL,
+		.xDlClose = below->xDlClose ? dl_close : NULL,
+		.xRandomness = randomness,
+		.xSleep = sleep_us,
+		.xCurrentTime = current_time,
+		.xGetLastError = below->xGetLastError ? last_error : NULL,
+		.xCurrentTimeInt64 = below->iVersion >= 2 && below->xCurrentTimeInt64 ?
+					     current_time_64 :
+					     NULL,
+		.xSetSystemCall = below->iVersion >= 3 ? set_system_call : NULL,
+		.xGetSystemCall = below->iVersion >= 3 ? get_system_call : NULL,
+		.xNextSystemCall = below->iVersion >= 3 ? next_system_call : NULL,
+	};
+	return add(&vfs, 1);
+}

@@ -1,0 +1,799 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * SQLite with its pages in a store, under claims: the answers of a random workload are those of a bare SQLite. Each
+ * run is in a process of its own, since SQLite takes a page cache once.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <berth/sqlite.h>
+
+#include "port/linux/port_linux.h"
+#include "sqlite/internal.h"
+#include "teststore.h"
+
+#define STORE_PAGES 2048u
+#define FRONT_BYTES ((size_t)32 << 12)
+
+/* ---- The store, and a device that takes from it ----------------------------------------------------- */
+
+struct device {
+	struct test_store *ts;
+	pthread_t thread;
+	_Atomic bool stop;
+	_Atomic uint64_t claims;
+};
+
+/* Claims and overwrites an eighth to the whole of the area, without a pause. */
+static void *device_main(void *arg)
+{
+	struct device *device = arg;
+	uint64_t random = 1;
+
+	while (!atomic_load(&device->stop)) {
+		const uint64_t nr = STORE_PAGES >> (random % 4);
+		berth_pfn_t pfn;
+
+		random = random * 6364136223846793005u + 1442695040888963407u;
+		if (test_store_claim(device->ts, 0, nr, &pfn) == 0) {
+			atomic_fetch_add(&device->claims, 1);
+			test_store_release(device->ts, 0, pfn, nr);
+		}
+		usleep(200 + random % 1000);
+	}
+	return NULL;
+}
+
+static void device_start(struct device *device)
+{
+	const struct test_store_params params = { .nr_pages = STORE_PAGES,
+						  .granule_order = 4,
+						  .nr_shards = 4,
+						  .nr_cpus = 64,
+						  .ops = berth_port_linux_ops() };
+
+	device->ts = test_store_open(&params);
+	assert_int_equal(pthread_create(&device->thread, NULL, device_main, device), 0);
+}
+
+static void device_stop(struct device *device)
+{
+	atomic_store(&device->stop, true);
+	pthread_join(device->thread, NULL);
+}
+
+/* ---- A random workload ----------------------------------------------------------------------------------- */
+
+struct scenario {
+	const char *pragmas; /* of each connection */
+	unsigned steps;
+	uint64_t seed;
+	bool threads; /* the second connection is another thread's */
+	bool few_hits; /* there can only be */
+	const char *uri; /* added to the file's name */
+};
+
+struct work {
+	const struct scenario *scenario;
+	char path[256];
+	sqlite3 *db[2];
+	uint64_t random, digest;
+};
+
+static unsigned below(struct work *work, unsigned limit)
+{
+	work->random = work->random * 6364136223846793005u + 1442695040888963407u;
+	return (unsigned)((work->random >> 33) % limit);
+}
+
+static void mix(struct work *work, const char *text)
+{
+	for (; text && *text; text++)
+		work->digest = (work->digest ^ (unsigned char)*text) * 0x100000001b3u;
+}
+
+static int each_row(void *arg, int nr, char **values, char **names)
+{
+	(void)names;
+	for (int i = 0; i < nr; i++)
+		mix(arg, values[i] ? values[i] : "null");
+	return 0;
+}
+
+/* Errors are answers as well. */
+static void sql(struct work *work, unsigned db, const char *format, ...)
+{
+	va_list args;
+	char *text, code[16];
+
+	va_start(args, format);
+	text = sqlite3_vmprintf(format, args);
+	va_end(args);
+	snprintf(code, sizeof(code), "%d", sqlite3_exec(work->db[db], text, each_row, work, NULL));
+	mix(work, code);
+	sqlite3_free(text);
+}
+
+static void open_db(struct work *work, unsigned db)
+{
+	assert_int_equal(sqlite3_open_v2(work->path, &work->db[db],
+					 SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
+						 SQLITE_OPEN_URI,
+					 NULL),
+			 SQLITE_OK);
+	sql(work, db, "%s", work->scenario->pragmas);
+}
+
+static void change(struct work *work, unsigned db)
+{
+	const unsigned at = below(work, 6000), nr = below(work, 150) + 1;
+
+	switch (below(work, 6)) {
+	case 0:
+	case 1:
+		sql(work, db,
+		    "WITH RECURSIVE s(n) AS (SELECT %u UNION ALL SELECT n+1 FROM s WHERE n<%u)"
+		    " INSERT OR REPLACE INTO t SELECT n, (n*%u)%%997, printf('%%.*c', 20+n*7%%%u, 'a'||n)||n FROM s",
+		    at, at + nr, below(work, 1000) + 1, below(work, 300) + 1);
+		break;
+	case 2:
+		sql(work, db, "UPDATE t SET k=(k*31+%u)%%997, v=v||'+%u' WHERE id BETWEEN %u AND %u", at,
+		    below(work, 99), at, at + nr / 2);
+		break;
+	case 3:
+		sql(work, db, "DELETE FROM t WHERE id BETWEEN %u AND %u", at, at + 2 * nr);
+		break;
+	case 4:
+		sql(work, db, "UPDATE t SET v=substr(v, 1, 30) WHERE k=%u", below(work, 997));
+		break;
+	default:
+		sql(work, db, "INSERT OR REPLACE INTO b VALUES(%u, zeroblob(%u)||randomblob(0)||'%u')",
+		    below(work, 40), below(work, 30000), at);
+	}
+}
+
+static void ask(struct work *work, unsigned db)
+{
+	const unsigned at = below(work, 6000);
+
+	switch (below(work, 4)) {
+	case 0:
+		sql(work, db, "SELECT count(*), sum(k), sum(length(v)) FROM t WHERE id>%u", at);
+		break;
+	case 1:
+		sql(work, db, "SELECT id, v FROM t WHERE k=%u ORDER BY id", below(work, 997));
+		break;
+	case 2:
+		sql(work, db, "SELECT sum(length(b)), max(substr(b, -5)) FROM b");
+		break;
+	default:
+		for (unsigned i = 0; i < 20; i++)
+			sql(work, db, "SELECT k, v FROM t WHERE id=%u", below(work, 6000));
+	}
+}
+
+/* A transaction with savepoints, of which parts are undone. */
+static void transact(struct work *work, unsigned db)
+{
+	unsigned depth = 0;
+
+	sql(work, db, "BEGIN%s", below(work, 2) ? " IMMEDIATE" : "");
+	for (unsigned i = below(work, 6) + 1; i; i--) {
+		switch (below(work, 5)) {
+		case 0:
+			sql(work, db, "SAVEPOINT s%u", depth++);
+			break;
+		case 1:
+			if (depth)
+				sql(work, db, "ROLLBACK TO s%u", below(work, depth));
+			break;
+		case 2:
+			if (depth) {
+				depth = below(work, depth);
+				sql(work, db, "RELEASE s%u", depth);
+			}
+			break;
+		default:
+			change(work, db);
+		}
+		if (!below(work, 3))
+			ask(work, db);
+	}
+	sql(work, db, below(work, 3) ? "COMMIT" : "ROLLBACK");
+	if (!sqlite3_get_autocommit(work->db[db]))
+		sql(work, db, "ROLLBACK");
+}
+
+static void step(struct work *work, unsigned db)
+{
+	const unsigned what = below(work, 60);
+
+	if (what == 0)
+		sql(work, db, "VACUUM");
+	else if (what == 1)
+		sql(work, db, "PRAGMA incremental_vacuum(%u)", below(work, 50));
+	else if (what == 2)
+		sql(work, db, "PRAGMA wal_checkpoint(TRUNCATE)");
+	else if (what == 3)
+		sql(work, db, "PRAGMA cache_size=%u", below(work, 60) + 10);
+	else if (what == 4)
+		sql(work, db, "PRAGMA shrink_memory");
+	else if (what == 5)
+		sql(work, db,
+		    "CREATE TEMP TABLE IF NOT EXISTS x AS SELECT * FROM t; UPDATE x SET v=v||k;"
+		    "SELECT sum(length(v)) FROM x; DROP TABLE x");
+	else if (what < 30)
+		transact(work, db);
+	else if (what < 40)
+		change(work, db);
+	else
+		ask(work, db);
+}
+
+struct other {
+	struct work *work;
+	unsigned db;
+};
+
+static void *step_main(void *arg)
+{
+	struct other *other = arg;
+
+	step(other->work, other->db);
+	return NULL;
+}
+
+/* One step in its own thread: connections go from thread to thread. */
+static void step_elsewhere(struct work *work, unsigned db)
+{
+	struct other other = { work, db };
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, step_main, &other), 0);
+	pthread_join(thread, NULL);
+}
+
+static uint64_t run_workload(const struct scenario *scenario, const char *folder)
+{
+	static struct work work;
+
+	work = (struct work){ .scenario = scenario, .random = scenario->seed };
+	snprintf(work.path, sizeof(work.path), "file:%s/test.db%s", folder,
+		 scenario->uri ? scenario->uri : "");
+	open_db(&work, 0);
+	sql(&work, 0,
+	    "CREATE TABLE t(id INTEGER PRIMARY KEY, k INT, v TEXT); CREATE INDEX t_k ON t(k);"
+	    "CREATE TABLE b(id INTEGER PRIMARY KEY, b BLOB);"
+	    "WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM s WHERE n<5000)"
+	    " INSERT INTO t SELECT n, (n*31)%%997, 'row '||n||substr(hex(n*n), 1, 40) FROM s;");
+	open_db(&work, 1);
+	for (unsigned i = 0; i < scenario->steps; i++) {
+		const unsigned db = below(&work, 3) == 0;
+
+		if (scenario->threads && below(&work, 2))
+			step_elsewhere(&work, db);
+		else
+			step(&work, db);
+	}
+	sql(&work, 0, "PRAGMA integrity_check; SELECT count(*), sum(k), sum(length(v)) FROM t");
+	sql(&work, 1, "PRAGMA integrity_check; SELECT count(*), sum(k), sum(length(v)) FROM t");
+	sqlite3_close(work.db[0]);
+	sqlite3_close(work.db[1]);
+	return work.digest;
+}
+
+/* ---- Runs --------------------------------------------------------------------------------------------------- */
+
+struct result {
+	uint64_t digest, claims;
+	struct berth_sqlite_stats stats;
+};
+
+static void remove_files(const char *folder)
+{
+	static const char *const names[] = { "test.db", "test.db-wal", "test.db-shm",
+					     "test.db-journal" };
+	char path[256];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+		unlink(path);
+	}
+}
+
+static void child(const struct scenario *scenario, const char *folder, bool bare, unsigned leave_out,
+		  struct result *result)
+{
+	const struct rlimit none = { 0, 0 };
+	struct device device = { .claims = 0 };
+
+	if (!bare) {
+		device_start(&device);
+		assert_int_equal(berth_sqlite_cache_install(device.ts->store,
+							    STORE_PAGES * BERTH_PAGE_SIZE,
+							    FRONT_BYTES),
+				 0);
+		berth__sqlite_verify = true;
+		berth__sqlite_leave_out = leave_out;
+		if (leave_out) {
+			setrlimit(RLIMIT_CORE, &none);
+			freopen("/dev/null", "w", stderr);
+		}
+	}
+	result->digest = run_workload(scenario, folder);
+	if (!bare) {
+		device_stop(&device);
+		store_ok(device.ts);
+		berth_sqlite_cache_stats(&result->stats);
+		result->claims = atomic_load(&device.claims);
+	}
+}
+
+/* False: it died, or found something that can't be. */
+static bool run(const struct scenario *scenario, bool bare, unsigned leave_out,
+		struct result *result)
+{
+	char folder[] = "/tmp/berth-sqlite.XXXXXX";
+	int line[2], status;
+	bool whole;
+	pid_t pid;
+
+	assert_non_null(mkdtemp(folder));
+	assert_int_equal(pipe(line), 0);
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		close(line[0]);
+		child(scenario, folder, bare, leave_out, result);
+		_exit(write(line[1], result, sizeof(*result)) != sizeof(*result));
+	}
+	close(line[1]);
+	whole = read(line[0], result, sizeof(*result)) == sizeof(*result);
+	close(line[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	remove_files(folder);
+	rmdir(folder);
+	return whole && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static void run_equal(const struct scenario *scenario)
+{
+	struct result bare = { 0 }, cached = { 0 };
+
+	assert_true(run(scenario, true, 0, &bare));
+	if (!run(scenario, false, 0, &cached))
+		fail_msg("seed %llu: the run with the cache failed",
+			 (unsigned long long)scenario->seed);
+	if (bare.digest != cached.digest)
+		fail_msg("seed %llu: the answers differ", (unsigned long long)scenario->seed);
+	print_message("# seed %llu: front %llu, store %llu, misses %llu, puts %llu, claims %llu\n",
+		      (unsigned long long)scenario->seed, (unsigned long long)cached.stats.front_hits,
+		      (unsigned long long)cached.stats.store_hits,
+		      (unsigned long long)cached.stats.misses, (unsigned long long)cached.stats.puts,
+		      (unsigned long long)cached.claims);
+	/* Or nothing was tested. */
+	assert_true(cached.stats.store_hits > (scenario->few_hits ? 0 : 100));
+	assert_true(cached.claims > 10);
+	assert_int_equal(cached.stats.distrusted, 0);
+}
+
+/* ---- Cases ---------------------------------------------------------------------------------------------------- */
+
+#define COMMON "PRAGMA synchronous=OFF; PRAGMA cache_size=40;"
+
+static void test_rollback_journal(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 3; seed++)
+		run_equal(&(struct scenario){ .pragmas = COMMON "PRAGMA journal_mode=DELETE;",
+					      .steps = 400,
+					      .seed = seed });
+}
+
+static void test_wal(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 11; seed <= 13; seed++)
+		run_equal(&(struct scenario){ .pragmas = COMMON "PRAGMA journal_mode=WAL;",
+					      .steps = 400,
+					      .seed = seed });
+}
+
+static const struct scenario by_journal[] = {
+	{ .pragmas = COMMON "PRAGMA journal_mode=MEMORY;", .steps = 300, .seed = 21 },
+	{ .pragmas = COMMON "PRAGMA journal_mode=TRUNCATE; PRAGMA locking_mode=NORMAL;",
+	  .steps = 300,
+	  .seed = 22 },
+	{ .pragmas = COMMON "PRAGMA journal_mode=PERSIST; PRAGMA cache_spill=10;", .steps = 300, .seed = 23 },
+	{ .pragmas = "PRAGMA auto_vacuum=FULL;" COMMON, .steps = 300, .seed = 24 },
+	{ .pragmas = "PRAGMA auto_vacuum=INCREMENTAL;" COMMON "PRAGMA journal_mode=WAL;",
+	  .steps = 300,
+	  .seed = 25 },
+	{ .pragmas = COMMON "PRAGMA mmap_size=400000;", .steps = 300, .seed = 26 },
+	{ .pragmas = COMMON "PRAGMA journal_mode=WAL; PRAGMA mmap_size=1000000;",
+	  .steps = 300,
+	  .seed = 27 },
+	{ .pragmas = COMMON "PRAGMA secure_delete=OFF;", .steps = 300, .seed = 28 },
+	{ .pragmas = COMMON "PRAGMA secure_delete=OFF; PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=20;",
+	  .steps = 300,
+	  .seed = 29 },
+};
+
+static void test_modes(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(by_journal) / sizeof(by_journal[0]); i++)
+		run_equal(&by_journal[i]);
+}
+
+static void test_page_sizes(void **state)
+{
+	static const char *const pragmas[] = {
+		"PRAGMA page_size=512;" COMMON,
+		"PRAGMA page_size=1024;" COMMON "PRAGMA journal_mode=WAL;",
+		"PRAGMA page_size=8192;" COMMON,
+		"PRAGMA page_size=16384;" COMMON "PRAGMA journal_mode=WAL;",
+		"PRAGMA page_size=65536; PRAGMA cache_size=10; PRAGMA synchronous=OFF;",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(pragmas) / sizeof(pragmas[0]); i++)
+		run_equal(&(struct scenario){ .pragmas = pragmas[i],
+					      .steps = 250,
+					      .seed = 31 + i,
+					      .few_hits = i == 4 });
+}
+
+static void test_threads(void **state)
+{
+	(void)state;
+	run_equal(&(struct scenario){ .pragmas = COMMON "PRAGMA journal_mode=WAL;",
+				      .steps = 300,
+				      .seed = 41,
+				      .threads = true });
+	run_equal(&(struct scenario){ .pragmas = COMMON,
+				      .steps = 300,
+				      .seed = 42,
+				      .threads = true,
+				      .uri = "?cache=shared" });
+}
+
+/* What keeps stale pages away, left out: one of some seeds has to show it. */
+static void must_show(const char *pragmas, unsigned leave_out)
+{
+	for (uint64_t seed = 51; seed < 59; seed++) {
+		const struct scenario scenario = { .pragmas = pragmas, .steps = 300, .seed = seed };
+		struct result bare = { 0 }, cached = { 0 };
+
+		assert_true(run(&scenario, true, 0, &bare));
+		if (!run(&scenario, false, leave_out, &cached) || bare.digest != cached.digest)
+			return;
+	}
+	fail_msg("nothing went wrong without %#x", leave_out);
+}
+
+static void test_staleness_shows(void **state)
+{
+	(void)state;
+	must_show(COMMON "PRAGMA journal_mode=WAL;", LEAVE_OUT_LOOKUP);
+	must_show(COMMON, LEAVE_OUT_LOOKUP);
+	must_show(COMMON, LEAVE_OUT_WRITES);
+	must_show(COMMON "PRAGMA journal_mode=WAL;", LEAVE_OUT_CUT);
+}
+
+static int refuse_put(struct berth_store *store, const struct berth_store_key *key,
+		      const void *data)
+{
+	(void)store, (void)key, (void)data;
+	return -BERTH_ENOSPC;
+}
+
+static int miss(struct berth_store *store, const struct berth_store_key *key, void *data)
+{
+	(void)store, (void)key;
+	memset(data, 0xee, BERTH_PAGE_SIZE);
+	return -BERTH_ENOENT;
+}
+
+static bool drop_none(struct berth_store *store, const struct berth_store_key *key)
+{
+	(void)store, (void)key;
+	return false;
+}
+
+static void drop_no_group(struct berth_store *store, uint64_t group)
+{
+	(void)store, (void)group;
+}
+
+static const struct berth_sqlite_store_ops nothing = { refuse_put, miss, drop_none, drop_no_group };
+
+static void in_child(void (*body)(void))
+{
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	if (pid == 0) {
+		body();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static struct berth_sqlite_params nothing_params(void)
+{
+	static char there;
+
+	return (struct berth_sqlite_params){ .store = (struct berth_store *)(void *)&there,
+					     .ops = &nothing,
+					     .store_bytes = 1 << 20 };
+}
+
+#define MUST(condition)                                                    \
+	do {                                                               \
+		if (!(condition)) {                                        \
+			fprintf(stderr, "line %d: " #condition, __LINE__); \
+			_exit(1);                                          \
+		}                                                          \
+	} while (0)
+
+static void install_errors(void)
+{
+	struct berth_sqlite_params params = nothing_params();
+
+	MUST(berth_sqlite_cache_install_with(NULL) == -BERTH_EINVAL);
+	params.store_bytes = 0;
+	MUST(berth_sqlite_cache_install_with(&params) == -BERTH_EINVAL);
+	params = nothing_params();
+	params.ops = NULL;
+	MUST(berth_sqlite_cache_install_with(&params) == -BERTH_EINVAL);
+	params = nothing_params();
+	MUST(berth_sqlite_cache_install_with(&params) == 0);
+	MUST(berth_sqlite_cache_install_with(&params) == -BERTH_EEXIST);
+	MUST(strcmp(sqlite3_vfs_find(NULL)->zName, "berth") == 0);
+}
+
+static void install_too_late(void)
+{
+	struct berth_sqlite_params params = nothing_params();
+	sqlite3 *db;
+
+	MUST(sqlite3_open(":memory:", &db) == SQLITE_OK);
+	MUST(berth_sqlite_cache_install_with(&params) == -BERTH_EBUSY);
+	MUST(sqlite3_exec(db, "CREATE TABLE t(a); INSERT INTO t VALUES(1)", NULL, NULL, NULL) ==
+	     SQLITE_OK);
+}
+
+static void install_over_another(void)
+{
+	struct berth_sqlite_params params = nothing_params();
+	sqlite3_pcache_methods2 methods = berth__sqlite_methods;
+
+	MUST(sqlite3_config(SQLITE_CONFIG_PCACHE2, &methods) == SQLITE_OK);
+	MUST(berth_sqlite_cache_install_with(&params) == -BERTH_EEXIST);
+}
+
+static void test_install(void **state)
+{
+	(void)state;
+	in_child(install_errors);
+	in_child(install_too_late);
+	in_child(install_over_another);
+}
+
+/* ---- A cache by itself --------------------------------------------------------------------------------------- */
+
+static uint64_t nr_put;
+
+static int count_put(struct berth_store *store, const struct berth_store_key *key, const void *data)
+{
+	(void)store, (void)key, (void)data;
+	nr_put++;
+	return 0;
+}
+
+/* A cache that isn't purgeable has its pages for good, and nobody else. */
+static void not_purgeable(void)
+{
+	static const struct berth_sqlite_store_ops counting = { count_put, miss, drop_none,
+								drop_no_group };
+	const sqlite3_pcache_methods2 *m = &berth__sqlite_methods;
+	struct berth_sqlite_params params = nothing_params();
+	sqlite3_pcache *cache;
+
+	params.ops = &counting;
+	MUST(berth_sqlite_cache_install_with(&params) == 0);
+	cache = m->xCreate(4096, 200, 0);
+	m->xCachesize(cache, 10);
+	for (unsigned pgno = 1; pgno <= 1000; pgno++) {
+		sqlite3_pcache_page *page = m->xFetch(cache, pgno, 2);
+
+		memset(page->pBuf, (int)(pgno & 127), 4096);
+		m->xUnpin(cache, page, 0);
+	}
+	MUST(m->xPagecount(cache) == 1000);
+	for (unsigned pgno = 1; pgno <= 1000; pgno++) {
+		sqlite3_pcache_page *page = m->xFetch(cache, pgno, 0);
+
+		MUST(page && ((char *)page->pBuf)[4095] == (char)(pgno & 127));
+	}
+	m->xShrink(cache);
+	MUST(m->xPagecount(cache) == 1000 && nr_put == 0);
+	m->xTruncate(cache, 11);
+	MUST(m->xPagecount(cache) == 10);
+	m->xDestroy(cache);
+}
+
+/* PRAGMA cache_size bounds what is in use, and while nothing is in the store all else as well. */
+static void cache_size(void)
+{
+	const sqlite3_pcache_methods2 *m = &berth__sqlite_methods;
+	sqlite3_pcache *cache = m->xCreate(4096, 200, 1);
+	sqlite3_pcache_page *pages[100];
+	struct berth_sqlite_stats stats;
+
+	m->xCachesize(cache, 50);
+	for (unsigned i = 0; i < 45; i++)
+		MUST((pages[i] = m->xFetch(cache, i + 1, 1)) != NULL);
+	MUST(m->xFetch(cache, 99, 1) == NULL); /* SQLite had better write */
+	for (unsigned i = 45; i < 100; i++)
+		MUST((pages[i] = m->xFetch(cache, i + 1, 2)) != NULL);
+	MUST(m->xPagecount(cache) == 100);
+	for (unsigned i = 0; i < 100; i++)
+		m->xUnpin(cache, pages[i], 0);
+	MUST(m->xPagecount(cache) == 50);
+	MUST(!m->xFetch(cache, 1, 0) && m->xFetch(cache, 100, 0));
+	m->xRekey(cache, m->xFetch(cache, 100, 0), 100, 7);
+	MUST(!m->xFetch(cache, 100, 0) && m->xFetch(cache, 7, 0));
+	m->xUnpin(cache, m->xFetch(cache, 7, 0), 1);
+	MUST(!m->xFetch(cache, 7, 0) && m->xPagecount(cache) == 49);
+	m->xDestroy(cache);
+	berth_sqlite_cache_stats(&stats);
+	MUST(stats.front_bytes == 0);
+}
+
+static void test_alone(void **state)
+{
+	(void)state;
+	in_child(not_purgeable);
+	in_child(cache_size);
+}
+
+/* ---- What stands between SQLite and the file --------------------------------------------------------------------- */
+
+static sqlite3_vfs inverting_vfs, *inner;
+static sqlite3_io_methods inverting_methods;
+static const sqlite3_io_methods *inner_methods;
+
+static void invert(char *at, int bytes)
+{
+	for (int i = 0; i < bytes; i++)
+		at[i] = (char)~at[i];
+}
+
+static int inverting_read(sqlite3_file *file, void *buffer, int bytes, sqlite3_int64 offset)
+{
+	int result = inner_methods->xRead(file, buffer, bytes, offset);
+
+	if (result == SQLITE_OK)
+		invert(buffer, bytes);
+	return result;
+}
+
+static int inverting_write(sqlite3_file *file, const void *buffer, int bytes, sqlite3_int64 offset)
+{
+	char copy[65536];
+
+	memcpy(copy, buffer, (size_t)bytes);
+	invert(copy, bytes);
+	return inner_methods->xWrite(file, copy, bytes, offset);
+}
+
+static int inverting_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out)
+{
+	int result = inner->xOpen(inner, name, file, flags, out);
+
+	(void)vfs;
+	if (result == SQLITE_OK && (flags & SQLITE_OPEN_MAIN_DB)) {
+		inner_methods = file->pMethods;
+		inverting_methods = *inner_methods;
+		inverting_methods.xRead = inverting_read;
+		inverting_methods.xWrite = inverting_write;
+		file->pMethods = &inverting_methods;
+	}
+	return result;
+}
+
+/* An "encryption" above our VFS: what SQLite has isn't what is read, so the store isn't used. */
+static void transformed(void)
+{
+	struct device device = { .claims = 0 };
+	char folder[] = "/tmp/berth-sqlite.XXXXXX";
+	const struct scenario scenario = { .pragmas = COMMON, .steps = 60, .seed = 61 };
+	struct berth_sqlite_stats stats;
+
+	MUST(mkdtemp(folder));
+	device_start(&device);
+	MUST(berth_sqlite_cache_install(device.ts->store, STORE_PAGES * BERTH_PAGE_SIZE,
+					FRONT_BYTES) == 0);
+	inner = sqlite3_vfs_find(NULL);
+	inverting_vfs = *inner;
+	inverting_vfs.zName = "inverting";
+	inverting_vfs.xOpen = inverting_open;
+	MUST(sqlite3_vfs_register(&inverting_vfs, 1) == SQLITE_OK);
+	(void)run_workload(&scenario, folder);
+	remove_files(folder);
+	rmdir(folder);
+	device_stop(&device);
+	berth_sqlite_cache_stats(&stats);
+	MUST(stats.distrusted >= 1);
+	MUST(stats.store_hits == 0 || stats.caches >= 1); /* temporary databases aren't transformed */
+}
+
+static void test_transformed(void **state)
+{
+	(void)state;
+	in_child(transformed);
+}
+
+/* After a fork the store is the parent's: a child's connections do without, and spoil nothing. */
+static void forked(void)
+{
+	struct device device = { .claims = 0 };
+	char folder[] = "/tmp/berth-sqlite.XXXXXX";
+	const struct scenario scenario = { .pragmas = COMMON, .steps = 100, .seed = 71 };
+	struct berth_store_stats before, after;
+	struct berth_sqlite_stats ours, stats;
+	int status;
+	pid_t pid;
+
+	MUST(mkdtemp(folder));
+	device_start(&device);
+	MUST(berth_sqlite_cache_install(device.ts->store, STORE_PAGES * BERTH_PAGE_SIZE,
+					FRONT_BYTES) == 0);
+	(void)run_workload(&scenario, folder);
+	device_stop(&device);
+	before = test_store_stats(device.ts);
+	berth_sqlite_cache_stats(&ours);
+	MUST(before.puts > 0 && ours.store_hits > 0);
+	remove_files(folder);
+	pid = fork();
+	if (pid == 0) {
+		(void)run_workload(&scenario, folder);
+		berth_sqlite_cache_stats(&stats);
+		after = test_store_stats(device.ts);
+		_exit(stats.store_hits != ours.store_hits || after.puts != before.puts ||
+		      after.hits != before.hits);
+	}
+	MUST(waitpid(pid, &status, 0) == pid && status == 0);
+	remove_files(folder);
+	rmdir(folder);
+}
+
+static void test_fork(void **state)
+{
+	(void)state;
+	in_child(forked);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_install),	     cmocka_unit_test(test_alone),
+		cmocka_unit_test(test_rollback_journal), cmocka_unit_test(test_wal),
+		cmocka_unit_test(test_modes),	     cmocka_unit_test(test_page_sizes),
+		cmocka_unit_test(test_threads),	     cmocka_unit_test(test_staleness_shows),
+		cmocka_unit_test(test_transformed),  cmocka_unit_test(test_fork),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
