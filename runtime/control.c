@@ -24,6 +24,7 @@
 #include "runtime/heap.h"
 #include "runtime/quarantine.h"
 #include "runtime/server.h"
+#include "runtime/sqlite_lend.h"
 #include "runtime/untreated.h"
 #include "runtime/view.h"
 
@@ -254,6 +255,8 @@ static void sample(uint64_t now, bool with_moments)
 
 	berth__pool_stats(control.pool, &stats);
 	berth__heap_stats(&heap);
+	/* What a store keeps is lent as well; as of the last look at it. */
+	stats.lent_bytes += atomic_load(&process->store_bytes_now);
 	add(&process->lent_samples, 1);
 	add(&process->lent_bytes_sum, stats.lent_bytes);
 	raise_to(&process->lent_bytes_max, stats.lent_bytes);
@@ -267,6 +270,8 @@ static void sample(uint64_t now, bool with_moments)
 		set(&process->heap_pool_bytes_max, heap.pool_bytes);
 		set(&process->resident_bytes_at_max, resident_bytes(heap.pool_bytes));
 	}
+	if (!with_moments || now >= control.next_moment_ns)
+		berth__sqlite_sample(process);
 	if (with_moments && now >= control.next_moment_ns)
 		record_moment(now, &stats);
 }

@@ -34,6 +34,7 @@
 #include "runtime/run_record.h"
 #include "runtime/sandbox.h"
 #include "runtime/server.h"
+#include "runtime/sqlite_lend.h"
 #include "runtime/untreated.h"
 
 #define LATE_NS 20000000 /* most forked children exec or end sooner */
@@ -232,6 +233,7 @@ static void serve(bool aloud)
 	if (notice && aloud)
 		say(notice);
 	berth__direct_start(pool, record->trust_direct_io);
+	berth__sqlite_lend_start(pool, record, process);
 	atomic_store(&process->pool_bytes, pool->memory.bytes);
 	atomic_store(&process->area_bytes, 0);
 	for (unsigned i = 0; i < pool->nr_areas; i++)
@@ -284,6 +286,7 @@ static void leave_pool(const char *why)
 {
 	if (pool_pid == getpid()) {
 		berth__direct_shut(why);
+		berth__sqlite_lend_stop(process);
 		berth__control_finish();
 		berth__control_forget();
 		atomic_store(&berth__fork_hooks.left, berth__heap_leave());
@@ -396,6 +399,7 @@ static void fork_child(void)
 		berth__pool_leave(pool);
 	}
 	process = take_process_record();
+	berth__sqlite_lend_stop(process);
 	go_without("a forked child: its heap is a private copy");
 }
 

@@ -16,8 +16,10 @@
 
 #include <berth/stats.h>
 
+#include "runtime/sqlite_backend.h"
+
 #define BERTH_RUN_ENV "BERTH_RUN"
-#define BERTH_RUN_MAGIC 0x6265727468303103ull
+#define BERTH_RUN_MAGIC 0x6265727468303104ull
 #define BERTH_RUN_AREAS 16
 #define BERTH_RUN_CLAIMS 64
 #define BERTH_RUN_PROCESSES 256
@@ -88,6 +90,9 @@ struct berth_run_process {
 	_Atomic uint64_t heap_pool_bytes, heap_outside_bytes;          /* now */
 	_Atomic uint64_t heap_pool_bytes_max;
 	_Atomic uint64_t resident_bytes_at_max; /* the process's, when heap_pool_bytes was largest */
+	struct berth__sqlite_counters sqlite;   /* written by libberth-sqlite */
+	_Atomic uint64_t store_lost, store_evicted, store_bytes_now, store_bytes_max;
+	char sqlite_note[BERTH__SQLITE_NOTE_BYTES]; /* why SQLite has no cache in the store, or empty */
 	_Atomic uint32_t nr_failures, nr_moments;
 	struct berth_run_failure failures[BERTH_RUN_FAILURES];
 	struct berth_run_moment moments[BERTH_RUN_TIMELINE]; /* thinned out as the run gets long */
@@ -102,9 +107,11 @@ struct berth_run_record {
 	uint64_t least_bytes; /* of config: up to the last area's end */
 	uint32_t nr_areas, nr_claims;
 	uint32_t stress, poison;
-	uint32_t trust_direct_io;   /* move the heap although direct I/O may be under way in it */
-	uint32_t quarantine;        /* with stress: report writes to memory after it was moved */
-	char mover[BERTH_RUN_NAME]; /* empty: the best */
+	uint32_t trust_direct_io;    /* move the heap although direct I/O may be under way in it */
+	uint32_t sqlite_cache;       /* SQLite keeps its pages in the areas with policy=gcma */
+	uint64_t sqlite_front_bytes; /* 0: by the areas */
+	uint32_t quarantine;         /* with stress: report writes to memory after it was moved */
+	char mover[BERTH_RUN_NAME];  /* empty: the best */
 	char config[BERTH_RUN_CONFIG]; /* not empty: what the areas are made by; `areas` are the same */
 	_Atomic uint64_t nr_processes; /* that there were; `processes` may have lost some of them */
 	struct berth_run_area areas[BERTH_RUN_AREAS];

@@ -14,26 +14,30 @@
 
 #define BERTH_UNTREATED_ENV "BERTH_UNTREATED"
 
-/* Each is a constant BERTH_TREAT_..., and a name in the environment. */
-#define BERTH_TREATMENTS(X)           \
-	X(MPROTECT, "mprotect")       \
-	X(MLOCK, "mlock")             \
-	X(MREMAP, "mremap")           \
-	X(MMAP, "mmap")               \
-	X(MUNMAP, "munmap")           \
-	X(MADVISE, "madvise")         \
-	X(MSYNC, "msync")             \
-	X(MINCORE, "mincore")         \
-	X(VMSPLICE, "vmsplice")       \
-	X(FUTEX, "futex")             \
-	X(STACKS, "stacks")           \
-	X(ALIGNED, "aligned")         \
-	X(DESCRIPTORS, "descriptors") \
-	X(SECCOMP, "seccomp")         \
-	X(THREADS, "threads")         \
-	X(LIMITS, "limits")           \
-	X(LAST_THREAD, "last-thread") \
-	X(DIRECT_IO, "direct-io")
+/* Each is a constant BERTH_TREAT_..., and a name in the environment. (Those of SQLite are read in sqlite/lent.c.) */
+#define BERTH_TREATMENTS(X)               \
+	X(MPROTECT, "mprotect")           \
+	X(MLOCK, "mlock")                 \
+	X(MREMAP, "mremap")               \
+	X(MMAP, "mmap")                   \
+	X(MUNMAP, "munmap")               \
+	X(MADVISE, "madvise")             \
+	X(MSYNC, "msync")                 \
+	X(MINCORE, "mincore")             \
+	X(VMSPLICE, "vmsplice")           \
+	X(FUTEX, "futex")                 \
+	X(STACKS, "stacks")               \
+	X(ALIGNED, "aligned")             \
+	X(DESCRIPTORS, "descriptors")     \
+	X(SECCOMP, "seccomp")             \
+	X(THREADS, "threads")             \
+	X(LIMITS, "limits")               \
+	X(LAST_THREAD, "last-thread")     \
+	X(DIRECT_IO, "direct-io")         \
+	X(SQLITE_LOOKUP, "sqlite-lookup") \
+	X(SQLITE_WRITES, "sqlite-writes") \
+	X(SQLITE_CUT, "sqlite-cut")       \
+	X(SQLITE_EXPECT, "sqlite-expect")
 
 #define BERTH_TREAT_CONSTANT(constant, name) BERTH_TREAT_##constant,
 enum berth_treatment { BERTH_TREATMENTS(BERTH_TREAT_CONSTANT) BERTH_NR_TREATMENTS };

@@ -108,17 +108,18 @@ layering()
 	grep -rnE --include='*.[ch]' "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]([^>\"]*/)?($names)/" "$folder"
 }
 {
-	layering core vm store runtime port/linux tools
-	layering vm store runtime port/linux tools
-	layering store vm runtime port/linux tools
-	layering port vm store runtime tools
-	layering runtime tools
-	layering include core vm store runtime port/linux tools
+	layering core vm store runtime sqlite port/linux tools
+	layering vm store runtime sqlite port/linux tools
+	layering store vm runtime sqlite port/linux tools
+	layering port vm store runtime sqlite tools
+	layering runtime sqlite tools
+	layering sqlite tools
+	layering include core vm store runtime sqlite port/linux tools
 } >"$tmp/out"
 verdict layering "$tmp/out"
 
 {
-	for folder in core vm store port/linux port/sim runtime tools; do
+	for folder in core vm store port/linux port/sim runtime sqlite tools; do
 		for source in $(sources $folder); do
 			grep -qF "'${source#"$folder"/}'" $folder/meson.build ||
 				echo "$source isn't in $folder/meson.build"

@@ -25,6 +25,7 @@ packages="$packages pkg-config"                # finds libraries for meson, and 
 packages="$packages libjemalloc-dev"           # the heap inside the preload library
 packages="$packages libjansson-dev"            # the tool's JSON, in and out
 packages="$packages libcmocka-dev"             # the tests' framework
+packages="$packages libsqlite3-dev"            # headers for libberth-sqlite, and the library for its test
 case $level in
 build) ;;
 tenants)

@@ -67,10 +67,13 @@ static bool find_sqlite(void)
 	if (real.found)
 		return true;
 	library = dlopen(SONAME, RTLD_NOLOAD | RTLD_LAZY);
-	*(void **)&real.initialize = find_in(library, "sqlite3_initialize", (void *)(uintptr_t)sqlite3_initialize);
+	*(void **)&real.initialize = find_in(library, "sqlite3_initialize",
+					     (void *)(uintptr_t)sqlite3_initialize);
 	*(void **)&real.open = find_in(library, "sqlite3_open", (void *)(uintptr_t)sqlite3_open);
-	*(void **)&real.open16 = find_in(library, "sqlite3_open16", (void *)(uintptr_t)sqlite3_open16);
-	*(void **)&real.open_v2 = find_in(library, "sqlite3_open_v2", (void *)(uintptr_t)sqlite3_open_v2);
+	*(void **)&real.open16 = find_in(library, "sqlite3_open16",
+					 (void *)(uintptr_t)sqlite3_open16);
+	*(void **)&real.open_v2 = find_in(library, "sqlite3_open_v2",
+					  (void *)(uintptr_t)sqlite3_open_v2);
 	*(void **)&real.config = find_in(library, "sqlite3_config", NULL);
 	*(void **)&real.vfs_find = find_in(library, "sqlite3_vfs_find", NULL);
 	*(void **)&real.vfs_register = find_in(library, "sqlite3_vfs_register", NULL);
@@ -87,7 +90,8 @@ static bool has_foreign_cache(void)
 
 	return real.config(SQLITE_CONFIG_GETPCACHE2, &methods) == SQLITE_OK && methods.xFetch &&
 	       dladdr((void *)(uintptr_t)methods.xFetch, &cache) &&
-	       dladdr((void *)(uintptr_t)real.config, &sqlite) && cache.dli_fbase != sqlite.dli_fbase;
+	       dladdr((void *)(uintptr_t)real.config, &sqlite) &&
+	       cache.dli_fbase != sqlite.dli_fbase;
 }
 
 /* ---- Installing ------------------------------------------------------------------------------------------ */

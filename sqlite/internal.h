@@ -25,14 +25,14 @@ enum page_flags {
 	PAGE_UNPINNED = 1u << 0, /* on the cache's list */
 	PAGE_HOT = 1u << 1,      /* used again lately: worth a copy in the store */
 	PAGE_STORED = 1u << 2,   /* the store may have something under this page's key */
-	PAGE_SAME = 1u << 3,     /* that is the content, unless SQLite has written it since `writes` */
-	PAGE_SAMPLED = 1u << 4,  /* `sample` is the hash of what was read, unless .. likewise */
-	PAGE_READ = 1u << 5,     /* read since it was made, from the store or the file */
+	PAGE_SAME = 1u << 3, /* that is the content, unless SQLite has written it since `writes` */
+	PAGE_SAMPLED = 1u << 4, /* `sample` is the hash of what was read, unless .. likewise */
+	PAGE_READ = 1u << 5,    /* read since it was made, from the store or the file */
 };
 
 struct page {
-	sqlite3_pcache_page base; /* SQLite's view, first */
-	struct page *next;        /* in its slot of the hash table */
+	sqlite3_pcache_page base;   /* SQLite's view, first */
+	struct page *next;          /* in its slot of the hash table */
 	struct page *newer, *older; /* on the list of unpinned pages */
 	uint32_t pgno, flags;
 	uint64_t writes; /* when it was made or read last */
@@ -45,16 +45,17 @@ struct cache {
 	bool purgeable;
 	uint32_t max_pages;             /* PRAGMA cache_size */
 	uint32_t nr_pages, nr_unpinned; /* in the front tier */
-	uint32_t largest_pgno;          /* none above it was ever in the front tier since it was cut off */
-	uint32_t nr_slots;              /* a power of two */
+	uint32_t largest_pgno; /* none above it was ever in the front tier since it was cut off */
+	uint32_t nr_slots;     /* a power of two */
 	struct page **slots;
 	struct page list; /* of unpinned pages: older is the oldest one, newer the newest */
 	/* Store (lent.c) */
-	const struct berth__sqlite_backend *backend; /* NULL: none; else as berth__sqlite_backend_now() */
-	uint64_t group;                              /* of the store; nobody else ever had it */
-	uint32_t nr_items;                           /* frames for each page */
-	uint32_t largest_stored;                     /* no page above it is in the store; 0: none at all */
-	int trust;              /* pages in a row that were what the file has; then TRUSTED or DISTRUSTED */
+	const struct berth__sqlite_backend
+		*backend;        /* NULL: none; else as berth__sqlite_backend_now() */
+	uint64_t group;          /* of the store; nobody else ever had it */
+	uint32_t nr_items;       /* frames for each page */
+	uint32_t largest_stored; /* no page above it is in the store; 0: none at all */
+	int trust; /* pages in a row that were what the file has; then TRUSTED or DISTRUSTED */
 	uint32_t front_pages;   /* the limit of unpinned pages */
 	uint32_t front_sharers; /* by how many it was divided */
 	uint32_t *seen;         /* page numbers that have left the front tier, by hash; */
@@ -86,7 +87,8 @@ void berth__lent_close(struct cache *cache);
 static inline bool berth__lent_any(const struct cache *cache)
 {
 	return cache->largest_stored != 0 &&
-	       cache->backend == atomic_load_explicit(&berth__sqlite_backend_set, memory_order_relaxed);
+	       cache->backend ==
+		       atomic_load_explicit(&berth__sqlite_backend_set, memory_order_relaxed);
 }
 /* The content into page->base.pBuf; false: SQLite has to read it. Sets the page's flags. */
 bool berth__lent_get(struct cache *cache, struct page *page);
@@ -160,10 +162,12 @@ int berth__vfs_register(sqlite3_vfs *(*find)(const char *), int (*add)(sqlite3_v
  * stale pages away, and a test has to see that.
  */
 enum leave_out {
-	LEAVE_OUT_LOOKUP = 1u << 0, /* "sqlite-lookup": a page that is looked for stays in the store */
+	LEAVE_OUT_LOOKUP = 1u
+			   << 0, /* "sqlite-lookup": a page that is looked for stays in the store */
 	LEAVE_OUT_WRITES = 1u << 1, /* "sqlite-writes": nobody counts writes */
 	LEAVE_OUT_CUT = 1u << 2,    /* "sqlite-cut": what is cut off stays in the store */
-	LEAVE_OUT_EXPECT = 1u << 3, /* "sqlite-expect": what was expected once is expected for good */
+	LEAVE_OUT_EXPECT = 1u
+			   << 3, /* "sqlite-expect": what was expected once is expected for good */
 };
 extern unsigned berth__sqlite_leave_out;
 extern bool berth__sqlite_verify;

@@ -54,9 +54,9 @@ bool berth__sqlite_backend_take(const struct berth__sqlite_backend *backend)
 		return false;
 	*copy = *backend;
 	if (!copy->front_bytes)
-		copy->front_bytes = sixteenth < 2u << 20 ? 2u << 20 :
+		copy->front_bytes = sixteenth < 2u << 20  ? 2u << 20 :
 				    sixteenth > 64u << 20 ? 64u << 20 :
-							   sixteenth;
+							    sixteenth;
 	if (copy->counters)
 		atomic_store(&counters_set, copy->counters);
 	atomic_store(&berth__sqlite_backend_set, copy);
@@ -147,8 +147,7 @@ static uint64_t fresh_group(void)
 
 static struct berth_store_key key_of(const struct cache *cache, uint32_t pgno, uint32_t item)
 {
-	return (struct berth_store_key){ cache->group,
-					 (uint64_t)pgno * cache->nr_items + item };
+	return (struct berth_store_key){ cache->group, (uint64_t)pgno * cache->nr_items + item };
 }
 
 void berth__lent_init(struct cache *cache)

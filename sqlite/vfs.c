@@ -33,8 +33,7 @@ static sqlite3_file *below_of(sqlite3_file *file)
 	return ((struct file *)file)->below;
 }
 
-#define BELOW(method, ...) \
-	(below_of(file)->pMethods->method(below_of(file), ##__VA_ARGS__))
+#define BELOW(method, ...) (below_of(file)->pMethods->method(below_of(file), ##__VA_ARGS__))
 
 /* ---- Reading and writing ------------------------------------------------------------------------------ */
 
@@ -167,19 +166,19 @@ static int file_unfetch(sqlite3_file *file, sqlite3_int64 offset, void *at)
 	return BELOW(xUnfetch, offset, at);
 }
 
-#define METHODS(version)                                                                           \
-	{                                                                                          \
-		.iVersion = version, .xClose = file_close, .xRead = file_read,                     \
-		.xWrite = file_write, .xTruncate = file_truncate, .xSync = file_sync,              \
-		.xFileSize = file_size, .xLock = file_lock, .xUnlock = file_unlock,                \
-		.xCheckReservedLock = file_check_reserved, .xFileControl = file_control,           \
-		.xSectorSize = file_sector_size, .xDeviceCharacteristics = file_characteristics,   \
-		.xShmMap = version >= 2 ? file_shm_map : NULL,                                     \
-		.xShmLock = version >= 2 ? file_shm_lock : NULL,                                   \
-		.xShmBarrier = version >= 2 ? file_shm_barrier : NULL,                             \
-		.xShmUnmap = version >= 2 ? file_shm_unmap : NULL,                                 \
-		.xFetch = version >= 3 ? file_fetch : NULL,                                        \
-		.xUnfetch = version >= 3 ? file_unfetch : NULL,                                    \
+#define METHODS(version)                                                                         \
+	{                                                                                        \
+		.iVersion = version, .xClose = file_close, .xRead = file_read,                   \
+		.xWrite = file_write, .xTruncate = file_truncate, .xSync = file_sync,            \
+		.xFileSize = file_size, .xLock = file_lock, .xUnlock = file_unlock,              \
+		.xCheckReservedLock = file_check_reserved, .xFileControl = file_control,         \
+		.xSectorSize = file_sector_size, .xDeviceCharacteristics = file_characteristics, \
+		.xShmMap = version >= 2 ? file_shm_map : NULL,                                   \
+		.xShmLock = version >= 2 ? file_shm_lock : NULL,                                 \
+		.xShmBarrier = version >= 2 ? file_shm_barrier : NULL,                           \
+		.xShmUnmap = version >= 2 ? file_shm_unmap : NULL,                               \
+		.xFetch = version >= 3 ? file_fetch : NULL,                                      \
+		.xUnfetch = version >= 3 ? file_unfetch : NULL,                                  \
 	}
 static const sqlite3_io_methods methods[] = { METHODS(1), METHODS(2), METHODS(3) };
 

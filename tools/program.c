@@ -26,6 +26,7 @@
 #include "tools/tool.h"
 
 #define PRELOAD_NAME "libberth-preload.so"
+#define SQLITE_NAME "libberth-sqlite.so"
 #define MOST_SCRIPTS 4 /* scripts run by scripts, as in Linux */
 #define MOST_HEADERS 64
 
@@ -321,4 +322,21 @@ bool berth__preload_find(char *path, size_t path_bytes, char *text, size_t text_
 		return false;
 	}
 	return true;
+}
+
+bool berth__sqlite_find(const char *preload, char *path, char *text, size_t text_bytes)
+{
+	const struct why why = { text, text_bytes };
+	const char *slash = strrchr(preload, '/');
+	char candidate[PATH_MAX + sizeof(SQLITE_NAME)];
+
+	snprintf(candidate, sizeof(candidate), "%.*s/" SQLITE_NAME,
+		 slash ? (int)(slash - preload) : 1, slash ? preload : ".");
+	if (exists(candidate, path, PATH_MAX))
+		return true;
+	because(&why, 0,
+		"there is no " SQLITE_NAME " beside %s; it is built where SQLite's headers are "
+		"(libsqlite3-dev)",
+		preload);
+	return false;
 }

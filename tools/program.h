@@ -25,4 +25,7 @@ int berth__program_find(const char *name, char *why, size_t why_bytes);
  */
 bool berth__preload_find(char *path, size_t path_bytes, char *why, size_t why_bytes);
 
+/* That of libberth-sqlite, beside the preload library; `path` has PATH_MAX bytes. False, likewise. */
+bool berth__sqlite_find(const char *preload, char *path, char *why, size_t why_bytes);
+
 #endif

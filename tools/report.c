@@ -53,6 +53,17 @@ void berth__figures_add(struct berth__figures *figures, const struct berth_run_p
 	figures->resident_bytes_at_max += get(&process->resident_bytes_at_max);
 	for (unsigned i = 0; i < BERTH_RUN_BUCKETS; i++)
 		figures->histogram[i] += get(&process->claim_histogram[i]);
+	figures->sqlite_front_hits += get(&process->sqlite.front_hits);
+	figures->sqlite_store_hits += get(&process->sqlite.store_hits);
+	figures->sqlite_misses += get(&process->sqlite.misses);
+	figures->sqlite_puts += get(&process->sqlite.puts);
+	figures->sqlite_refused += get(&process->sqlite.refused);
+	figures->sqlite_front_bytes += get(&process->sqlite.front_bytes);
+	figures->sqlite_caches += get(&process->sqlite.caches);
+	figures->sqlite_distrusted += get(&process->sqlite.distrusted);
+	figures->store_lost += get(&process->store_lost);
+	figures->store_evicted += get(&process->store_evicted);
+	figures->store_bytes_max += get(&process->store_bytes_max);
 }
 
 uint64_t berth__figures_percentile(const struct berth__figures *figures, double percent)

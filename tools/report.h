@@ -30,6 +30,9 @@ struct berth__figures {
 	uint64_t lent_samples, lent_bytes_sum, lent_bytes_max;
 	uint64_t heap_outside_bytes, heap_pool_bytes_max, resident_bytes_at_max;
 	uint64_t histogram[BERTH_RUN_BUCKETS];
+	uint64_t sqlite_front_hits, sqlite_store_hits, sqlite_misses, sqlite_puts, sqlite_refused;
+	uint64_t sqlite_front_bytes, sqlite_caches, sqlite_distrusted;
+	uint64_t store_lost, store_evicted, store_bytes_max;
 };
 
 /* What became of the claims that were asked for. */

@@ -62,6 +62,24 @@ static void add_figures(json_t *object, const struct berth__figures *figures)
 	berth__json_count(object, "late_writes", figures->late_writes);
 }
 
+/* What SQLite's pages did, in the process or in all. */
+static void add_sqlite(json_t *object, const struct berth__figures *figures)
+{
+	json_t *sqlite = json_object();
+
+	berth__json_count(sqlite, "front_hits", figures->sqlite_front_hits);
+	berth__json_count(sqlite, "store_hits", figures->sqlite_store_hits);
+	berth__json_count(sqlite, "misses", figures->sqlite_misses);
+	berth__json_count(sqlite, "puts", figures->sqlite_puts);
+	berth__json_count(sqlite, "refused", figures->sqlite_refused);
+	berth__json_count(sqlite, "lost_to_claims", figures->store_lost);
+	berth__json_count(sqlite, "evicted", figures->store_evicted);
+	berth__json_count(sqlite, "store_bytes_max", figures->store_bytes_max);
+	berth__json_count(sqlite, "caches", figures->sqlite_caches);
+	berth__json_count(sqlite, "distrusted", figures->sqlite_distrusted);
+	json_object_set_new(object, "sqlite", sqlite);
+}
+
 static void add_course(json_t *object, const char *name, const struct berth__report *report,
 		       const struct berth__course *course)
 {
@@ -162,6 +180,11 @@ static json_t *processes(const struct berth__report *report)
 		berth__json_text(item, "mover", process->mover, sizeof(process->mover));
 		berth__json_text(item, "notice", process->notice, sizeof(process->notice));
 		add_figures(item, &figures);
+		if (report->outcome->record->sqlite_cache) {
+			add_sqlite(item, &figures);
+			berth__json_text(item, "why_no_sqlite_cache", process->sqlite_note,
+					 sizeof(process->sqlite_note));
+		}
 		json_array_append_new(list, item);
 	}
 	return list;
@@ -186,6 +209,8 @@ void berth__report_json(FILE *out, const struct berth__report *report)
 	berth__json_string(object, "program", report->outcome->program);
 	add_end(object, report->outcome);
 	add_figures(object, &report->total);
+	if (report->outcome->record->sqlite_cache)
+		add_sqlite(object, &report->total);
 	berth__json_string(object, "pool_share_reason", report->share_reason);
 	add_course(object, "largest_free_bytes", report, &report->largest_free);
 	add_course(object, "largest_claimable_bytes", report, &report->largest_claimable);

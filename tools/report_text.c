@@ -167,6 +167,42 @@ static void print_pool(FILE *out, const struct berth__report *report)
 					 sizeof(report->main->notice)));
 }
 
+/* The pages of SQLite, if they were to be in the store. */
+static void print_sqlite(FILE *out, const struct berth__report *report)
+{
+	const struct berth__figures *total = &report->total;
+	const uint64_t fetches = total->sqlite_front_hits + total->sqlite_store_hits +
+				 total->sqlite_misses;
+	const double percent = fetches ? 100.0 / (double)fetches : 0;
+	struct texts texts = { .nr = 0 };
+	char note[BERTH__TEXT_BYTES];
+
+	if (!report->outcome->record->sqlite_cache)
+		return;
+	fprintf(out,
+		"  sqlite    %llu pages asked for: %.1f %% in ordinary memory, %.1f %% in the store, "
+		"%.1f %% in neither\n",
+		(unsigned long long)fetches, percent * (double)total->sqlite_front_hits,
+		percent * (double)total->sqlite_store_hits, percent * (double)total->sqlite_misses);
+	fprintf(out,
+		"  store     %s at most; %llu pages stored, %llu lost to claims, %llu gave way to others\n",
+		bytes(&texts, total->store_bytes_max), (unsigned long long)total->sqlite_puts,
+		(unsigned long long)total->store_lost, (unsigned long long)total->store_evicted);
+	if (total->sqlite_distrusted)
+		fprintf(out,
+			"  not kept  pages of %llu connections: something changes them between SQLite and "
+			"the file\n",
+			(unsigned long long)total->sqlite_distrusted);
+	for (unsigned i = 0; i < report->nr_processes; i++) {
+		const struct berth_run_process *process = &report->outcome->record->processes[i];
+
+		if (process->sqlite_note[0])
+			fprintf(out, "  no cache  in process %d: %s\n", (int)process->pid,
+				berth__printable(note, process->sqlite_note,
+						 sizeof(process->sqlite_note)));
+	}
+}
+
 static uint64_t resident(const struct berth_run_process *process)
 {
 	return atomic_load_explicit(&process->resident_bytes_at_max, memory_order_relaxed);
@@ -260,5 +296,6 @@ void berth__report_text(FILE *out, const struct berth__report *report)
 	print_missed(out, report->outcome->record);
 	print_area(out, report);
 	print_pool(out, report);
+	print_sqlite(out, report);
 	print_processes(out, report);
 }

@@ -30,6 +30,8 @@
 #define COMMAND "berth run"
 #define HUGE_BYTES ((uint64_t)2 << 20)
 #define MOST_BYTES ((uint64_t)1 << 43) /* the library's limit for a pool */
+#define SQLITE_AREA "sqlite"
+#define SQLITE_BYTES ((uint64_t)256 << 20)
 #define DEFAULT_AREA_NAME "cam"
 #define DEFAULT_AREA_BYTES ((uint64_t)512 << 20)
 
@@ -46,6 +48,12 @@ static const char help[] =
 	"                    claim SIZE out of the default area or the first, START after the program's\n"
 	"                    start, hold it for HOLD (100ms), N times (1) with HOLD in between; x*: again and again\n"
 	"                    until the program ends; several can be given\n"
+	"  --sqlite-cache[=SIZE]\n"
+	"                    SQLite in the program keeps pages that it doesn't need just now in memory that claims\n"
+	"                    take without waiting: in an area `sqlite` of SIZE (256M), or in the first of TEXT\n"
+	"                    with policy=gcma\n"
+	"  --sqlite-front SIZE\n"
+	"                    how much of its cache is ordinary memory (a sixteenth of that, 2M to 64M)\n"
 	"  --report FILE     write the report to FILE\n"
 	"  --json            as one JSON object\n"
 	"  --quiet           no report on stderr\n"
@@ -93,8 +101,10 @@ struct config {
 	int record_fd;
 	const char *report_path;
 	bool json, quiet;
-	char **argv;         /* of the program */
-	const char *preload; /* the library's path */
+	char **argv;           /* of the program */
+	const char *preload;   /* the library's path */
+	const char *sqlite;    /* that of libberth-sqlite, or NULL */
+	uint64_t sqlite_bytes; /* of the area for it; 0: not said */
 	pid_t tool;
 	struct berth__schedule *schedule;
 };
@@ -114,6 +124,8 @@ enum {
 	REPORT,
 	JSON,
 	QUIET,
+	SQLITE_CACHE,
+	SQLITE_FRONT,
 };
 static const struct option options[] = {
 	{ "pool", required_argument, NULL, POOL },
@@ -128,6 +140,8 @@ static const struct option options[] = {
 	{ "report", required_argument, NULL, REPORT },
 	{ "json", no_argument, NULL, JSON },
 	{ "quiet", no_argument, NULL, QUIET },
+	{ "sqlite-cache", optional_argument, NULL, SQLITE_CACHE },
+	{ "sqlite-front", required_argument, NULL, SQLITE_FRONT },
 	{ "help", no_argument, NULL, 'h' },
 	{ 0 },
 };
@@ -161,34 +175,27 @@ static bool add_area(struct berth_run_record *record)
 	return true;
 }
 
-/* The pool's size is what its areas need at least: they may lie anywhere. */
-static bool take_config(struct berth_run_record *record)
+/* The pool's size is what its areas need at least: they may lie anywhere. `option`: who is to blame. */
+static bool use_config(struct berth_run_record *record, const char *option, const char *text)
 {
-	const struct berth_pool_params params = { .config = optarg };
+	const struct berth_pool_params params = { .config = text };
 	struct berth_config config;
 	size_t bytes;
 	char why[256];
 
-	if (record->nr_areas) {
-		berth__complain(
-			0, COMMAND,
-			record->config[0] ?
-				"there are two --config; join them" :
-				"one of --area and --config declares the areas; leave the other out");
-		return false;
-	}
-	if (strlen(optarg) >= sizeof(record->config)) {
-		berth__complain(0, COMMAND, "--config has more than %d bytes; make it shorter",
+	if (strlen(text) >= sizeof(record->config)) {
+		berth__complain(0, COMMAND, "%s has more than %d bytes; make it shorter", option,
 				BERTH_RUN_CONFIG - 1);
 		return false;
 	}
-	if (berth_config_explain(optarg, why, sizeof(why)) != 0 ||
+	if (berth_config_explain(text, why, sizeof(why)) != 0 ||
 	    berth__areas_plan(&params, &config, &bytes) != 0) {
-		berth__complain(0, COMMAND, "--config: %s",
+		berth__complain(0, COMMAND, "%s: %s", option,
 				*why ? why : "there is no area; declare one with areas= or cma=");
 		return false;
 	}
-	strcpy(record->config, optarg);
+	strcpy(record->config, text);
+	record->nr_areas = 0;
 	for (unsigned i = 0; i < config.nr_areas; i++) {
 		struct berth_run_area *area = &record->areas[record->nr_areas++];
 
@@ -204,6 +211,61 @@ static bool take_config(struct berth_run_record *record)
 	}
 	record->least_bytes = bytes;
 	return true;
+}
+
+static bool take_config(struct berth_run_record *record)
+{
+	if (!record->nr_areas)
+		return use_config(record, "--config", optarg);
+	berth__complain(
+		0, COMMAND,
+		record->config[0] ?
+			"there are two --config; join them" :
+			"one of --area and --config declares the areas; leave the other out");
+	return false;
+}
+
+static bool has_discardable_area(const struct berth_run_record *record)
+{
+	const struct berth_pool_params params = { .config = record->config };
+	struct berth_config config;
+	size_t bytes;
+
+	if (!record->config[0] || berth__areas_plan(&params, &config, &bytes) != 0)
+		return false;
+	for (unsigned i = 0; i < config.nr_areas; i++)
+		if (strcmp(config.areas[i].policy, "gcma") == 0)
+			return true;
+	return false;
+}
+
+static bool take_sqlite_cache(struct config *config)
+{
+	config->record->sqlite_cache = 1;
+	return !optarg || berth__size_option(COMMAND, "--sqlite-cache", &config->sqlite_bytes);
+}
+
+/* Behind the options: SQLite's area, beside the others. */
+static bool add_sqlite_area(struct config *config)
+{
+	struct berth_run_record *record = config->record;
+	const uint64_t bytes = config->sqlite_bytes ? config->sqlite_bytes : SQLITE_BYTES;
+	char text[2 * BERTH_RUN_CONFIG];
+	int length;
+
+	if (!record->sqlite_cache || (!config->sqlite_bytes && has_discardable_area(record)))
+		return true;
+	length = snprintf(text, sizeof(text), "%s areas=", record->config);
+	for (uint32_t i = 0; i < record->nr_areas && !record->config[0]; i++)
+		length += snprintf(text + length, sizeof(text) - (size_t)length, "%s:%llu;",
+				   record->areas[i].name,
+				   (unsigned long long)record->areas[i].bytes);
+	length += snprintf(text + length, sizeof(text) - (size_t)length,
+			   SQLITE_AREA ":%llu,policy=gcma", (unsigned long long)bytes);
+	if (!record->config[0])
+		snprintf(text + length, sizeof(text) - (size_t)length, " default=%s",
+			 record->nr_areas ? record->areas[0].name : SQLITE_AREA);
+	return use_config(record, "--sqlite-cache", text);
 }
 
 static bool add_claim(struct berth_run_record *record)
@@ -244,6 +306,10 @@ static bool take_option(struct config *config, int option)
 		return berth__mover_option(COMMAND);
 	case REPORT:
 		return take_report(config);
+	case SQLITE_CACHE:
+		return take_sqlite_cache(config);
+	case SQLITE_FRONT:
+		return berth__size_option(COMMAND, "--sqlite-front", &record->sqlite_front_bytes);
 	default:
 		record->stress |= option == STRESS;
 		record->poison |= option == POISON;
@@ -475,7 +541,8 @@ static int set_environment(const struct config *config)
 	char *libraries, path[64];
 	int failed;
 
-	if (asprintf(&libraries, "%s%s%s", config->preload, others && *others ? ":" : "",
+	if (asprintf(&libraries, "%s%s%s%s%s", config->preload, config->sqlite ? ":" : "",
+		     config->sqlite ? config->sqlite : "", others && *others ? ":" : "",
 		     others ? others : "") < 0) {
 		errno = ENOMEM;
 		return -1;
@@ -517,6 +584,7 @@ static int run(struct config *config)
 					      .watched_fd = -1,
 					      .context = config };
 	static struct berth__report report;
+	static char sqlite[PATH_MAX];
 	uint64_t began = berth__clock_ns(CLOCK_MONOTONIC);
 	char preload[PATH_MAX], why[PATH_MAX + 512];
 	int code;
@@ -526,6 +594,11 @@ static int run(struct config *config)
 		return berth__complain(code, COMMAND, "%s %s", config->argv[0], why);
 	if (!berth__preload_find(preload, sizeof(preload), why, sizeof(why)))
 		return berth__complain(BERTH__EXIT_CANT_RUN, COMMAND, "%s", why);
+	if (config->record->sqlite_cache) {
+		if (!berth__sqlite_find(preload, sqlite, why, sizeof(why)))
+			return berth__complain(BERTH__EXIT_CANT_RUN, COMMAND, "%s", why);
+		config->sqlite = sqlite;
+	}
 	if (!report_can_be_written(config->report_path))
 		return BERTH__EXIT_CANT_RUN;
 	config->preload = preload;
@@ -566,6 +639,11 @@ static int take_options(struct config *config, int argc, char **argv)
 	if (record->quarantine && !record->stress)
 		return berth__complain(BERTH__EXIT_USAGE, COMMAND,
 				       "--quarantine watches what --stress moves; give both");
+	if (record->sqlite_front_bytes && !record->sqlite_cache)
+		return berth__complain(BERTH__EXIT_USAGE, COMMAND,
+				       "--sqlite-front is a part of --sqlite-cache; give both");
+	if (!add_sqlite_area(config))
+		return BERTH__EXIT_USAGE;
 	if (!record->nr_areas) {
 		record->areas[record->nr_areas].bytes = DEFAULT_AREA_BYTES;
 		strcpy(record->areas[record->nr_areas++].name, DEFAULT_AREA_NAME);

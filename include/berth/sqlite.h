@@ -68,11 +68,11 @@ static inline int berth_sqlite_cache_install(struct berth_store *store, size_t s
 
 /* Of all connections since the start; counted in batches, so up to 255 fetches of each late. */
 struct berth_sqlite_stats {
-	uint64_t front_hits; /* fetches that the front tier served, */
-	uint64_t store_hits; /* the store, */
-	uint64_t misses;     /* and neither: SQLite read the page, or made a new one */
-	uint64_t puts;       /* pages that were copied to the store, */
-	uint64_t refused;    /* or weren't, since it had no frame to give */
+	uint64_t front_hits;  /* fetches that the front tier served, */
+	uint64_t store_hits;  /* the store, */
+	uint64_t misses;      /* and neither: SQLite read the page, or made a new one */
+	uint64_t puts;        /* pages that were copied to the store, */
+	uint64_t refused;     /* or weren't, since it had no frame to give */
 	uint64_t front_bytes; /* now */
 	uint64_t caches;      /* of connections, that use the store */
 	uint64_t distrusted;  /* that don't, since what they hold isn't what is in the file */

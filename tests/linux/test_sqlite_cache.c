@@ -74,8 +74,8 @@ struct scenario {
 	const char *pragmas; /* of each connection */
 	unsigned steps;
 	uint64_t seed;
-	bool threads; /* the second connection is another thread's */
-	bool few_hits; /* there can only be */
+	bool threads;    /* the second connection is another thread's */
+	bool few_hits;   /* there can only be */
 	const char *uri; /* added to the file's name */
 };
 
@@ -122,11 +122,10 @@ static void sql(struct work *work, unsigned db, const char *format, ...)
 
 static void open_db(struct work *work, unsigned db)
 {
-	assert_int_equal(sqlite3_open_v2(work->path, &work->db[db],
-					 SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
-						 SQLITE_OPEN_URI,
-					 NULL),
-			 SQLITE_OK);
+	assert_int_equal(
+		sqlite3_open_v2(work->path, &work->db[db],
+				SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, NULL),
+		SQLITE_OK);
 	sql(work, db, "%s", work->scenario->pragmas);
 }
 
@@ -143,7 +142,8 @@ static void change(struct work *work, unsigned db)
 		    at, at + nr, below(work, 1000) + 1, below(work, 300) + 1);
 		break;
 	case 2:
-		sql(work, db, "UPDATE t SET k=(k*31+%u)%%997, v=v||'+%u' WHERE id BETWEEN %u AND %u", at,
+		sql(work, db,
+		    "UPDATE t SET k=(k*31+%u)%%997, v=v||'+%u' WHERE id BETWEEN %u AND %u", at,
 		    below(work, 99), at, at + nr / 2);
 		break;
 	case 3:
@@ -153,7 +153,8 @@ static void change(struct work *work, unsigned db)
 		sql(work, db, "UPDATE t SET v=substr(v, 1, 30) WHERE k=%u", below(work, 997));
 		break;
 	default:
-		sql(work, db, "INSERT OR REPLACE INTO b VALUES(%u, zeroblob(%u)||randomblob(0)||'%u')",
+		sql(work, db,
+		    "INSERT OR REPLACE INTO b VALUES(%u, zeroblob(%u)||randomblob(0)||'%u')",
 		    below(work, 40), below(work, 30000), at);
 	}
 }
@@ -307,8 +308,8 @@ static void remove_files(const char *folder)
 	}
 }
 
-static void child(const struct scenario *scenario, const char *folder, bool bare, unsigned leave_out,
-		  struct result *result)
+static void child(const struct scenario *scenario, const char *folder, bool bare,
+		  unsigned leave_out, struct result *result)
 {
 	const struct rlimit none = { 0, 0 };
 	struct device device = { .claims = 0 };
@@ -373,10 +374,11 @@ static void run_equal(const struct scenario *scenario)
 	if (bare.digest != cached.digest)
 		fail_msg("seed %llu: the answers differ", (unsigned long long)scenario->seed);
 	print_message("# seed %llu: front %llu, store %llu, misses %llu, puts %llu, claims %llu\n",
-		      (unsigned long long)scenario->seed, (unsigned long long)cached.stats.front_hits,
+		      (unsigned long long)scenario->seed,
+		      (unsigned long long)cached.stats.front_hits,
 		      (unsigned long long)cached.stats.store_hits,
-		      (unsigned long long)cached.stats.misses, (unsigned long long)cached.stats.puts,
-		      (unsigned long long)cached.claims);
+		      (unsigned long long)cached.stats.misses,
+		      (unsigned long long)cached.stats.puts, (unsigned long long)cached.claims);
 	/* Or nothing was tested. */
 	assert_true(cached.stats.store_hits > (scenario->few_hits ? 0 : 100));
 	assert_true(cached.claims > 10);
@@ -410,7 +412,9 @@ static const struct scenario by_journal[] = {
 	{ .pragmas = COMMON "PRAGMA journal_mode=TRUNCATE; PRAGMA locking_mode=NORMAL;",
 	  .steps = 300,
 	  .seed = 22 },
-	{ .pragmas = COMMON "PRAGMA journal_mode=PERSIST; PRAGMA cache_spill=10;", .steps = 300, .seed = 23 },
+	{ .pragmas = COMMON "PRAGMA journal_mode=PERSIST; PRAGMA cache_spill=10;",
+	  .steps = 300,
+	  .seed = 23 },
 	{ .pragmas = "PRAGMA auto_vacuum=FULL;" COMMON, .steps = 300, .seed = 24 },
 	{ .pragmas = "PRAGMA auto_vacuum=INCREMENTAL;" COMMON "PRAGMA journal_mode=WAL;",
 	  .steps = 300,
@@ -420,7 +424,8 @@ static const struct scenario by_journal[] = {
 	  .steps = 300,
 	  .seed = 27 },
 	{ .pragmas = COMMON "PRAGMA secure_delete=OFF;", .steps = 300, .seed = 28 },
-	{ .pragmas = COMMON "PRAGMA secure_delete=OFF; PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=20;",
+	{ .pragmas = COMMON
+	  "PRAGMA secure_delete=OFF; PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=20;",
 	  .steps = 300,
 	  .seed = 29 },
 };
@@ -698,7 +703,8 @@ static int inverting_write(sqlite3_file *file, const void *buffer, int bytes, sq
 	return inner_methods->xWrite(file, copy, bytes, offset);
 }
 
-static int inverting_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out)
+static int inverting_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
+			  int *out)
 {
 	int result = inner->xOpen(inner, name, file, flags, out);
 
@@ -736,7 +742,8 @@ static void transformed(void)
 	device_stop(&device);
 	berth_sqlite_cache_stats(&stats);
 	MUST(stats.distrusted >= 1);
-	MUST(stats.store_hits == 0 || stats.caches >= 1); /* temporary databases aren't transformed */
+	MUST(stats.store_hits == 0 ||
+	     stats.caches >= 1); /* temporary databases aren't transformed */
 }
 
 static void test_transformed(void **state)
@@ -788,11 +795,16 @@ static void test_fork(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_install),	     cmocka_unit_test(test_alone),
-		cmocka_unit_test(test_rollback_journal), cmocka_unit_test(test_wal),
-		cmocka_unit_test(test_modes),	     cmocka_unit_test(test_page_sizes),
-		cmocka_unit_test(test_threads),	     cmocka_unit_test(test_staleness_shows),
-		cmocka_unit_test(test_transformed),  cmocka_unit_test(test_fork),
+		cmocka_unit_test(test_install),
+		cmocka_unit_test(test_alone),
+		cmocka_unit_test(test_rollback_journal),
+		cmocka_unit_test(test_wal),
+		cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_page_sizes),
+		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_staleness_shows),
+		cmocka_unit_test(test_transformed),
+		cmocka_unit_test(test_fork),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
