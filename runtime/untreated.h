@@ -36,8 +36,7 @@
 	X(DIRECT_IO, "direct-io")         \
 	X(SQLITE_LOOKUP, "sqlite-lookup") \
 	X(SQLITE_WRITES, "sqlite-writes") \
-	X(SQLITE_CUT, "sqlite-cut")       \
-	X(SQLITE_EXPECT, "sqlite-expect")
+	X(SQLITE_CUT, "sqlite-cut")
 
 #define BERTH_TREAT_CONSTANT(constant, name) BERTH_TREAT_##constant,
 enum berth_treatment { BERTH_TREATMENTS(BERTH_TREAT_CONSTANT) BERTH_NR_TREATMENTS };

@@ -232,8 +232,7 @@ static sqlite3_pcache_page *fetch(sqlite3_pcache *handle, unsigned pgno, int cre
 	struct cache *cache = cache_of(handle);
 	struct page *page = find(cache, pgno);
 
-	if (!(berth__sqlite_leave_out & LEAVE_OUT_EXPECT))
-		berth__expect_nothing();
+	berth__expect_nothing();
 	if (page) {
 		if (page->flags & PAGE_UNPINNED) {
 			take_off_list(cache, page);
@@ -259,8 +258,7 @@ static void unpin(sqlite3_pcache *handle, sqlite3_pcache_page *base, int dropped
 	struct cache *cache = cache_of(handle);
 	struct page *page = (struct page *)base;
 
-	if (!(berth__sqlite_leave_out & LEAVE_OUT_EXPECT))
-		berth__expect_nothing();
+	berth__expect_nothing();
 	if (dropped) {
 		berth__lent_forget(cache, page);
 		discard(cache, page);

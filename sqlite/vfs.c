@@ -61,8 +61,7 @@ static int file_read(sqlite3_file *file, void *buffer, int bytes, sqlite3_int64 
 
 	if (expected->buffer != buffer || expected->bytes != bytes)
 		return BELOW(xRead, buffer, bytes, offset);
-	if (!(berth__sqlite_leave_out & LEAVE_OUT_EXPECT))
-		expected->buffer = NULL;
+	expected->buffer = NULL;
 	if (expected->filled) {
 		if (berth__sqlite_verify)
 			verify(file, buffer, bytes, offset);
