@@ -3,8 +3,8 @@
 # Do the simulator's schedules find broken orders? mutants.sh [NAME...]
 #
 # Each mutant is one change to a copy of the core that takes away a barrier, an order, a lock or a step of
-# the protocol of the per-CPU lists, of claims, of LRU lists and of what changes a zone in use. Its schedules
-# (tests/sim/test_schedules.c, test_lru_schedules.c, test_change_schedules.c) must fail. One
+# the protocol of the per-CPU lists, of claims, of LRU lists, of GCMA areas and of what changes a zone in use. Its
+# schedules (tests/sim/test_schedules.c, test_lru_schedules.c and others) must fail. One
 # line each: "ok NAME: what was seen" or "FAIL NAME"; exit status 1 when one survived. $CC, gcc by default;
 # BERTH_SIM_SEEDS as in the test.
 
@@ -146,5 +146,33 @@ mutant prepare-take-unlocked $prepare '/^int berth_cma_prepare_take/,/^}/ s/bert
 mutant prepare-cancel-unlocked $prepare '/^int berth_cma_prepare_cancel/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
 mutant release-by-two $contig '/^bool berth__release_begin/,/^}/ { s/atomic_compare_exchange_strong_explicit\(&frame->tag, &tag,/(atomic_store_explicit(\&frame->tag,/; s/memory_order_acquire, memory_order_relaxed\);/memory_order_relaxed), true);/ }'
 mutant capture-unlocked $compact '/^static void capture/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+
+# GCMA areas
+program=test_gcma_schedules
+gcma=core/alloc/gcma.c gcma_fast=core/alloc/gcma_fast.h
+mutant gcma-no-claim-fence $gcma '/^static int close_runs/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
+mutant gcma-weak-claim-fence $gcma '/^static int close_runs/,/^}/ s/memory_order_seq_cst/memory_order_acq_rel/'
+mutant gcma-no-fill-fence $gcma_fast '/^berth__gcma_fill_begin/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
+mutant gcma-weak-fill-fence $gcma_fast '/^berth__gcma_fill_begin/,/^}/ s/memory_order_seq_cst/memory_order_acq_rel/'
+mutant gcma-unchecked-fill $gcma_fast '/^berth__gcma_fill_begin/,/^}/ s/ \&\& berth__gcma_generation\(hot, granule\) == generation\)/)/'
+mutant gcma-no-wait $gcma 's/^\terror = wait_for_fillers\(.*$/\terror = 0;/'
+mutant gcma-record-first $gcma '/^static int close_runs/,/^}/ { /wait_for_fillers/ d; s/^\tuint64_t closed_ns;/&\n\tint early = wait_for_fillers(area, 0, area->nr_granules, deadline_ns);/; s/^\tint error;/\tint error = 0;/; s/return error;/return early ? early : error;/ }'
+# (With relaxed looks at records a claim still holds: the barrier at its end is an acquire, too. A relaxed step back
+# matters to a filler that stands between its fence and its look meanwhile: no schedule was seen to show it.)
+mutant gcma-relaxed-end $gcma_fast '/^static inline void berth__gcma_fill_end/,/^}/ s/memory_order_release/memory_order_relaxed/'
+mutant gcma-relaxed-begin $gcma_fast '/^berth__gcma_fill_begin/,/^}/ s/memory_order_release/memory_order_relaxed/'
+mutant gcma-relaxed-open $gcma '/^static void open_granules/,/^}/ s/memory_order_release/memory_order_relaxed/'
+mutant gcma-late-forgotten $gcma 's/^\t\t\tuncover_granules\(.*$/\t\t\t;/'
+mutant gcma-relaxed-generation $gcma_fast '/berth__gcma_generation\(/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
+mutant gcma-no-read-fence $gcma_fast '/^static inline bool berth__gcma_still/,/^}/ s/atomic_thread_fence\(memory_order_acquire\);/;/'
+mutant gcma-same-generation $gcma '/^static void open_granules/,/^}/ s/nr, 1,/nr, UINT64_MAX,/'
+mutant gcma-unknown-filler $gcma '/^bool berth__gcma_new_filler/,/^}/ s/nr <= cpu/nr <= cpu \&\& 0/'
+mutant gcma-fillers-too-few $gcma '/^bool berth__gcma_new_filler/,/^}/ s/cpu \+ 1/cpu ? cpu : 1/'
+mutant gcma-cpu-before-preempt $gcma_fast '/^berth__gcma_fill_begin/,/^}/ { s/^\tberth_preempt_disable\(\);//; s/^\tcpu = berth_cpu\(\);/&\n\tberth_preempt_disable();/ }'
+mutant gcma-take-unlocked $gcma '/^static unsigned take_runs/,/^}/ s/berth_(un)?lock\(&area->lock\);//'
+mutant gcma-give-unlocked $gcma '/^static void give_back/,/^}/ s/berth_(un)?lock\(&area->lock\);//'
+mutant gcma-mark-unlocked $gcma '/^static unsigned mark_releasing/,/^}/ s/berth_(un)?lock\(&area->lock\);//'
+mutant gcma-unmarked-release $gcma 's/berth__set_extent_kind\(claim, BERTH_EXTENT_RELEASING\);/;/'
+mutant gcma-late-kept $gcma 's/if \(error == -BERTH_EAGAIN \|\| /if (/; s/^\t\terror = late \? late : error;/\t\t;/'
 
 [ $failures = 0 ]

@@ -6,7 +6,8 @@
  * are closed without the lock. Release is the same backwards. So claims exclude each other for the search
  * only, and borrowers not at all.
  *
- * I5  A granule's generation is odd exactly while a claim has it; it only grows.
+ * I5  A granule's generation is odd exactly while a claim has it. It only grows, but for the step back of a claim
+ *     that was too late.
  * I6  nr_claimed and nr_claims are the granules and the number of the claims; a name has as many users as
  *     claims have its number in their notes, nr_named altogether.
  * I7  A slot at or above nr_fillers has no record; between fills none has.
@@ -26,7 +27,7 @@
 #define DEFAULT_NAMES 32u
 #define MAX_NAMES 65535u
 #define MAX_CPUS 65536u
-#define SPINS 256u    /* between two looks at the clock while a filler is waited for */
+#define SPINS 16u     /* between two looks at the clock while a filler is waited for */
 #define SPIN_NS 5000u /* then it has probably been preempted: it gets the processor */
 #define MAX_SLEEP_NS 50000u
 #define BATCH 256u /* claims that are made or given back while the lock is held */
@@ -200,28 +201,35 @@ static int wait_for_fillers(struct berth_gcma *area, berth_granule_t first, bert
 
 /* ---- Generations ------------------------------------------------------------------------------- */
 
-/* The claim's alone: nobody else writes its generations. */
-static void close_granules(struct berth_gcma *area, berth_granule_t first, berth_granule_t nr)
+/* Each generation of the claim, which nobody else writes to, changes by as much. */
+static void step(struct berth_gcma *area, berth_granule_t first, berth_granule_t nr, uint64_t by,
+		 memory_order order)
 {
 	_Atomic uint64_t *generation = &area->hot.generations[first];
 
-	for (berth_granule_t i = 0; i < nr; i++)
-		atomic_store_explicit(&generation[i],
-				      atomic_load_explicit(&generation[i], memory_order_relaxed) +
-					      1,
-				      memory_order_relaxed);
+	for (berth_granule_t i = 0; i < nr; i++) {
+		uint64_t was = atomic_load_explicit(&generation[i], memory_order_relaxed);
+
+		atomic_store_explicit(&generation[i], was + by, order);
+	}
+}
+
+static void close_granules(struct berth_gcma *area, berth_granule_t first, berth_granule_t nr)
+{
+	step(area, first, nr, 1, memory_order_relaxed);
 }
 
 /* Release: whatever was done to the frames comes before it. */
 static void open_granules(struct berth_gcma *area, berth_granule_t first, berth_granule_t nr)
 {
-	_Atomic uint64_t *generation = &area->hot.generations[first];
+	step(area, first, nr, 1, memory_order_release);
+}
 
-	for (berth_granule_t i = 0; i < nr; i++)
-		atomic_store_explicit(&generation[i],
-				      atomic_load_explicit(&generation[i], memory_order_relaxed) +
-					      1,
-				      memory_order_release);
+/* They were closed in vain, nobody else has got the frames: what was lent is lent, and fillers that are still
+ * inside are right. Release: they may not know who had the frames before. */
+static void uncover_granules(struct berth_gcma *area, berth_granule_t first, berth_granule_t nr)
+{
+	step(area, first, nr, UINT64_MAX, memory_order_release);
 }
 
 static berth_granule_t granule_of(const struct berth_gcma *area, berth_pfn_t pfn)
@@ -236,17 +244,9 @@ static struct berth_extent *extent_at(const struct berth_gcma *area, berth_pfn_t
 
 /* ---- Giving back ------------------------------------------------------------------------------- */
 
-/*
- * The claims, which nobody else deals with (CLAIMING or RELEASING), become free memory. With their granules
- * closed, or (`closed` false) open as they were.
- */
-static void give_back(struct berth_gcma *area, const berth_pfn_t *pfns, unsigned nr, bool closed)
+/* The claims, which nobody else deals with (CLAIMING or RELEASING), become gaps. Their granules are open. */
+static void give_back(struct berth_gcma *area, const berth_pfn_t *pfns, unsigned nr)
 {
-	for (unsigned i = 0; closed && i < nr; i++) {
-		berth_granule_t first = granule_of(area, pfns[i]);
-
-		open_granules(area, first, area->extents[first].nr);
-	}
 	for (unsigned done = 0; done < nr;) {
 		unsigned stop = nr - done > BATCH ? done + BATCH : nr;
 
@@ -262,8 +262,6 @@ static void give_back(struct berth_gcma *area, const berth_pfn_t *pfns, unsigned
 		}
 		berth_unlock(&area->lock);
 	}
-	if (closed)
-		atomic_fetch_add_explicit(&area->openings, 1, memory_order_release);
 }
 
 /* The claim at pfn that was made with so many pages and is complete, or NULL. G. */
@@ -326,8 +324,11 @@ int berth_gcma_release_bulk(struct berth_gcma *area, const berth_pfn_t *pfns, un
 					      memory_order_release);
 		return -BERTH_EINVAL;
 	}
+	for (unsigned i = 0; i < nr; i++)
+		open_granules(area, granule_of(area, pfns[i]), extent_at(area, pfns[i])->nr);
+	give_back(area, pfns, nr);
 	if (nr)
-		give_back(area, pfns, nr, true);
+		atomic_fetch_add_explicit(&area->openings, 1, memory_order_release);
 	for (unsigned i = 0; i < nr; i++)
 		BERTH_TRACE(area, release, area->name, pfns[i], nr_pages);
 	return 0;
@@ -488,16 +489,16 @@ static int claim_runs(struct berth_gcma *area, const struct berth_claim_params *
 		int late = close_runs(area, &request, params->deadline_ns, pfns, *have, report,
 				      found_ns);
 
-		if (late) {
-			give_back(area, pfns, *have, true);
-			*have = 0;
-			error = late;
-		} else {
-			complete(area, pfns, *have);
-		}
-	} else if (*have) { /* nothing was closed, so nothing that is lent is lost */
-		give_back(area, pfns, *have, false);
+		for (unsigned i = 0; late && i < *have; i++)
+			uncover_granules(area, granule_of(area, pfns[i]), request.nr);
+		error = late ? late : error;
+	}
+	/* A claim that fails has cost nobody his data. */
+	if (error == -BERTH_EAGAIN || (error && !fewer)) {
+		give_back(area, pfns, *have);
 		*have = 0;
+	} else {
+		complete(area, pfns, *have);
 	}
 	report->free_pages_taken = *have * params->nr_pages;
 	return ended(area, error, *have, began_ns, report);

@@ -81,13 +81,15 @@ berth__gcma_fill_begin(struct berth_gcma_hot *hot, uint64_t granule, uint64_t ge
 		return NULL;
 	}
 	filler = &hot->fillers[cpu];
-	atomic_store_explicit(&filler->record, BERTH_GCMA_FILLING(granule), memory_order_relaxed);
+	/* Release, here and below: a claimer who finds this in place of what berth__gcma_fill_end() left
+	 * has been told all the same that what was filled before is there. */
+	atomic_store_explicit(&filler->record, BERTH_GCMA_FILLING(granule), memory_order_release);
 	/* Pairs with the claimer's: the record is seen there, or the closed generation here. */
 	atomic_thread_fence(memory_order_seq_cst);
 	/* Acquire: whoever had the frames before has done with them. */
 	if (berth_gcma_open(generation) && berth__gcma_generation(hot, granule) == generation)
 		return filler;
-	atomic_store_explicit(&filler->record, 0, memory_order_relaxed); /* nothing was written */
+	atomic_store_explicit(&filler->record, 0, memory_order_release);
 	berth_preempt_enable();
 	return NULL;
 }

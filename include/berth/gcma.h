@@ -5,8 +5,8 @@
  * doesn't depend on what is lent: it closes the run, and whoever keeps data there finds out by himself.
  *
  * The frames of an area are in no zone's lists. They are lent by *granules*, aligned runs of
- * 2^granule_order frames. Each has a generation, a number that only grows: it is even while the granule
- * is open (lent) and odd while it is closed (claimed). Data that was stored under one generation is there
+ * 2^granule_order frames. Each has a generation, which no other claim's time ever had: it is even while the
+ * granule is open (lent) and odd while it is closed (claimed). Data that was stored under one generation is there
  * exactly as long as the generation is the same.
  *
  * Borrowers (a store, <berth/store.h>) follow a protocol:
@@ -68,8 +68,8 @@ int berth_gcma_init(struct berth_gcma **area, const struct berth_gcma_params *pa
  * deadline bounds the wait for fillers; without one it lasts as long as it takes them (see ARCHITECTURE.md for
  * what that can be).
  * 0; -EINVAL; -E2BIG: can never fit; -ENOSPC: claims in place leave no such gap; -EAGAIN: the deadline
- * passed while a filler was inside: nothing is claimed, and what was lent there is lost. The report (may
- * be NULL) says so.
+ * passed while a filler was inside. In case of an error nothing is claimed, and nothing that was lent is lost;
+ * the report (may be NULL) says why.
  */
 int berth_gcma_alloc(struct berth_gcma *area, const struct berth_claim_params *params,
 		     berth_pfn_t *pfn, struct berth_claim_report *report) BERTH_MUST_CHECK;
