@@ -33,7 +33,8 @@ static const char help[] =
 	"                    dropped; or reserve, which lends nothing; the last two move nothing\n"
 	"  --run-size SIZE   the movable memory's contiguous runs, 4K to 2M (2M); smaller ones are\n"
 	"                    scattered\n"
-	"  --count N         claims to measure (200, or 20 when there is something to move)\n"
+	"  --count N         claims to measure (200, or 20 when there is something to move; gcma and reserve:\n"
+	"                    2000, above 64M of a full area fewer)\n"
 	"  --writers N       threads that write all over the movable memory meanwhile, or put and get\n"
 	"                    pages of the discardable store (0)\n"
 	"  --copiers N       threads that help to copy runs of 1 MiB and more, up to 7 (0)\n"
@@ -229,14 +230,14 @@ static const char *misfit(const struct berth__claim_config *config)
 	return NULL;
 }
 
-/* Some 64 GiB of claims: enough for a p99.9, where filling takes no longer than 20 s. */
+/* Enough for a p99.9, where filling takes no longer than half a minute. */
 static uint64_t count_of_discarding(const struct berth__claim_config *config)
 {
-	uint64_t count = ((uint64_t)64 << 30) / config->size;
+	const uint64_t small = (uint64_t)64 << 20, all = (uint64_t)32 << 30;
 
-	if (config->fill != BERTH__FILL_DISCARDABLE || config->writers)
+	if (config->size <= small || config->fill != BERTH__FILL_DISCARDABLE)
 		return 2000;
-	return count > 1000 ? 1000 : count > 20 ? count : 20;
+	return all / config->size > 20 ? all / config->size : 20;
 }
 
 static bool complete_config(struct berth__claim_config *config)

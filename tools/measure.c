@@ -87,7 +87,8 @@ double berth__percentile(struct berth__samples *samples, double percent)
 	if (!samples->nr)
 		return 0;
 	qsort(samples->values, samples->nr, sizeof(samples->values[0]), compare);
-	rank = (size_t)ceil(percent / 100 * (double)samples->nr);
+	/* 99.9 % of 1000 are 999, whatever a double makes of it. */
+	rank = (size_t)ceil(percent * (double)samples->nr / 100 - 1e-6);
 	return samples->values[rank ? rank - 1 : 0];
 }
 
