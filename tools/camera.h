@@ -6,6 +6,7 @@
  *	camera_way.c      such a process: its pool, and the photos
  *	camera_load.c     the load beside them: starting and halting it, a heap that churns
  *	camera_cache.c    the load's other half: a file's pages that are read through a cache
+ *	camera_sqlite.c   or a database, by SQLite
  *	camera_report.c   figures, table, JSON, bars
  */
 #ifndef BERTH_TOOLS_CAMERA_H
@@ -40,6 +41,8 @@ struct berth__camera_config {
 	uint64_t photos, duration_ns, seed, nice;
 	bool ways[BERTH__CAMERA_NR_WAYS];
 	bool json;
+	bool sqlite; /* is the load; with `choose`: if it works */
+	bool choose;
 };
 
 /* ---- What a way's process tells ---------------------------------------------------------------- */
@@ -151,7 +154,11 @@ struct berth__camera_reader_ops {
 	/* The gate has ended. False: the pool doesn't take its memory back. */
 	bool (*close)(struct berth__camera_reader *reader);
 };
-extern const struct berth__camera_reader_ops berth__camera_pages;
+extern const struct berth__camera_reader_ops berth__camera_pages, berth__camera_sqlite;
+/* True: this process could load what SQLite as the load needs, and the pool's memory can be SQLite's. Loads it:
+ * ask in a process that does nothing else. */
+bool berth__camera_sqlite_works(const struct berth__camera_config *config,
+				char why[BERTH__CAMERA_TEXT_BYTES]);
 
 #define BERTH__CAMERA_NO_FILE                                                                   \
 	"the load's file can't be made; is TMPDIR, or else /tmp, a folder that can be written " \

@@ -253,7 +253,7 @@ struct berth__camera_load *berth__camera_load_open(const struct berth__camera_pl
 	load->gate.nice = place->config->nice;
 	pthread_mutex_init(&load->gate.mutex, NULL);
 	pthread_cond_init(&load->gate.changed, NULL);
-	load->ops = &berth__camera_pages;
+	load->ops = place->config->sqlite ? &berth__camera_sqlite : &berth__camera_pages;
 	load->reader = load->ops->open(place, &load->gate, &load->reader_figures, why);
 	if (load->reader) {
 		load->has_thread = berth__camera_start(&load->gate, churn, load, &load->thread) ==

@@ -31,7 +31,9 @@
 #define MIB ((uint64_t)1 << 20)
 #define LEAST_PHOTO MIB
 #define LEAST_PAUSE_NS 2000000u
-#define PAUSES_NS 16000000u   /* from the least on */
+#define PAUSES_NS 16000000u /* from the least on */
+#define REST_NS 100000000u  /* more, in front of every so many photos: */
+#define BURST 8u
 #define WARM_UP_NS 200000000u /* and 5 ms for each MiB, up to: */
 #define MOST_WARM_UP_NS 3000000000u
 
@@ -82,7 +84,8 @@ static uint64_t photo_bytes(const struct way *way, uint64_t photo)
 
 static uint64_t pause_ns(const struct way *way, uint64_t photo)
 {
-	return LEAST_PAUSE_NS + number_of(way, photo, 1) % PAUSES_NS;
+	return LEAST_PAUSE_NS + number_of(way, photo, 1) % PAUSES_NS +
+	       (photo % BURST ? 0 : REST_NS);
 }
 
 /* ---- Telling ----------------------------------------------------------------------------------- */

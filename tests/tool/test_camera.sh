@@ -12,12 +12,13 @@
 . "$(dirname "$0")/lib.sh"
 mkdir files && export TMPDIR=$tmp/files
 
-helps --size --photos --duration --ways --seed --nice --json reserve cma gcma mixed -- bench camera --help
+helps --size --photos --duration --background --ways --seed --nice --json reserve cma gcma mixed -- bench camera --help
 refuses 2 --size bench camera --size 1M
 refuses 2 --size bench camera --size large
 refuses 2 --photos bench camera --photos 0
 refuses 2 --duration bench camera --duration never
 refuses 2 sideways bench camera --ways reserve,sideways
+refuses 2 sideways bench camera --background sideways
 refuses 2 "''" bench camera --ways reserve,
 refuses 2 --nice bench camera --nice 20
 refuses 2 now bench camera now
@@ -43,7 +44,7 @@ for row in line["ways"]:
     need(row["way"] in ("gcma", "mixed") or row["lost_pages"] == row["waits"] == 0, f"no store, but {row}")
     need(0 <= row["hit_rate"] <= 1 and 0 <= row["lent_share"] <= 1, f"no share: {row}")
 '
-berth bench camera --size 16M --photos 40 --json
+berth bench camera --size 16M --photos 40 --background store --json
 [ $status -eq 0 ] || miss "bench camera" "status $status"
 check "bench camera --json" out "$table"'
 need(line["size_bytes"] == 16 << 20 and line["largest_photo_bytes"] == 8 << 20, "wrong sizes")
@@ -61,20 +62,41 @@ need(len(bars) == 2 and [bar["limit"] for bar in bars] == [1.05, 0], "wrong bars
 for bar in bars:
     fields(bar, "name unit")
     need(bar["met"] == (bar["figure"] <= bar["limit"]), bar["name"] + ": a wrong verdict")
+need(bars[0]["low"] <= bars[0]["figure"] <= bars[0]["high"], "a figure that is not likely")
 ratio = gcma["whole_us"]["p99"] / reserve["whole_us"]["p99"]
 need(abs(bars[0]["figure"] - ratio) < 0.01 * ratio + 0.01, "another ratio")
 need(line["background"] == "store", "another load")
 '
 
+# The load is SQLite, if it can be
+berth bench camera --size 16M --photos 16 --json
+if [ $status -eq 0 ] && grep -q 'SQLite is left out' err; then
+	check "bench camera without SQLite" out "$table"'need(line["background"] == "store", "no word of what is left out")'
+	refuses 1 store bench camera --size 16M --background sqlite
+else
+	check "bench camera beside SQLite" out "$table"'
+need(line["background"] == "sqlite", "another load")
+need(ways["gcma"]["lent_share"] > 0.01 and ways["mixed"]["lent_share"] > 0.05, "SQLite keeps nothing in the store")
+need(ways["cma"]["lent_share"] > 0.3, "SQLite keeps nothing in movable memory")
+need(min(ways[way]["hit_rate"] for way in ways) > 0.3, "no hits")
+'
+fi
+BERTH_PRELOAD=$tmp/nothing berth bench camera --size 16M --photos 8 --ways gcma
+if [ $status -eq 0 ] && grep -q 'SQLite is left out' err && [ -s out ]; then
+	pass
+else
+	miss "bench camera without libberth-sqlite" "status $status"
+fi
+
 # One way, until the time is over
-berth bench camera --size 20M --ways cma --duration 300ms --photos 1000000 --seed 7 --nice 0 --json
+berth bench camera --size 20M --ways cma --background store --duration 300ms --photos 1000000 --seed 7 --nice 0 --json
 check "bench camera --ways cma --duration" out "$table"'
 need(line["bars"] == [], "bars without what they are about")
 need(list(ways) == ["cma"] and line["seed"] == 7 and line["nice"] == 0, "not what was asked for")
 need(line["size_bytes"] == 24 << 20, "sizes are rounded up to 8 MiB")
 need(line["ways"][0]["photos"] < 1000, "it went on")
 '
-berth bench camera --size 16M --photos 8 --ways reserve,gcma
+berth bench camera --size 16M --photos 8 --ways reserve,gcma --background store
 if [ $status -eq 0 ] && [ "$(grep -c '^no lending' out)" -eq 2 ] && grep -q 'whole photo.*CPU' out &&
 	[ "$(grep -cE ' (met|missed)$' out)" -eq 2 ]; then
 	pass
@@ -85,7 +107,7 @@ fi
 settle "files are left behind" "$(ls files)"
 
 # No room for the file: said, and no process stays
-TMPDIR=$tmp/nowhere berth bench camera --size 16M --photos 8
+TMPDIR=$tmp/nowhere berth bench camera --size 16M --photos 8 --background store
 if [ $status -eq 1 ] && [ ! -s out ] && grep -q TMPDIR err; then
 	pass
 else
@@ -94,7 +116,7 @@ fi
 
 # Interrupted, all of its processes as by a terminal, and the first one alone
 for whom in group one; do
-	setsid "$BERTH" bench camera --size 16M --photos 100000 >out 2>err </dev/null &
+	setsid "$BERTH" bench camera --size 16M --photos 100000 --background store >out 2>err </dev/null &
 	bench=$!
 	started+=($bench)
 	two_ways() { [ "$(wc -w <"/proc/$bench/task/$bench/children")" -ge 2 ]; }
@@ -111,7 +133,7 @@ for whom in group one; do
 done
 
 # Killed: its processes end as well
-setsid "$BERTH" bench camera --size 16M --photos 100000 >out 2>err </dev/null &
+setsid "$BERTH" bench camera --size 16M --photos 100000 --background store >out 2>err </dev/null &
 bench=$!
 started+=($bench)
 wait_until 20 two_ways
