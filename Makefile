@@ -14,7 +14,7 @@ help:
 	@echo 'make          build everything into build/ (the command is build/berth)'
 	@echo 'make demo     install what is missing, build, show what Berth does'
 	@echo 'make check    install what is missing, build, test everything'
-	@echo 'make soak     the long random tests, for SOAK_SECONDS (1800): model, simulator, fuzzers, mutants'
+	@echo 'make soak     the long random tests, for SOAK_SECONDS (1800): model, pool, simulator, tenants, fuzzers, mutants'
 	@echo 'make coverage lines and branches of core/ that the tests reach'
 	@echo 'make tenants  install what is missing, build, run some 40 real programs bare and under Berth'
 	@echo 'make setup    install what is missing, nothing else'

@@ -7,7 +7,8 @@
 #   release  the build of `make`, and the static tool of `make static`, without a warning
 #   gcc      with debug checks under gcc: all suites
 #   clang    the same under clang: unit, model, sim, threads, linux, examples
-#   model    random operations against the model for a minute, with the build of gcc
+#   soak     for a minute, side by side, with the build of gcc: random operations against the model, and a pool
+#            that threads use in every way while the machine fails now and then
 #   fuzz     libFuzzer targets with the sanitizers, for 10 s
 #   asan     address and undefined-behaviour sanitizers: unit, model, sim, linux
 #   tsan     thread sanitizer: threads
@@ -26,7 +27,7 @@ trap 'exit 130' INT TERM
 
 passed=0 failed=0 skipped=0
 stages=("$@")
-[ $# -gt 0 ] || stages=(format gates release gcc clang model fuzz asan tsan)
+[ $# -gt 0 ] || stages=(format gates release gcc clang soak fuzz asan tsan)
 number=0
 
 # ---- Counting ------------------------------------------------------------------------------------
@@ -209,16 +210,28 @@ stage_clang()
 	unset CC
 }
 
-stage_model()
+stage_soak()
 {
+	local pool
+
 	export CC=gcc
 	build build-gcc --werror
 	unset CC
+	BERTH_SOAK_SECONDS=60 build-gcc/tests/test_soak >"$tmp/pool" 2>&1 &
+	pool=$!
 	scripts/model.sh 60 build-gcc >"$tmp/out" 2>&1
 	pass "$(grep -c '^ok ' "$tmp/out")"
 	fail "$(grep -c '^FAIL ' "$tmp/out")"
 	grep -qE '^(ok|FAIL) ' "$tmp/out" || fail
 	say "$(cat "$tmp/out")"
+	if wait $pool; then
+		pass
+		say "$(sed -n 's/^# /ok pool: /p' "$tmp/pool")"
+	else
+		fail
+		say "FAIL pool"
+		say "$(tail -n 30 "$tmp/pool")"
+	fi
 }
 
 stage_fuzz()

@@ -5,16 +5,19 @@
 #   model    scripts/model.sh: random operations against the model, new seeds each day
 #   sim      schedules of the simulator and sweeps of failures, many times what `make check` runs
 #   fuzz     scripts/fuzz.sh with the corpus of earlier nights
+#   tenants  sqlite3, redis, python and a camera under `berth run`, again and again
+#   pool     tests/linux/test_soak.c: a pool that threads use in every way, with failures, all the time beside the
+#            others
 #   mutants  scripts/mutants.sh: is every broken order still found? (not below 600 s)
 #
-# SOAK_SECONDS (1800) is about what all of it takes: model has half of it at most, fuzz a quarter, and sim's size
-# follows from it. SOAK_SEED and MODEL_OPERATIONS as there.
+# SOAK_SECONDS (1800) is about what all of it takes: model has a half of it at most, fuzz a quarter, tenants an eighth,
+# and sim's size follows from it; the mutants come after that. SOAK_SEED and MODEL_OPERATIONS as there.
 # One line each: "ok NAME: ...", "skip NAME: why" or "FAIL NAME" with the end of its output. Exit status 1 when
 # anything failed.
 
 set -u
 cd "$(dirname "$0")/.." || exit 2
-build=${1:-build}
+build=${1:-build}; build=${build%/}
 seconds=${SOAK_SECONDS:-1800}
 tmp=$(mktemp -d) || exit 2
 trap 'rm -rf "$tmp"' EXIT
@@ -29,13 +32,18 @@ failed()
 	failures=$((failures + 1))
 }
 
+# ---- The pool, to the end ---------------------------------------------------------------------------------
+
+BERTH_SOAK_SECONDS=$seconds nice -n 5 "$build/tests/test_soak" >"$tmp/pool" 2>&1 &
+pool=$!
+
 # ---- The model -------------------------------------------------------------------------------------------
 
 scripts/model.sh $((seconds / 2)) "$build" || failures=$((failures + 1))
 
 # ---- The simulator: about 15 s for 100 % -----------------------------------------------------------------
 
-percent=$((seconds / 4 * 100 / 15))
+percent=$((seconds / 8 * 100 / 15))
 [ $percent -ge 20 ] || percent=20
 for name in test_schedules test_lru_schedules test_change_schedules test_store_schedules test_failures; do
 	if BERTH_SIM_SEEDS=$percent "$build/tests/$name" >"$tmp/sim" 2>&1; then
@@ -45,9 +53,32 @@ for name in test_schedules test_lru_schedules test_change_schedules test_store_s
 	fi
 done
 
+# ---- Tenants ---------------------------------------------------------------------------------------------
+
+export BERTH="$PWD/$build/berth" BERTH_PRELOAD="$PWD/$build/libberth-preload.so" BERTH_BUILD="$PWD/$build" \
+	BERTH_SOURCE="$PWD"
+began=$SECONDS rounds=0 skipped=""
+while [ $((SECONDS - began)) -lt $((seconds / 8)) ]; do
+	for name in sqlite redis python camera; do
+		"tests/tenants/$name.sh" >"$tmp/tenant" 2>&1
+		case $? in
+		0) ;;
+		77) skipped=" (without $name)" ;;
+		*) failed "tenant $name" "$tmp/tenant" ;;
+		esac
+	done
+	rounds=$((rounds + 1))
+done
+echo "ok tenants: $rounds rounds in $((SECONDS - began)) s$skipped"
+
 # ---- Fuzzers, mutants ------------------------------------------------------------------------------------
 
 scripts/fuzz.sh $((seconds / 4)) || [ $? = 77 ] || failures=$((failures + 1))
+if wait $pool; then
+	sed -n 's/^# /ok pool: /p' "$tmp/pool"
+else
+	failed pool "$tmp/pool"
+fi
 if [ "$seconds" -ge 600 ]; then
 	BERTH_SIM_SEEDS=300 scripts/mutants.sh || failures=$((failures + 1))
 fi
