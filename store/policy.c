@@ -19,7 +19,7 @@
 #include "store/internal.h"
 
 #define MAX_LOOKS 1024u
-#define MAX_SPARED 32u
+#define MAX_SPARED 512u
 
 static struct berth_queue *queue_of(struct berth_shard *shard, unsigned where)
 {

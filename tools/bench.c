@@ -7,7 +7,7 @@
 #include "tools/options.h"
 
 static const char help[] =
-	"usage: berth bench claim|camera|choose|pages|scale|frag|compact [OPTIONS]\n"
+	"usage: berth bench claim|camera|choose|pages|scale|frag|compact|store [OPTIONS]\n"
 	"\n"
 	"  claim   how long it takes to get a contiguous buffer out of an area that is empty, full of\n"
 	"          movable memory, or held by pins, beside the cost of memcpy\n"
@@ -19,6 +19,8 @@ static const char help[] =
 	"  scale   what initialising, claims, searches and compaction cost in zones of 1 GiB to 1 TiB\n"
 	"  frag    how many blocks of 2 MiB stay free while single pages come and go\n"
 	"  compact how many blocks of 2 MiB compaction makes of scattered free pages, and at what cost\n"
+	"  store   what a get and a put of the discardable store cost beside memcpy, and its hit rates;\n"
+	"          --verify checks every byte under load\n"
 	"\n"
 	"`berth bench claim --help` and so on list the options. With --json each prints one JSON object\n"
 	"on a line. They need nothing but memory, /proc and /sys.\n"
@@ -36,7 +38,7 @@ int berth__bench(int argc, char **argv)
 	if (argc < 2)
 		return berth__complain(
 			BERTH__EXIT_USAGE, "berth bench",
-			"say what to measure: claim, camera, choose, pages, scale, frag or compact; `berth bench --help` "
+			"say what to measure: claim, camera, choose, pages, scale, frag, compact or store; `berth bench --help` "
 			"has examples");
 	if (strcmp(argv[1], "claim") == 0)
 		return berth__bench_claim(argc - 1, argv + 1);
@@ -52,12 +54,14 @@ int berth__bench(int argc, char **argv)
 		return berth__bench_frag(argc - 1, argv + 1);
 	if (strcmp(argv[1], "compact") == 0)
 		return berth__bench_compact(argc - 1, argv + 1);
+	if (strcmp(argv[1], "store") == 0)
+		return berth__bench_store(argc - 1, argv + 1);
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
 		fputs(help, stdout);
 		return 0;
 	}
 	return berth__complain(
 		BERTH__EXIT_USAGE, "berth bench",
-		"there is no benchmark '%s'; choose claim, camera, choose, pages, scale, frag or compact",
+		"there is no benchmark '%s'; choose claim, camera, choose, pages, scale, frag, compact or store",
 		argv[1]);
 }

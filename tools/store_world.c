@@ -69,8 +69,7 @@ static int open_store(struct berth__store_world *world, unsigned nr_shards)
 	return berth_store_init(&world->store, &params, world->metadata, world->metadata_bytes);
 }
 
-int berth__store_world_open(struct berth__store_world *world, uint64_t nr_pages,
-			    unsigned nr_shards)
+int berth__store_world_open(struct berth__store_world *world, uint64_t nr_pages, unsigned nr_shards)
 {
 	const size_t rounding = BERTH_HUGE_BYTES - 1;
 	size_t bytes = ((size_t)nr_pages * BERTH_PAGE_SIZE + rounding) & ~rounding;
@@ -289,6 +288,22 @@ static void add_up(struct worker *w)
 	pthread_mutex_unlock(&w->run->lock);
 }
 
+/* Each key has its first version, so that readers find something from the beginning. */
+static void fill(struct run *run)
+{
+	uint64_t page[WORDS];
+
+	for (uint64_t k = 0; k < run->nr_keys; k++) {
+		struct berth_store_key key = key_of(k);
+
+		make_page(page, k, 1);
+		if (berth_store_put(run->world.store, &key, page) != 0)
+			report(run, "a put failed", k, 0, 0);
+		run->verify->puts++;
+		run->keys[k] = (struct key_state){ 1, 1, 1 };
+	}
+}
+
 static void *read_pages(void *arg)
 {
 	struct worker *w = arg;
@@ -473,6 +488,7 @@ bool berth__store_verify(struct berth__store_verify *verify)
 	    berth__store_world_open(&run.world, verify->nr_pages, 0) != 0) {
 		snprintf(verify->problem, sizeof(verify->problem), "there is not enough memory");
 	} else {
+		fill(&run);
 		nr = start(&run, workers, threads);
 		watch(&run);
 		for (unsigned i = 0; i < nr; i++)

@@ -32,7 +32,7 @@ struct berth__store_verify {
 	uint64_t nr_gets;  /* altogether; the run ends with them */
 	unsigned nr_readers, nr_writers, nr_claimers;
 	uint64_t seed;
-	bool (*interrupted)(void);                        /* may be NULL */
+	bool (*interrupted)(void);                       /* may be NULL */
 	void (*progress)(uint64_t done, uint64_t total); /* likewise */
 	/* What happened */
 	uint64_t gets, hits, puts, overwrites, refused, drops, group_drops, claims;

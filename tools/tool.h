@@ -30,5 +30,6 @@ int berth__bench_frag(int argc, char **argv);
 int berth__bench_choose(int argc, char **argv);
 int berth__bench_camera(int argc, char **argv);
 int berth__bench_compact(int argc, char **argv);
+int berth__bench_store(int argc, char **argv);
 
 #endif

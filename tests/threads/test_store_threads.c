@@ -11,7 +11,7 @@ static void verify(uint64_t nr_pages, unsigned nr_claimers, uint64_t nr_gets)
 {
 	struct berth__store_verify run = {
 		.nr_pages = nr_pages,
-		.nr_gets = nr_gets / TEST_SLOWDOWN / TEST_SLOWDOWN,
+		.nr_gets = nr_gets / TEST_SLOWDOWN,
 		.nr_readers = 2,
 		.nr_writers = 2,
 		.nr_claimers = nr_claimers,
