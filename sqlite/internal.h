@@ -105,6 +105,8 @@ static inline void berth__lent_forget(struct cache *cache, struct page *page)
 		berth__lent_drop(cache, page->pgno);
 	page->flags &= ~(uint32_t)(PAGE_STORED | PAGE_SAME);
 }
+/* From this buffer, just now; when all is verified. */
+void berth__lent_was_written(const void *buffer, size_t bytes);
 /* From the file, just now. */
 void berth__lent_was_read(const struct cache *cache, struct page *page);
 /* At the first unpinning: is it still what was read? */

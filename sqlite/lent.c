@@ -25,6 +25,7 @@
 #include <berth/types.h>
 
 #define TRUST_PAGES 8
+#define DISTRUST_PAGES 200
 #define LEAST_FRONT_PAGES 16u
 #define MOST_DROPS 65536u /* what is cut off beyond is a new group instead */
 #define FIRST_SEEN_ORDER 10u
@@ -242,9 +243,9 @@ void berth__lent_sample(struct cache *cache, struct page *page)
 		atomic_fetch_add(&nr_sharers, 1);
 		count_one(&berth__sqlite_counters()->caches);
 	} else {
-		/* One may be a page whose content doesn't matter any more; not so many. */
+		/* Pages that were freed may be changed without being written; but not all in a row are. */
 		cache->trust = cache->trust > 0 ? -1 : cache->trust - 1;
-		if (cache->trust > -TRUST_PAGES)
+		if (cache->trust > -DISTRUST_PAGES)
 			return;
 		cache->trust = DISTRUSTED;
 		count_one(&berth__sqlite_counters()->distrusted);
@@ -369,16 +370,41 @@ static void put(struct cache *cache, const struct page *page)
 }
 
 /*
+ * When all is verified: what was written last from buffers with this hash. Threads may overwrite each other's;
+ * then a page isn't copied that could be.
+ */
+static struct {
+	_Atomic(const void *) buffer;
+	_Atomic uint64_t hash;
+} written[1 << WRITES_ORDER];
+
+void berth__lent_was_written(const void *buffer, size_t bytes)
+{
+	const size_t place = (size_t)(berth__writes_of(buffer) - berth__sqlite_writes);
+
+	atomic_store(&written[place].hash, hash(buffer, bytes));
+	atomic_store(&written[place].buffer, buffer);
+}
+
+static bool is_known(const struct cache *cache, const struct page *page)
+{
+	const size_t place = (size_t)(berth__writes_of(page->base.pBuf) - berth__sqlite_writes);
+	const uint64_t now = hash(page->base.pBuf, cache->page_bytes);
+
+	return now == page->sample || (atomic_load(&written[place].buffer) == page->base.pBuf &&
+				       atomic_load(&written[place].hash) == now);
+}
+
+/*
  * Only what was read or has been written is what the file has. A free page that SQLite took without its content, and gave
- * back by a rollback, isn't; it doesn't matter then what it holds. (Of such a page that was read before we don't know.
+ * back by a rollback, isn't; it doesn't matter then what it holds. (If it was read or written before we don't know.
  * Nobody looks at it; but who verifies would, so he does without it.)
  */
 static bool is_in_file(const struct cache *cache, const struct page *page)
 {
-	if (page->writes != berth__writes_now(page))
-		return true;
-	return (page->flags & PAGE_READ) &&
-	       (!berth__sqlite_verify || hash(page->base.pBuf, cache->page_bytes) == page->sample);
+	if (!(page->flags & PAGE_READ) && page->writes == berth__writes_now(page))
+		return false;
+	return !berth__sqlite_verify || is_known(cache, page);
 }
 
 void berth__lent_demote(struct cache *cache, struct page *page)

@@ -80,6 +80,8 @@ static int file_write(sqlite3_file *file, const void *buffer, int bytes, sqlite3
 {
 	if (!(berth__sqlite_leave_out & LEAVE_OUT_WRITES))
 		atomic_fetch_add_explicit(berth__writes_of(buffer), 1, memory_order_relaxed);
+	if (berth__sqlite_verify)
+		berth__lent_was_written(buffer, (size_t)bytes);
 	return BELOW(xWrite, buffer, bytes, offset);
 }
 
