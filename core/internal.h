@@ -331,6 +331,9 @@ struct berth_zone {
 	_Atomic uint64_t nr_free, nr_free_cma, nr_free_unlent, nr_free_highatomic;
 	_Atomic uint64_t nr_highatomic; /* a, written under Z: frames of HIGHATOMIC pageblocks */
 	struct berth_isolation *isolations; /* Z: ranges that are being emptied */
+	struct berth_move *gathered;        /* c; what is there belongs to who has set: */
+	bool gathering;                     /* Z */
+	unsigned gather_room;               /* c */
 	struct berth_zone_marks marks;
 	struct berth_compact_state compact;
 	struct berth_names names;                          /* Z: of claims */
@@ -655,6 +658,22 @@ void berth__unisolate_range(struct berth_zone *zone, struct berth_isolation *ran
 int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsigned nr_moves,
 			 unsigned dst_set, bool may_split, struct berth_claim_report *report,
 			 const struct berth_move **busy);
+
+/* ---- motion/gather.c ----------------------------------------------------------------------------- */
+
+#define BERTH_GATHER_MOST 512u /* 20 KiB of a zone's metadata; */
+#define BERTH_GATHER_LEAST 8u  /* of a small zone's 320 bytes */
+
+/* How many moves the buffer of a zone of so many frames has room for. */
+unsigned berth__gather_room(uint64_t nr_pages);
+/* The zone's buffer for a larger batch, until berth__gather_end(); NULL: somebody has it, or it's of no use for
+ * such a block as the first that was found. */
+struct berth_move *berth__gather_begin(struct berth_zone *zone, const struct berth_move *found);
+void berth__gather_end(struct berth_zone *zone);
+/* Fills the buffer with what was found and with its neighbours in the range, as far as there is room: the first
+ * ones first. Returns how many; 0 if all have changed meanwhile. */
+unsigned berth__gather(struct berth_zone *zone, const struct berth_isolation *range,
+		       const struct berth_move *found, unsigned nr_found, struct berth_move *moves);
 
 /* ---- motion/lru.c -------------------------------------------------------------------------------- */
 

@@ -48,6 +48,7 @@ int berth_space_init(struct berth_space **out, const struct berth_space_params *
 	space->mapping_budget = params->mapping_budget;
 	space->table = (_Atomic uint32_t *)params->table;
 	space->pending = params->pending;
+	space->grain = 1u << BERTH_HUGE_ORDER;
 	*out = space;
 	space->ops = berth__space_owner_ops;
 	space->ops.name = params->name;

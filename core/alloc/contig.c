@@ -247,12 +247,20 @@ static int moved_batch(struct berth_claiming *claim, struct scan *scan)
 	uint64_t before = claim->report->moved_pages;
 	const struct berth_move *busy;
 	bool dropped = drop(claim, scan);
+	struct berth_move *moves = scan->moves, *gathered = NULL;
+	unsigned nr_moves = scan->nr_moves;
 	int error;
 
 	claim->next = (berth_idx_t)(first - zone->base_pfn);
 	if (dropped && !scan->nr_moves)
 		return 0;
-	error = berth__migrate_batch(zone, scan->moves, scan->nr_moves, claim->how->dst_set,
+	if (!claim->how->evictable_only)
+		gathered = berth__gather_begin(zone, &moves[0]);
+	if (gathered) {
+		nr_moves = berth__gather(zone, &claim->range, moves, nr_moves, gathered);
+		moves = gathered;
+	}
+	error = berth__migrate_batch(zone, moves, nr_moves, claim->how->dst_set,
 				     claim->how->may_split, claim->report, &busy);
 	claim->taken += claim->report->moved_pages - before;
 	if (busy) {
@@ -260,6 +268,8 @@ static int moved_batch(struct berth_claiming *claim, struct scan *scan)
 		claim->report->blocker_holder = busy->holder;
 		claim->report->reason = BERTH_CLAIM_OWNER_BUSY;
 	}
+	if (gathered)
+		berth__gather_end(zone);
 	if (error == -BERTH_ENOMEM)
 		claim->report->reason = BERTH_CLAIM_NO_DESTINATION;
 	claim->no_progress = !dropped && claim->report->moved_pages == before;

@@ -23,6 +23,8 @@ struct layout {
 	uint64_t nr_frames, nr_groups;
 	unsigned max_order, pageblock_order, max_owners, max_names, nr_sets;
 	unsigned pcp_high, pcp_shift, pcp_batch_order, pcp_return_order;
+	unsigned gather_room;
+	size_t gathered;
 	size_t lru_offset, lru_state;
 };
 
@@ -129,6 +131,8 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->regions = place(&at, 64, (l->nr_groups - 1) / BERTH_GROUP + 1,
 			   sizeof(struct berth_summary));
 	l->stale = place(&at, 64, (l->nr_groups - 1) / BERTH_GROUP + 1, sizeof(uint64_t));
+	l->gather_room = berth__gather_room(params->nr_pages);
+	l->gathered = place(&at, 64, l->gather_room, sizeof(struct berth_move));
 	l->areas = place(&at, 64, params->max_areas, sizeof(struct berth_cma));
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
 	l->names = place(&at, 64, l->max_names, sizeof(struct berth_name));
@@ -202,6 +206,8 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->stale = (void *)(base + l.stale);
 	zone->areas = (void *)(base + l.areas);
 	zone->owners = (void *)(base + l.owners);
+	zone->gathered = (void *)(base + l.gathered);
+	zone->gather_room = l.gather_room;
 	zone->names = (struct berth_names){ (void *)(base + l.names), l.max_names };
 	zone->pcps = base + l.pcps;
 	zone->lru_offset = l.lru_offset;

@@ -96,11 +96,11 @@ static bool unchanged_locked(const struct berth_zone *zone, const struct berth_m
 }
 
 /*
- * Blocks from the first on that make one aligned power of two of consecutive cookies: they can move
- * to one block, and are one run after it. At least 1; *order is the block's.
+ * Blocks from the first on that make one aligned power of two of consecutive cookies, at most 2^limit: they can
+ * move to one block, and are one run after it. At least 1; *order is the block's.
  */
-static unsigned together(const struct berth_zone *zone, const struct berth_move *moves,
-			 unsigned nr_moves, unsigned *order)
+static unsigned together(const struct berth_move *moves, unsigned nr_moves, unsigned limit,
+			 unsigned *order)
 {
 	uint64_t pages = 0, first = moves[0].cookie;
 	unsigned best = 1;
@@ -111,7 +111,7 @@ static unsigned together(const struct berth_zone *zone, const struct berth_move 
 		    (pages & (berth__pages(moves[i].order) - 1)))
 			break;
 		pages += berth__pages(moves[i].order);
-		if (pages > berth__pages(zone->pageblock_order))
+		if (pages > berth__pages(limit))
 			break;
 		if (!(pages & (pages - 1)) && !(first & (pages - 1))) {
 			best = i + 1;
@@ -175,19 +175,26 @@ static bool find_single_locked(struct berth_zone *zone, struct berth_move *move,
 static unsigned find_destinations(struct berth_zone *zone, struct berth_move *moves,
 				  unsigned nr_moves, unsigned set, bool may_split, bool *exhausted)
 {
-	unsigned ready = 0;
+	unsigned ready = 0, since = 0, limit = zone->pageblock_order;
 
 	*exhausted = false;
 	berth_lock(&zone->lock);
 	while (ready < nr_moves) {
-		unsigned order, nr = together(zone, &moves[ready], nr_moves - ready, &order);
+		unsigned order, nr = together(&moves[ready], nr_moves - ready, limit, &order);
 		bool unchanged = true;
 
+		if (ready - since >= BERTH_MOVE_BATCH) { /* others want the lock, too */
+			berth_unlock(&zone->lock);
+			berth_lock(&zone->lock);
+			since = ready;
+		}
 		for (unsigned i = 0; i < nr; i++)
 			unchanged &= unchanged_locked(zone, &moves[ready + i]);
-		if (unchanged && nr > 1 &&
-		    find_destination_locked(zone, &moves[ready], nr, order, set)) {
-			ready += nr;
+		if (unchanged && nr > 1) {
+			if (find_destination_locked(zone, &moves[ready], nr, order, set))
+				ready += nr;
+			else
+				limit = order - 1;
 			continue;
 		}
 		/* The next scan sees what a changed block is now. */
@@ -228,10 +235,14 @@ int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsi
 		owner->ops->migrate(owner->ctx, &moves[i], nr);
 		i += nr;
 	}
-	berth_lock(&zone->lock);
-	for (unsigned i = 0; i < ready; i++)
-		settle_locked(zone, &moves[i]);
-	berth_unlock(&zone->lock);
+	for (unsigned i = 0; i < ready;) {
+		unsigned end = ready - i > BERTH_MOVE_BATCH ? i + BERTH_MOVE_BATCH : ready;
+
+		berth_lock(&zone->lock);
+		for (; i < end; i++)
+			settle_locked(zone, &moves[i]);
+		berth_unlock(&zone->lock);
+	}
 	for (unsigned i = 0; i < ready; i++) {
 		struct berth_move *move = &moves[i];
 

@@ -88,6 +88,13 @@ struct berth_owner_ops {
 	void (*migrate)(void *ctx, struct berth_move *moves, unsigned nr_moves);
 	/* Names the holder of a pinned block; may be NULL or return NULL. Same context as migrate. */
 	const char *(*holder)(void *ctx, berth_pfn_t pfn, uint64_t cookie);
+	/*
+	 * The frames of blocks beside each other: pfns[i] is that of the frame with cookie + i, BERTH_PFN_NONE where
+	 * there is none. So a claim moves together what belongs together and is scattered. Called without core locks;
+	 * takes no lock that a caller of migrate may wait for, and may answer what is out of date. NULL: blocks move in
+	 * the order in which their frames are met.
+	 */
+	void (*neighbours)(void *ctx, uint64_t cookie, berth_pfn_t *pfns, unsigned nr);
 	/* Its blocks are locked in memory (as mlock does): a claim moves them all the same, compaction
 	 * unless it has BERTH_COMPACT_EVICTABLE_ONLY. */
 	bool unevictable;

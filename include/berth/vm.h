@@ -43,20 +43,29 @@ struct berth_mmu_ops {
 	int (*unmap)(void *mmu, uint64_t page, uint64_t nr_pages);
 	/* Readers go on, writers wait. The pages are mapped to frames. */
 	int (*protect)(void *mmu, uint64_t page, uint64_t nr_pages);
+	/* As protect(), but readers wait, too: less work where the pages are mapped in many pieces. NULL, or an error:
+	 * they can be protected instead. */
+	int (*stop)(void *mmu, uint64_t page, uint64_t nr_pages);
 	/*
-	 * The other way, for large runs: who writes goes on until the last moment. Both NULL: there is none.
+	 * The other way, for large runs: who writes goes on until the last moment. All NULL: there is none.
 	 * watch(): from now on it is noted which of the pages are written; outside begin() and end().
-	 * halt(): after watch(): nobody touches the pages any more, readers wait too, and each page that may have been
-	 * written has its bit set in `written` (bit i of the words: page + i). Then remap() or unprotect(), as after
-	 * protect(). An error of watch() has changed nothing; after one of halt(), unprotect() follows.
+	 * look(): for all pages that are watched: which have been written since, in bits as below. From now on they are
+	 * noted anew. Returns how many.
+	 * halt(): after watch(), for all of its pages or a part at a time, in ascending order: nobody touches these
+	 * any more, readers wait too, and each that may have been written has its bit set in `written` (bit i of the
+	 * words: page + i). Then remap() or unprotect(), as after protect(). An error of watch() has changed nothing;
+	 * after one of halt(), unprotect() follows for all pages that aren't remapped.
 	 */
 	int (*watch)(void *mmu, uint64_t page, uint64_t nr_pages);
+	uint64_t (*look)(void *mmu, uint64_t page, uint64_t nr_pages, uint64_t *written);
 	int (*halt)(void *mmu, uint64_t page, uint64_t nr_pages, uint64_t *written);
-	/* Undoes protect(), watch() and halt(), and wakes who waits. Can't fail: a writer would sleep for
+	/* Undoes protect(), stop(), watch() and halt(), and wakes who waits. Can't fail: a writer would sleep for
 	 * ever. */
 	void (*unprotect)(void *mmu, uint64_t page, uint64_t nr_pages);
-	/* map() for protected or halted pages, then wakes who waits for them. */
+	/* map() for protected, stopped or halted pages, but not populated, then wakes who waits for them. */
 	int (*remap)(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);
+	/* After remap(), outside begin() and end(): makes pages ready, so that the first touch of each needn't. May be NULL. */
+	void (*populate)(void *mmu, uint64_t page, uint64_t nr_pages);
 	/* True when a writer began to wait since the last call. Never blocks. Not called while a child's pages are
 	 * pending: the pusher hears of waiting writers in the same way, and each is heard of once. */
 	bool (*writer_waits)(void *mmu);

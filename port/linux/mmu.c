@@ -40,7 +40,9 @@
 #endif
 #ifndef PAGEMAP_SCAN /* Linux 6.7; headers may be older */
 #define PAGEMAP_SCAN _IOWR('f', 16, struct pm_scan_arg)
+#define PAGE_IS_WRITTEN (1 << 1)
 #define PAGE_IS_SWAPPED (1 << 4)
+#define PM_SCAN_WP_MATCHING (1 << 0)
 struct pm_scan_arg {
 	__u64 size, flags, start, end, walk_end, vec, vec_len, max_pages;
 	__u64 category_inverted, category_mask, category_anyof_mask, return_mask;
@@ -65,7 +67,7 @@ static size_t bytes_of(uint64_t nr_pages)
 /*
  * By a copy of a part of the linear mapping: a shared mapping of size 0 "grows" to another address.
  * That needs no descriptor, so what the program does to ours doesn't matter: a file of its own under
- * the pool's number would be mapped otherwise. Populated afterwards; who comes first just faults.
+ * the pool's number would be mapped otherwise. Populated afterwards (populate()); who comes first just faults.
  */
 static bool map_from_linear(struct berth_mmu *mmu, uint64_t page, berth_pfn_t pfn, size_t bytes)
 {
@@ -73,15 +75,18 @@ static bool map_from_linear(struct berth_mmu *mmu, uint64_t page, berth_pfn_t pf
 				 (long)bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
 				 (long)address(mmu, page), 0);
 
-	if (result != (long)address(mmu, page))
-		return false;
-	(void)berth_raw3(SYS_madvise, address(mmu, page), bytes, MADV_POPULATE_READ);
-	return true;
+	return result == (long)address(mmu, page);
 }
 
-static int map_frames(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
+static void populate(void *ctx, uint64_t page, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
+
+	(void)berth_raw3(SYS_madvise, address(mmu, page), bytes_of(nr_pages), MADV_POPULATE_READ);
+}
+
+static int place(struct berth_mmu *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
+{
 	int saved = errno;
 
 	berth_memory_used(mmu->memory, bytes_of(pfn), bytes_of(nr_pages));
@@ -90,12 +95,20 @@ static int map_frames(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pag
 	/* At the limit of mappings, or the like: mmap may still replace one by another. */
 	if (!berth_memory_has_fd(mmu->memory) ||
 	    mmap(address(mmu, page), bytes_of(nr_pages), PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_FIXED | MAP_POPULATE, mmu->memory->fd,
-		 (off_t)bytes_of(pfn)) == MAP_FAILED) {
+		 MAP_SHARED | MAP_FIXED, mmu->memory->fd, (off_t)bytes_of(pfn)) == MAP_FAILED) {
 		errno = saved;
 		return -BERTH_ENOMEM;
 	}
 	return 0;
+}
+
+static int map_frames(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
+{
+	int error = place(ctx, page, pfn, nr_pages);
+
+	if (!error)
+		populate(ctx, page, nr_pages);
+	return error;
 }
 
 static int map_private(void *ctx, uint64_t page, uint64_t nr_pages)
@@ -191,6 +204,23 @@ static void uffd_unprotect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pag
 	(void)ioctl(mmu->uffd, UFFDIO_WAKE, &range);
 }
 
+/* Nobody is to touch the pages: who does meets an empty page table, and waits. */
+static int uffd_stop(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
+{
+	struct uffdio_register range = {
+		.range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) },
+		.mode = UFFDIO_REGISTER_MODE_MINOR,
+	};
+
+	if (ioctl(mmu->uffd, UFFDIO_REGISTER, &range) != 0)
+		return -BERTH_ENOMEM;
+	if (madvise(address(mmu, page), bytes_of(nr_pages), MADV_DONTNEED) == 0)
+		return 0;
+	(void)ioctl(mmu->uffd, UFFDIO_UNREGISTER, &range.range);
+	(void)ioctl(mmu->uffd, UFFDIO_WAKE, &range.range);
+	return -BERTH_ENOMEM;
+}
+
 /* ---- Moving: watching -------------------------------------------------------------------------------- */
 
 static void close_watcher(struct berth_mmu *mmu)
@@ -243,7 +273,7 @@ static void end_watch(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 
 	(void)ioctl(mmu->watch_fd, UFFDIO_UNREGISTER, &range); /* takes all marks away, too */
 	(void)ioctl(mmu->watch_fd, UFFDIO_WAKE, &range);
-	mmu->watching = false;
+	mmu->watched_pages -= nr_pages;
 }
 
 static int watch(void *ctx, uint64_t page, uint64_t nr_pages)
@@ -265,7 +295,7 @@ static int watch(void *ctx, uint64_t page, uint64_t nr_pages)
 		errno = saved;
 		return -BERTH_ENOSYS;
 	}
-	mmu->watching = true;
+	mmu->watched_pages = nr_pages;
 	if (uffd_write_protect(mmu, mmu->watch_fd, page, nr_pages, true) != 0) {
 		end_watch(mmu, page, nr_pages);
 		errno = saved;
@@ -274,21 +304,29 @@ static int watch(void *ctx, uint64_t page, uint64_t nr_pages)
 	return 0;
 }
 
-/* Sets the bits of pages that have lost their marks: they were written, or always had none. */
-static void find_written(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages, uint64_t *written)
+/*
+ * Sets the bits of pages that have lost their marks: they were written, or always had none. With `again` they are
+ * marked anew. Returns how many.
+ */
+static uint64_t find_written(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages, bool again,
+			     uint64_t *written)
 {
 	const uint64_t start = (uintptr_t)address(mmu, page);
+	/* As an unmapped page's mark is seen, when all are unmapped; a mapped page's mark is asked for itself. */
+	const uint64_t category = again ? PAGE_IS_WRITTEN : PAGE_IS_SWAPPED;
 	struct page_region regions[64];
 	struct pm_scan_arg scan = {
 		.size = sizeof(scan),
+		.flags = again ? PM_SCAN_WP_MATCHING : 0,
 		.start = start,
 		.end = start + bytes_of(nr_pages),
 		.vec = (uintptr_t)regions,
 		.vec_len = sizeof(regions) / sizeof(regions[0]),
-		.category_inverted = PAGE_IS_SWAPPED, /* as an unmapped page's mark is seen */
-		.category_mask = PAGE_IS_SWAPPED,
-		.return_mask = PAGE_IS_SWAPPED,
+		.category_inverted = again ? 0 : category,
+		.category_mask = category,
+		.return_mask = category,
 	};
+	uint64_t count = 0;
 
 	memset(written, 0, (nr_pages + 63) / 64 * sizeof(*written));
 	while (scan.start < scan.end) {
@@ -297,7 +335,7 @@ static void find_written(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages
 		/* Not ours any more: all of them, then. */
 		if (nr < 0 || scan.walk_end <= scan.start) {
 			memset(written, 0xff, (nr_pages + 63) / 64 * sizeof(*written));
-			return;
+			return nr_pages;
 		}
 		for (long i = 0; i < nr; i++)
 			for (uint64_t at = regions[i].start; at < regions[i].end;
@@ -305,9 +343,21 @@ static void find_written(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages
 				uint64_t bit = (at - start) >> BERTH_PAGE_SHIFT;
 
 				written[bit / 64] |= 1ull << bit % 64;
+				count++;
 			}
 		scan.start = scan.walk_end;
 	}
+	return count;
+}
+
+static uint64_t look(void *ctx, uint64_t page, uint64_t nr_pages, uint64_t *written)
+{
+	struct berth_mmu *mmu = ctx;
+	int saved = errno;
+	uint64_t nr = find_written(mmu, page, nr_pages, true, written);
+
+	errno = saved;
+	return nr;
 }
 
 static int halt(void *ctx, uint64_t page, uint64_t nr_pages, uint64_t *written)
@@ -320,7 +370,7 @@ static int halt(void *ctx, uint64_t page, uint64_t nr_pages, uint64_t *written)
 	    madvise(address(mmu, page), bytes_of(nr_pages), MADV_DONTNEED) != 0)
 		error = -BERTH_ENOMEM;
 	else
-		find_written(mmu, page, nr_pages, written);
+		(void)find_written(mmu, page, nr_pages, false, written);
 	errno = saved;
 	return error;
 }
@@ -338,7 +388,7 @@ static void uffd_wake(const struct berth_mmu *mmu, uint64_t page, uint64_t nr_pa
 {
 	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
 
-	(void)ioctl(mmu->watching ? mmu->watch_fd : mmu->uffd, UFFDIO_WAKE, &range);
+	(void)ioctl(mmu->watched_pages ? mmu->watch_fd : mmu->uffd, UFFDIO_WAKE, &range);
 }
 
 /* ---- Moving: mprotect -------------------------------------------------------------------------------- */
@@ -524,12 +574,23 @@ static int protect(void *ctx, uint64_t page, uint64_t nr_pages)
 	return error;
 }
 
+static int stop(void *ctx, uint64_t page, uint64_t nr_pages)
+{
+	struct berth_mmu *mmu = ctx;
+	int saved = errno, error = -BERTH_ENOSYS;
+
+	if (mmu->mover != BERTH_MOVER_MPROTECT)
+		error = uffd_stop(mmu, page, nr_pages);
+	errno = saved;
+	return error;
+}
+
 static void unprotect(void *ctx, uint64_t page, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
 	int saved = errno;
 
-	if (mmu->watching)
+	if (mmu->watched_pages)
 		end_watch(mmu, page, nr_pages);
 	else if (mmu->mover == BERTH_MOVER_MPROTECT)
 		gate_unprotect(mmu, page, nr_pages);
@@ -545,7 +606,8 @@ static void remapped(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 		gate_reopened(mmu, nr_pages);
 	else
 		uffd_wake(mmu, page, nr_pages);
-	mmu->watching = false;
+	if (mmu->watched_pages)
+		mmu->watched_pages -= nr_pages;
 }
 
 static int remap(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
@@ -553,7 +615,7 @@ static int remap(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
 	struct berth_mmu *mmu = ctx;
 	int saved = errno, error;
 
-	error = map_frames(mmu, page, pfn, nr_pages);
+	error = place(mmu, page, pfn, nr_pages);
 	if (error)
 		return error;
 	remapped(mmu, page, nr_pages);
@@ -570,7 +632,7 @@ static bool writer_waits(void *ctx)
 
 	if (mmu->mover == BERTH_MOVER_MPROTECT)
 		return atomic_exchange(&mmu->waiting, 0) != 0;
-	while (read(mmu->watching ? mmu->watch_fd : mmu->uffd, messages, sizeof(messages)) > 0)
+	while (read(mmu->watched_pages ? mmu->watch_fd : mmu->uffd, messages, sizeof(messages)) > 0)
 		any = true;
 	errno = saved;
 	return any;
@@ -687,7 +749,7 @@ static void forget_protection(void *ctx)
 		berth_fd_close(mmu->uffd);
 	mmu->uffd = -1;
 	close_watcher(mmu);
-	mmu->watching = false;
+	mmu->watched_pages = 0;
 	mmu->copiers.nr = 0; /* its threads, too */
 	mmu->moved = NULL;
 	mmu->gated_pages = 0;
@@ -702,10 +764,13 @@ const struct berth_mmu_ops berth_mmu_linux_ops = {
 	.make_private = make_private,
 	.unmap = unmap,
 	.protect = protect,
+	.stop = stop,
 	.watch = watch,
+	.look = look,
 	.halt = halt,
 	.unprotect = unprotect,
 	.remap = remap,
+	.populate = populate,
 	.writer_waits = writer_waits,
 	.prepare = prepare,
 	.copy = copy,

@@ -30,8 +30,8 @@ struct berth_mmu {
 	/* For runs that are watched while they are copied: a userfaultfd that only notes writes until it stops
 	 * them, and /proc/self/pagemap, which tells what it noted. -1: none. */
 	int watch_fd, pagemap_fd;
-	bool watching;     /* a run is watched or halted; under the space's lock */
-	sigset_t old_mask; /* while begin() .. end() */
+	uint64_t watched_pages; /* being moved: watched or halted, and not remapped yet */
+	sigset_t old_mask;      /* while begin() .. end() */
 	/* mprotect only: odd while a range is in motion; writers that ran into it. */
 	_Atomic uint32_t gate, waiting;
 	uint64_t gated_pages; /* protected now; under the space's lock */

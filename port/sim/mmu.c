@@ -150,14 +150,12 @@ static int sim_unmap(void *mmu, uint64_t page, uint64_t nr)
 	return 0;
 }
 
-static int sim_protect(void *mmu, uint64_t page, uint64_t nr)
+static int protect_by(struct berth_sim *sim, enum berth_sim_op op, uint64_t page, uint64_t nr)
 {
-	struct berth_sim *sim = mmu;
-
 	check_pages(sim, page, nr);
 	check_protection(sim, page, nr, false);
-	require(sim, sim->begun, "mmu: protect() outside begin() and end()", page);
-	if (berth__sim_step(sim, BERTH_SIM_PROTECT, page, 0, nr, true))
+	require(sim, sim->begun, "mmu: protect() or stop() outside begin() and end()", page);
+	if (berth__sim_step(sim, op, page, 0, nr, true))
 		return -BERTH_ENOMEM;
 	for (uint64_t at = page; at < page + nr; at++) {
 		require(sim, is_frame(sim->pages[at].pfn), "mmu: no frame to protect", at);
@@ -165,6 +163,17 @@ static int sim_protect(void *mmu, uint64_t page, uint64_t nr)
 	}
 	sim->nr_protected += nr;
 	return 0;
+}
+
+static int sim_protect(void *mmu, uint64_t page, uint64_t nr)
+{
+	return protect_by(mmu, BERTH_SIM_PROTECT, page, nr);
+}
+
+/* As with halt(): readers go on. */
+static int sim_stop(void *mmu, uint64_t page, uint64_t nr)
+{
+	return protect_by(mmu, BERTH_SIM_STOP, page, nr);
 }
 
 static int sim_watch(void *mmu, uint64_t page, uint64_t nr)
@@ -182,6 +191,26 @@ static int sim_watch(void *mmu, uint64_t page, uint64_t nr)
 		sim->pages[at].written = false;
 	}
 	return 0;
+}
+
+static uint64_t sim_look(void *mmu, uint64_t page, uint64_t nr, uint64_t *written)
+{
+	struct berth_sim *sim = mmu;
+	uint64_t count = 0;
+
+	check_pages(sim, page, nr);
+	require(sim, !sim->begun, "mmu: look() between begin() and end()", page);
+	(void)berth__sim_step(sim, BERTH_SIM_LOOK, page, 0, nr, false);
+	memset(written, 0, (nr + 63) / 64 * sizeof(*written));
+	for (uint64_t i = 0; i < nr; i++) {
+		struct sim_page *p = &sim->pages[page + i];
+
+		require(sim, p->watched && !p->protected, "mmu: look() without watch()", page + i);
+		written[i / 64] |= (uint64_t)p->written << i % 64;
+		count += p->written;
+		p->written = false;
+	}
+	return count;
 }
 
 /* Unlike a real machine's, its readers go on: that can only show more. */
@@ -315,7 +344,9 @@ const struct berth_mmu_ops berth_sim_mmu_ops = {
 	.make_private = sim_make_private,
 	.unmap = sim_unmap,
 	.protect = sim_protect,
+	.stop = sim_stop,
 	.watch = sim_watch,
+	.look = sim_look,
 	.halt = sim_halt,
 	.unprotect = sim_unprotect,
 	.remap = sim_remap,

@@ -21,6 +21,7 @@ enum rig_op {
 	RIG_MAP_PRIVATE,
 	RIG_UNMAP,
 	RIG_PROTECT,
+	RIG_STOP,
 	RIG_WATCH,
 	RIG_HALT,
 	RIG_REMAP,
@@ -29,6 +30,7 @@ enum rig_op {
 	RIG_MAKE_PRIVATE,
 	RIG_NR_FAILING, /* the operations above can fail */
 	RIG_UNPROTECT = RIG_NR_FAILING,
+	RIG_LOOK,
 	RIG_WRITER_WAITS,
 	RIG_COPY,
 	RIG_ZERO,
@@ -38,9 +40,9 @@ enum rig_op {
 };
 
 static const char *const rig_op_names[] __attribute__((unused)) = {
-	"map",   "map_private", "unmap",        "protect",      "watch",     "halt",
-	"remap", "prepare",     "copy_private", "make_private", "unprotect", "writer_waits",
-	"copy",  "zero",        "begin",        "end",
+	"map",  "map_private",  "unmap",   "protect",      "stop",         "watch",
+	"halt", "remap",        "prepare", "copy_private", "make_private", "unprotect",
+	"look", "writer_waits", "copy",    "zero",         "begin",        "end",
 };
 
 struct rig_page {
@@ -68,7 +70,7 @@ struct rig {
 	uint64_t nr_protected, nr_watched, nr_pending;
 	bool leaving; /* the space forgets its zone, without a fork */
 	bool begun, waits, in_child;
-	bool can_watch;
+	bool can_watch, can_stop;
 	uint32_t next_value;
 	uint64_t calls[RIG_NR_OPS];
 	/* The next failure: the fail_call-th call of fail_op from now. */
@@ -224,6 +226,22 @@ static inline int rig_protect(void *mmu, uint64_t page, uint64_t nr_pages)
 	return 0;
 }
 
+static inline int rig_stop(void *mmu, uint64_t page, uint64_t nr_pages)
+{
+	struct rig *rig = mmu;
+
+	assert_true(rig->begun);
+	rig_check_range(rig, page, nr_pages, false);
+	if (!rig->can_stop || rig_call(rig, RIG_STOP))
+		return -BERTH_ENOSYS;
+	for (uint64_t at = page; at < page + nr_pages; at++) {
+		assert_true(rig_is_frame(rig->pages[at].pfn));
+		rig->pages[at].protected = true;
+	}
+	rig->nr_protected += nr_pages;
+	return 0;
+}
+
 static inline int rig_watch(void *mmu, uint64_t page, uint64_t nr_pages)
 {
 	struct rig *rig = mmu;
@@ -239,6 +257,26 @@ static inline int rig_watch(void *mmu, uint64_t page, uint64_t nr_pages)
 	}
 	rig->nr_watched += nr_pages;
 	return 0;
+}
+
+static inline uint64_t rig_look(void *mmu, uint64_t page, uint64_t nr_pages, uint64_t *written)
+{
+	struct rig *rig = mmu;
+	uint64_t nr = 0;
+
+	assert_false(rig->begun);
+	assert_int_equal(rig->nr_watched, nr_pages);
+	(void)rig_call(rig, RIG_LOOK);
+	memset(written, 0, (nr_pages + 63) / 64 * sizeof(*written));
+	for (uint64_t i = 0; i < nr_pages; i++) {
+		struct rig_page *p = &rig->pages[page + i];
+
+		assert_true(p->watched);
+		written[i / 64] |= (uint64_t)p->written << i % 64;
+		nr += p->written;
+		p->written = false;
+	}
+	return nr;
 }
 
 static inline int rig_halt(void *mmu, uint64_t page, uint64_t nr_pages, uint64_t *written)
@@ -408,7 +446,9 @@ static const struct berth_mmu_ops rig_mmu_ops __attribute__((unused)) = {
 	.map_private = rig_map_private,
 	.unmap = rig_unmap,
 	.protect = rig_protect,
+	.stop = rig_stop,
 	.watch = rig_watch,
+	.look = rig_look,
 	.halt = rig_halt,
 	.unprotect = rig_unprotect,
 	.remap = rig_remap,

@@ -242,6 +242,7 @@ static void run_model(uint64_t seed, uint64_t nr_ops, bool failing)
 	current_seed = seed;
 	m.rig->seed = seed + 1000;
 	m.rig->can_watch = seed % 2;
+	m.rig->can_stop = seed % 4 > 1;
 	m.rig->on_op = write_at_random;
 	for (current_op = 0; current_op < nr_ops; current_op++) {
 		kind = below(&m, ARRAY_SIZE(ops));

@@ -156,6 +156,63 @@ static void refused_twice_is_busy(void **state)
 	rig_close(rig);
 }
 
+/* Heavy writers: every page, while it is watched. What came before the last look isn't copied in the last moment. */
+static void write_all_at_first(struct rig *rig, enum rig_op op)
+{
+	if (op == RIG_BEGIN && rig->script[0])
+		rig->script[1] = rig->calls[RIG_COPY];
+	if (op == RIG_END && rig->script[0])
+		rig->script[2] = rig->calls[RIG_COPY];
+	if (op == RIG_COPY && rig->calls[RIG_COPY] == 1)
+		for (uint64_t page = FIRST; page < BEHIND; page++)
+			rig_write(rig, page);
+}
+
+static void many_written_pages_are_copied_before_the_last_moment(void **state)
+{
+	struct rig *rig = open_with_huge_page();
+
+	(void)state;
+	rig->on_op = write_all_at_first;
+	assert_int_equal(move_away(rig), 0);
+	assert_int_equal(rig->calls[RIG_LOOK], 0); /* it isn't known yet */
+	assert_int_equal(rig->calls[RIG_COPY], 2);
+	rig_ok(rig);
+	rig_forget_calls(rig);
+	rig->script[0] = 1;
+	assert_int_equal(move_away(rig), 0);
+	rig_ok(rig);
+	assert_true(rig->calls[RIG_LOOK] >= 1);
+	assert_int_equal(rig->calls[RIG_COPY], 2);
+	assert_int_equal(rig->script[1], 2); /* both before it */
+	assert_int_equal(rig->script[2], 2);
+	rig_forget_calls(rig);
+	rig->on_op = NULL; /* nobody writes any more: one look, then none */
+	assert_int_equal(move_away(rig), 0);
+	assert_int_equal(move_away(rig), 0);
+	assert_int_equal(rig->calls[RIG_LOOK], 1);
+	rig_close(rig);
+}
+
+static void looking_loses_nothing(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed < 20; seed++) {
+		struct rig *rig = open_with_huge_page();
+
+		rig->seed = seed;
+		rig->on_op = write_all_at_first;
+		assert_int_equal(move_away(rig), 0);
+		rig->on_op = write_always;
+		for (int i = 0; i < 4; i++) {
+			assert_int_equal(move_away(rig), 0);
+			rig_ok(rig);
+		}
+		assert_true(rig->calls[RIG_LOOK] > 0);
+		rig_close(rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -164,6 +221,8 @@ int main(void)
 		cmocka_unit_test(small_runs_are_not_watched),
 		cmocka_unit_test(what_is_refused_is_done_otherwise),
 		cmocka_unit_test(refused_twice_is_busy),
+		cmocka_unit_test(many_written_pages_are_copied_before_the_last_moment),
+		cmocka_unit_test(looking_loses_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
