@@ -53,6 +53,7 @@ static int parse_mover(const char *name, enum berth_mover *mover)
 		{ "/dev/userfaultfd", BERTH_MOVER_UFFD_DEV },
 		{ "userfaultfd-user", BERTH_MOVER_UFFD_USER },
 		{ "mprotect", BERTH_MOVER_MPROTECT },
+		{ "userfaultfd-unwatched", BERTH_MOVER_UFFD_UNWATCHED },
 	};
 
 	*mover = BERTH_MOVER_AUTO;

@@ -115,14 +115,15 @@ bool berth__count_option(const char *command, const char *option, uint64_t least
 bool berth__mover_option(const char *command)
 {
 	static const char *const movers[] = { "userfaultfd", "/dev/userfaultfd", "userfaultfd-user",
-					      "mprotect" };
+					      "mprotect", "userfaultfd-unwatched" };
 
 	for (size_t i = 0; i < sizeof(movers) / sizeof(movers[0]); i++)
 		if (strcmp(optarg, movers[i]) == 0)
 			return true;
-	return accept_value(command, "--mover",
-			    "is unknown; choose userfaultfd, /dev/userfaultfd, userfaultfd-user or "
-			    "mprotect, or leave it out for the best there is");
+	return accept_value(
+		command, "--mover",
+		"is unknown; choose userfaultfd, /dev/userfaultfd, userfaultfd-user, "
+		"mprotect or userfaultfd-unwatched, or leave it out for the best there is");
 }
 
 static bool is_name(const char *text, size_t length)

@@ -54,7 +54,8 @@ struct berth_pool_params {
 	const char *config;
 	unsigned flags;    /* enum berth_pool_flags */
 	const char *mover; /* NULL: the best there is; "userfaultfd", "/dev/userfaultfd",
-			     * "userfaultfd-user" or "mprotect" */
+			     * "userfaultfd-user" or "mprotect"; for tests also "userfaultfd-unwatched":
+			     * as the first one does before Linux 6.7 */
 	unsigned copiers;  /* threads that help to copy runs of 1 MiB and more, 0 .. 7: for machines
 			   * with CPUs to spare while something is claimed */
 };

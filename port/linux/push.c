@@ -31,7 +31,7 @@ static uint64_t address(const struct berth_mmu *mmu, uint64_t page)
 
 bool berth_mmu_can_push(const struct berth_mmu *mmu)
 {
-	return mmu->mover == BERTH_MOVER_UFFD || mmu->mover == BERTH_MOVER_UFFD_DEV;
+	return mmu->mover != BERTH_MOVER_UFFD_USER && mmu->mover != BERTH_MOVER_MPROTECT;
 }
 
 /* ---- In the child ---------------------------------------------------------------------------------- */

@@ -34,10 +34,11 @@
 #define UFFD_FEATURE_WP_ASYNC (1 << 15)
 #endif
 
-#define FEATURES (UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
+#define FEATURES                                                            \
+	(UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM | \
+	 UFFD_FEATURE_MINOR_SHMEM)
 
-#define WATCHER_FEATURES \
-	(FEATURES | UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_MINOR_SHMEM)
+#define WATCHER_FEATURES (FEATURES | UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED)
 
 static int open_as(enum berth_mover mover)
 {
@@ -45,6 +46,7 @@ static int open_as(enum berth_mover mover)
 
 	switch (mover) {
 	case BERTH_MOVER_UFFD:
+	case BERTH_MOVER_UFFD_UNWATCHED:
 		return (int)syscall(SYS_userfaultfd, flags);
 	case BERTH_MOVER_UFFD_USER:
 		return (int)syscall(SYS_userfaultfd, flags | UFFD_USER_MODE_ONLY);
@@ -123,9 +125,10 @@ const char *berth_mover_name(enum berth_mover mover)
 		[BERTH_MOVER_UFFD_DEV] = "/dev/userfaultfd",
 		[BERTH_MOVER_UFFD_USER] = "userfaultfd (user mode)",
 		[BERTH_MOVER_MPROTECT] = "mprotect",
+		[BERTH_MOVER_UFFD_UNWATCHED] = "userfaultfd-unwatched",
 	};
 
-	return mover <= BERTH_MOVER_MPROTECT ? names[mover] : "unknown";
+	return mover <= BERTH_MOVER_UFFD_UNWATCHED ? names[mover] : "unknown";
 }
 
 const char *berth_mover_notice(enum berth_mover mover)

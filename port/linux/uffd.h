@@ -15,6 +15,7 @@ enum berth_mover {
 	BERTH_MOVER_UFFD_USER, /* userfaultfd for faults of user code only: a system call that writes
 				* to a page in motion fails with EFAULT */
 	BERTH_MOVER_MPROTECT,  /* mprotect and a SIGSEGV handler that waits; EFAULT likewise */
+	BERTH_MOVER_UFFD_UNWATCHED, /* as UFFD, but runs aren't watched, as before Linux 6.7: by name only */
 };
 
 /*

@@ -383,7 +383,7 @@ static inline void writer_finish(struct writer *w)
 
 static const char *const test_movers[]
 	__attribute__((unused)) = { "userfaultfd", "/dev/userfaultfd", "userfaultfd-user",
-				    "mprotect" };
+				    "mprotect", "userfaultfd-unwatched" };
 
 /* A pool that moves memory in this way; skips the test where that is refused. */
 static inline struct berth_pool *pool_open_mover(size_t area_bytes, unsigned flags,

@@ -262,11 +262,16 @@ static void watch_a_huge_page(struct machine *m, berth_pfn_t pfn, berth_pfn_t sp
 	for (uint64_t page = 0; page < 512; page += 7) /* with what is there: the pattern stays */
 		*(volatile char *)address_of(m, 512 + page) = *address_of(m, 512 + page);
 	pattern_ok(address_of(m, 512), 512 * 4096, 3);
+	assert_int_equal(m->ops->look(&m->mmu, 512, 512, written), (512 + 6) / 7);
+	for (uint64_t page = 0; page < 512; page++)
+		assert_int_equal(bit_of(written, page), page % 7 == 0);
+	for (uint64_t page = 0; page < 512; page += 5) /* noted anew */
+		*(volatile char *)address_of(m, 512 + page) = *address_of(m, 512 + page);
 	m->ops->copy(&m->mmu, spare, pfn, 512);
 	m->ops->begin(&m->mmu);
 	must(m->ops->halt(&m->mmu, 512, 512, written));
 	for (uint64_t page = 0; page < 512; page++)
-		assert_int_equal(bit_of(written, page), page % 7 == 0);
+		assert_int_equal(bit_of(written, page), page % 5 == 0);
 	start_write(m, &write, &thread);
 	if (fail)
 		m->ops->unprotect(&m->mmu, 512, 512);
@@ -326,6 +331,49 @@ static unsigned count_mappings(const char *start, size_t bytes)
 	}
 	fclose(maps);
 	return nr;
+}
+
+/*
+ * Pages that are mapped apart, each a mapping of its own. Stopped: nobody touches them until the copies are there in
+ * one mapping, or it is undone.
+ */
+static void stop_pieces(struct machine *m, berth_pfn_t pfn, berth_pfn_t spare, bool undo)
+{
+	struct one_write write = prepare_write(m, 5);
+	pthread_t thread;
+
+	for (uint64_t i = 0; i < 16; i++)
+		must(m->ops->map(&m->mmu, 512 + i, pfn + 15 - i, 1));
+	pattern_fill(address_of(m, 512), 16 * 4096, 4);
+	assert_int_equal(count_mappings(address_of(m, 512), 16 * 4096), 16);
+	m->ops->begin(&m->mmu);
+	must(m->ops->stop(&m->mmu, 512, 16));
+	start_write(m, &write, &thread);
+	for (uint64_t i = 0; i < 16; i++)
+		m->ops->copy(&m->mmu, spare + i, pfn + 15 - i, 1);
+	assert_false(atomic_load(&write.done));
+	if (undo)
+		m->ops->unprotect(&m->mmu, 512, 16);
+	else
+		must(m->ops->remap(&m->mmu, 512, spare, 16));
+	m->ops->end(&m->mmu);
+	m->ops->populate(&m->mmu, 512, 16);
+	check_write(m, &write, thread, pattern_word(4, 5 * 512 + 1), undo ? pfn + 10 : spare + 5,
+		    undo ? spare + 5 : pfn + 10);
+	pattern_ok(address_of(m, 512), 16 * 4096, 4);
+	assert_int_equal(count_mappings(address_of(m, 512), 16 * 4096), undo ? 16 : 1);
+}
+
+static void pieces_are_stopped_as_one(void **state)
+{
+	struct machine *m = machine_open(mover_of(state));
+	berth_pfn_t pfn = machine_map(m, 512, 16), spare = spare_frames(m, 4);
+
+	if (mover_of(state) == BERTH_MOVER_MPROTECT)
+		assert_int_equal(m->ops->stop(&m->mmu, 512, 16), -BERTH_ENOSYS);
+	for (int i = 0; i < 6 && mover_of(state) != BERTH_MOVER_MPROTECT; i++)
+		stop_pieces(m, pfn, spare, i % 2);
+	machine_close(m);
 }
 
 static void protection_ends_without_a_trace(void **state)
@@ -519,6 +567,8 @@ static void movers_have_names_and_notices(void **state)
 	assert_non_null(berth_mover_name((enum berth_mover)99));
 	assert_null(berth_mover_notice(BERTH_MOVER_UFFD));
 	assert_null(berth_mover_notice(BERTH_MOVER_UFFD_DEV));
+	assert_string_equal(berth_mover_name(BERTH_MOVER_UFFD_UNWATCHED), "userfaultfd-unwatched");
+	assert_null(berth_mover_notice(BERTH_MOVER_UFFD_UNWATCHED));
 	assert_non_null(strstr(berth_mover_notice(BERTH_MOVER_UFFD_USER), "EFAULT"));
 	assert_non_null(strstr(berth_mover_notice(BERTH_MOVER_MPROTECT), "SIGSEGV"));
 }
@@ -662,7 +712,7 @@ static void a_fault_of_the_program_still_kills(void **state)
 /* ---- All of it, in every way ---------------------------------------------------------------------------------- */
 
 static enum berth_mover movers[] = { BERTH_MOVER_UFFD, BERTH_MOVER_UFFD_DEV, BERTH_MOVER_UFFD_USER,
-				     BERTH_MOVER_MPROTECT };
+				     BERTH_MOVER_MPROTECT, BERTH_MOVER_UFFD_UNWATCHED };
 
 int main(void)
 {
@@ -676,6 +726,7 @@ int main(void)
 		  a_write_waits_and_lands_where_its_page_is, false, false },
 		{ "a_watched_page_is_halted_at_last", a_watched_page_is_halted_at_last, false,
 		  false },
+		{ "pieces_are_stopped_as_one", pieces_are_stopped_as_one, false, false },
 		{ "protection_ends_without_a_trace", protection_ends_without_a_trace, false,
 		  false },
 		{ "no_handler_of_ours_stays_in_the_way", no_handler_of_ours_stays_in_the_way, false,
@@ -697,7 +748,7 @@ int main(void)
 		size_t n = 0;
 
 		for (size_t j = 0; j < ARRAY_SIZE(each); j++) {
-			if (each[j].only_full && movers[i] > BERTH_MOVER_UFFD_DEV)
+			if (each[j].only_full && berth_mover_notice(movers[i]))
 				continue;
 			group[n++] = (struct CMUnitTest){
 				.name = each[j].name,
