@@ -26,12 +26,13 @@
 #define COMMAND BERTH__CLAIM_COMMAND
 #define AREA "bench"
 #define MEMCPY_BYTES ((uint64_t)256 << 20) /* larger memories cost the same a byte */
-#define MOST_MEMCPY 50u                    /* samples; there can be many claims of an empty area */
+#define MEMCPYS_BESIDE 10
+#define MOST_MEMCPY 50u /* samples; there can be many claims of an empty area */
 
 struct bench {
 	struct berth__claim_config config;
 	struct berth_pool *pool;
-	struct berth__fill fill;
+	struct berth__fill fill, outside;
 	struct berth__memcpy *copy;
 	uint64_t pins[BERTH__CLAIM_MOST_PINS];
 	const char *pinned_at[BERTH__CLAIM_MOST_PINS]; /* the address, */
@@ -39,7 +40,7 @@ struct bench {
 	unsigned nr_pins;
 	/* The results. */
 	struct berth__samples ok_us, failed_us, cpu_us, touch_us, stall_us, page_us, memcpy_us,
-		beside_us;
+		beside_us, peer_us;
 	uint64_t moved_bytes, preempted, stalls_lost, writes;
 	double preempted_max_us;
 	size_t runs;                   /* in the full area */
@@ -62,7 +63,9 @@ static bool wrong(struct bench *bench, const char *what, int error)
 /* Not even an attempt to take more than there is: the system would kill somebody for it. */
 static bool has_memory(struct bench *bench)
 {
-	uint64_t need = 2 * bench->config.area + (64u << 20), have = berth__available_bytes();
+	const bool scattered = bench->config.destination == BERTH__DESTINATION_SCATTERED;
+	uint64_t need = (scattered ? 4 : 2) * bench->config.area + (64u << 20),
+		 have = berth__available_bytes();
 	char needed[BERTH__UNIT_BYTES], there[BERTH__UNIT_BYTES];
 
 	need += 2 * (bench->config.size < MEMCPY_BYTES ? bench->config.size : MEMCPY_BYTES);
@@ -77,32 +80,22 @@ static bool has_memory(struct bench *bench)
 	return false;
 }
 
-static bool open_pool(struct bench *bench)
+static bool fill_pool(struct bench *bench)
 {
-	const struct berth_area_params area = { .name = AREA,
-						.bytes = bench->config.area,
-						.lend = BERTH_LEND_FIRST };
-	const struct berth_pool_params params = { .areas = &area,
-						  .nr_areas = 1,
-						  .flags = BERTH_POOL_RESIDENT,
-						  .mover = bench->config.mover,
-						  .copiers = (unsigned)bench->config.copiers };
-	int error;
+	int error = 0;
 
-	if (!has_memory(bench))
-		return false;
-	error = berth_pool_open(&params, &bench->pool);
-	if (error)
-		return wrong(bench, "the pool can't be opened", error);
-	if (bench->config.fill == BERTH__FILL_EMPTY)
-		return true;
 	bench->fill = (struct berth__fill){ .pool = bench->pool,
 					    .run_bytes = bench->config.run,
 					    .seed = bench->config.seed,
 					    .every_word = bench->config.verify };
+	bench->outside = (struct berth__fill){ .pool = bench->pool,
+					       .run_bytes = BERTH_PAGE_SIZE,
+					       .flags = BERTH_MEMORY_NO_AREA };
 	error = berth__fill_open(&bench->fill);
 	if (!error)
 		error = berth__fill_refill(&bench->fill);
+	if (!error && bench->config.destination == BERTH__DESTINATION_SCATTERED)
+		error = berth__fill_outside(&bench->outside);
 	if (error)
 		return wrong(bench,
 			     error == -BERTH_ENOMEM ?
@@ -113,6 +106,32 @@ static bool open_pool(struct bench *bench)
 			     error);
 	bench->runs = berth__fill_runs(&bench->fill);
 	return true;
+}
+
+static bool open_pool(struct bench *bench)
+{
+	const struct berth__claim_config *config = &bench->config;
+	const bool fresh = config->destination == BERTH__DESTINATION_FRESH;
+	const bool scattered = config->destination == BERTH__DESTINATION_SCATTERED;
+	const struct berth_area_params area = { .name = AREA,
+						.bytes = config->area,
+						.lend = BERTH_LEND_FIRST };
+	const struct berth_pool_params params = {
+		.areas = &area,
+		.nr_areas = 1,
+		.bytes = scattered ? 3 * config->area + (16u << 20) : 0,
+		.flags = fresh ? 0 : BERTH_POOL_RESIDENT,
+		.mover = config->mover,
+		.copiers = (unsigned)config->copiers,
+	};
+	int error;
+
+	if (!has_memory(bench))
+		return false;
+	error = berth_pool_open(&params, &bench->pool);
+	if (error)
+		return wrong(bench, "the pool can't be opened", error);
+	return config->fill == BERTH__FILL_EMPTY || fill_pool(bench);
 }
 
 /* The first page of each stretch of pin_every bytes of the area, wherever it is mapped. */
@@ -156,6 +175,8 @@ static void close_pool(struct bench *bench)
 		error = berth_unpin(bench->pool, bench->pins[--bench->nr_pins]);
 	if (!error)
 		error = berth__fill_close(&bench->fill);
+	if (!error && bench->outside.pool)
+		error = berth__fill_close(&bench->outside);
 	if (!error)
 		error = berth_pool_close(bench->pool);
 	if (error && !bench->bad) /* or what went wrong before is in the way */
@@ -387,19 +408,34 @@ static bool run_once(struct bench *bench, bool warm_up)
 	return good;
 }
 
-/* The cost of memcpy while the writers are writing. */
+static void keep_peer_stall(void *ctx, const struct berth__stall *stall)
+{
+	struct bench *bench = ctx;
+
+	if (!stall->preempted)
+		berth__sample_add(&bench->peer_us,
+				  berth__ticks_ns(stall->ended - stall->began) / 1000);
+}
+
+/*
+ * The cost of memcpy while the writers are writing, and what they stall for when the thread beside them does only
+ * that: nothing of it is a page's.
+ */
 static bool sample_memcpy_beside_writers(struct bench *bench)
 {
 	struct berth__writers *writers;
+	uint64_t from;
 	bool good;
 
 	if (!bench->config.writers)
 		return true;
 	if (!prepare(bench) || !start_writers(bench, &writers))
 		return false;
-	for (int i = 0; i < 5; i++)
+	from = berth__ticks();
+	for (int i = 0; i < MEMCPYS_BESIDE; i++)
 		berth__sample_add(&bench->beside_us, berth__memcpy_us_per_mib(bench->copy));
 	berth__writers_stop(writers);
+	(void)berth__writers_stalls(writers, from, berth__ticks(), keep_peer_stall, bench);
 	good = check_contents(bench, writers);
 	berth__writers_free(writers);
 	return good;
@@ -417,7 +453,11 @@ static void run_all(struct bench *bench)
 	}
 	good = sample_memcpy_beside_writers(bench);
 	for (uint64_t i = 0; i <= bench->config.count && good && !berth__interrupted(); i++) {
-		good = run_once(bench, i == 0);
+		if (i && bench->config.destination == BERTH__DESTINATION_FRESH) {
+			close_pool(bench); /* what was used once stays resident */
+			good = !bench->bad && open_pool(bench);
+		}
+		good = good && run_once(bench, i == 0);
 		berth__progress(COMMAND, i, bench->config.count);
 	}
 	berth__progress_end();
@@ -431,6 +471,7 @@ static void run_all(struct bench *bench)
 struct result {
 	struct berth__samples *us; /* of the claims that went as most did */
 	double memcpy_us, beside_us, moved_a_claim, factor;
+	double page_us; /* beyond memcpy */
 	const char *mover;
 };
 
@@ -445,8 +486,12 @@ static struct result evaluate(struct bench *bench)
 	double copy_us = result.memcpy_us * result.moved_a_claim / (1 << 20);
 	struct berth_pool_stats stats;
 
-	if (copy_us > 0)
+	if (copy_us > 0) {
+		double pages = result.moved_a_claim / BERTH_PAGE_SIZE;
+
 		result.factor = berth__percentile(result.us, 50) / copy_us;
+		result.page_us = (berth__percentile(result.us, 50) - copy_us) / pages;
+	}
 	if (berth_pool_stats(bench->pool, &stats) == 0)
 		result.mover = stats.mover;
 	return result;
@@ -482,6 +527,8 @@ static void add_parameters(const struct bench *bench, json_t *line)
 
 	json_object_update(line, more);
 	json_decref(more);
+	json_object_set_new(line, "destination",
+			    json_string(berth__destination_names[config->destination]));
 	add_count(line, "run_bytes_mean", bench->runs,
 		  bench->runs ? config->area / bench->runs : 0);
 }
@@ -507,7 +554,10 @@ static void print_json(struct bench *bench)
 	json_object_set_new(line, "moved_bytes", json_integer((json_int_t)bench->moved_bytes));
 	add_number(line, "memcpy_us_per_mib", true, result.memcpy_us);
 	add_number(line, "factor", result.factor > 0, result.factor);
+	add_number(line, "beyond_memcpy_us_per_page", result.factor > 0, result.page_us);
 	add_number(line, "memcpy_beside_writers_us_per_mib", writers, result.beside_us);
+	add_number(line, "memcpy_stall_p99_us", writers, berth__percentile(&bench->peer_us, 99));
+	add_count(line, "memcpy_stalls", writers, bench->peer_us.nr);
 	add_number(line, "stall_p99_us", writers, berth__percentile(&bench->stall_us, 99));
 	add_number(line, "stall_page_p99_us", writers, berth__percentile(&bench->page_us, 99));
 	add_number(line, "stall_max_us", writers, berth__sample_max(&bench->stall_us));
@@ -543,8 +593,9 @@ static void print_writers(struct bench *bench, const struct result *result)
 		printf("  preempted  %llu writes more lost their CPU, for %s at most\n",
 		       (unsigned long long)bench->preempted,
 		       berth__format_ns(lost, bench->preempted_max_us * 1000));
-	printf("  memcpy     %s a MiB beside the writers\n",
-	       berth__format_ns(beside, result->beside_us * 1000));
+	printf("  memcpy     %s a MiB beside the writers, whose stalls are then %zu, p99 %s\n",
+	       berth__format_ns(beside, result->beside_us * 1000), bench->peer_us.nr,
+	       berth__format_ns(p99, berth__percentile(&bench->peer_us, 99) * 1000));
 }
 
 static void print_title(const struct bench *bench)
@@ -558,9 +609,11 @@ static void print_title(const struct bench *bench)
 	if (config->fill == BERTH__FILL_EMPTY)
 		printf(", empty\n");
 	else
-		printf(" full of movable memory in runs of %s%s\n",
+		printf(" full of movable memory in runs of %s%s%s%s\n",
 		       berth__format_bytes(run, (double)config->area / (double)bench->runs),
-		       config->fill == BERTH__FILL_PINNED ? ", with pins" : "");
+		       config->fill == BERTH__FILL_PINNED ? ", with pins" : "",
+		       config->destination ? ", destination " : "",
+		       config->destination ? berth__destination_names[config->destination] : "");
 }
 
 static void print_text(struct bench *bench)
@@ -585,7 +638,8 @@ static void print_text(struct bench *bench)
 	       result.mover);
 	printf("  memcpy     %s a MiB", berth__format_ns(memcpy_text, result.memcpy_us * 1000));
 	if (result.factor > 0)
-		printf("; p50 is %.2f times memcpy of what was moved", result.factor);
+		printf("; p50 is %.2f times memcpy of what was moved, or memcpy and %.2f us a page",
+		       result.factor, result.page_us);
 	printf("\n");
 	if (bench->config.writers)
 		print_writers(bench, &result);

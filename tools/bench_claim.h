@@ -19,13 +19,22 @@ enum berth__fill_kind {
 	BERTH__NR_FILLS
 };
 extern const char *const berth__fill_names[BERTH__NR_FILLS];
+/* What claims find outside the area to move memory to. */
+enum berth__destination {
+	BERTH__DESTINATION_RESIDENT,
+	BERTH__DESTINATION_FRESH,
+	BERTH__DESTINATION_SCATTERED,
+	BERTH__NR_DESTINATIONS
+};
+extern const char *const berth__destination_names[BERTH__NR_DESTINATIONS];
 enum berth__area_kind { BERTH__AREA_CMA, BERTH__AREA_GCMA, BERTH__AREA_RESERVE, BERTH__NR_KINDS };
 extern const char *const berth__kind_names[BERTH__NR_KINDS];
 
 struct berth__claim_config {
 	uint64_t size, area, run, count, writers, pin_every, seed, claimers, bulk, copiers;
-	int fill; /* enum berth__fill_kind, -1: not chosen */
-	int kind; /* enum berth__area_kind */
+	int fill;        /* enum berth__fill_kind, -1: not chosen */
+	int kind;        /* enum berth__area_kind */
+	int destination; /* enum berth__destination */
 	bool first_fit, verify, json;
 	const char *mover;
 };

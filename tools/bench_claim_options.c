@@ -33,6 +33,9 @@ static const char help[] =
 	"                    dropped; or reserve, which lends nothing; the last two move nothing\n"
 	"  --run-size SIZE   the movable memory's contiguous runs, 4K to 2M (2M); smaller ones are\n"
 	"                    scattered\n"
+	"  --destination KIND  what movable memory finds outside the area to move to: resident (default);\n"
+	"                    fresh, which the system has to supply first; or scattered, where no two\n"
+	"                    free pages follow each other\n"
 	"  --count N         claims to measure (200, or 20 when there is something to move; gcma and reserve:\n"
 	"                    2000, above 64M of a full area fewer)\n"
 	"  --writers N       threads that write all over the movable memory meanwhile, or put and get\n"
@@ -45,8 +48,9 @@ static const char help[] =
 	"  --bulk N          instead: N buffers of SIZE in one call, in N, and in N of the kernel's kind\n"
 	"                    (one search, isolation and drain each), out of an empty area\n"
 	"  --first-fit       claim the first range that fits, not the cheapest\n"
-	"  --mover NAME      how memory is moved: userfaultfd, /dev/userfaultfd, userfaultfd-user or\n"
-	"                    mprotect (the best there is)\n"
+	"  --mover NAME      how memory is moved: userfaultfd, /dev/userfaultfd, userfaultfd-user,\n"
+	"                    mprotect (the best there is); or userfaultfd-unwatched, as the first one\n"
+	"                    does before Linux 6.7\n"
 	"  --verify          check every word and every invariant of the pool after each claim\n"
 	"  --seed N          of the contents and the writers' order (1)\n"
 	"  --json            one JSON object; times in us, moved_bytes of all claims together\n"
@@ -67,6 +71,8 @@ static const char help[] =
 
 const char *const berth__fill_names[BERTH__NR_FILLS] = { "empty", "movable", "pinned",
 							 "discardable" };
+const char *const berth__destination_names[BERTH__NR_DESTINATIONS] = { "resident", "fresh",
+								       "scattered" };
 const char *const berth__kind_names[BERTH__NR_KINDS] = { "cma", "gcma", "reserve" };
 
 /* ---- Options ----------------------------------------------------------------------------- */
@@ -76,6 +82,7 @@ enum {
 	FILL,
 	AREA_KIND,
 	RUN_SIZE,
+	DESTINATION,
 	COUNT,
 	WRITERS,
 	AREA_SIZE,
@@ -94,6 +101,7 @@ static const struct option options[] = {
 	{ "fill", required_argument, NULL, FILL },
 	{ "area-kind", required_argument, NULL, AREA_KIND },
 	{ "run-size", required_argument, NULL, RUN_SIZE },
+	{ "destination", required_argument, NULL, DESTINATION },
 	{ "count", required_argument, NULL, COUNT },
 	{ "writers", required_argument, NULL, WRITERS },
 	{ "area-size", required_argument, NULL, AREA_SIZE },
@@ -137,6 +145,20 @@ static bool choose_kind(struct berth__claim_config *config)
 	return config->kind >= 0;
 }
 
+static bool choose_destination(struct berth__claim_config *config)
+{
+	config->destination = -1;
+	for (int i = 0; i < BERTH__NR_DESTINATIONS; i++)
+		if (strcmp(optarg, berth__destination_names[i]) == 0)
+			config->destination = i;
+	if (config->destination < 0)
+		berth__complain(0, COMMAND,
+				"there is no --destination '%s'; choose resident, fresh or "
+				"scattered",
+				optarg);
+	return config->destination >= 0;
+}
+
 static bool take_run_size(struct berth__claim_config *config)
 {
 	if (!berth__size_option(COMMAND, "--run-size", &config->run))
@@ -169,6 +191,8 @@ static bool take_option(void *ctx, int option)
 		return choose_kind(config);
 	case RUN_SIZE:
 		return take_run_size(config);
+	case DESTINATION:
+		return choose_destination(config);
 	case COUNT:
 		return berth__count_option(COMMAND, "--count", 1, 10000000, &config->count);
 	case WRITERS:
@@ -218,6 +242,8 @@ static const char *misfit(const struct berth__claim_config *config)
 		       "them out";
 	if (config->claimers && (config->fill == BERTH__FILL_PINNED || config->writers))
 		return "--claimers take neither pins nor writers; use --fill empty or movable";
+	if (config->destination && (config->fill != BERTH__FILL_MOVABLE || config->claimers))
+		return "--destination is for one claimer of movable memory; use --fill movable";
 	if (config->writers && config->fill == BERTH__FILL_EMPTY)
 		return "--writers have nothing to write to in an empty area; use --fill movable, or "
 		       "discardable with --area-kind gcma";

@@ -17,6 +17,8 @@
 #define HUGE_BYTES ((size_t)2 << 20)
 #define MOST_CHUNKS 2048u /* a pool has 4096 regions */
 #define TRIES 8
+#define LEFT_BYTES ((size_t)16 << 10)
+#define MOST_LEFT 512
 
 static bool is_scattered(const struct berth__fill *fill)
 {
@@ -123,14 +125,14 @@ static int map_pair(const struct berth__fill *fill, char **pair)
 	int error = map(fill, fill->chunk_bytes, BERTH_MEMORY_NO_AREA, &place);
 
 	if (!error)
-		error = map(fill, bytes, 0, &pair[1]);
+		error = map(fill, bytes, fill->flags, &pair[1]);
 	if (place) { /* refused at the system's limit of mappings: each run is one */
 		int refused = berth_unmap(fill->pool, place, fill->chunk_bytes);
 
 		error = error ? error : refused;
 	}
 	if (!error)
-		error = map(fill, bytes, 0, &pair[0]);
+		error = map(fill, bytes, fill->flags, &pair[0]);
 	for (; !error && bytes < fill->chunk_bytes; bytes += fill->run_bytes) {
 		for (int i = 1; i >= 0 && !error; i--) {
 			error = berth_grow(fill->pool, pair[i], bytes, bytes + fill->run_bytes);
@@ -224,6 +226,38 @@ int berth__fill_refill(struct berth__fill *fill)
 	return error;
 }
 
+int berth__fill_outside(struct berth__fill *fill)
+{
+	struct berth_pool_stats stats;
+	size_t nr;
+	int error = berth_pool_stats(fill->pool, &stats);
+
+	if (error)
+		return error;
+	fill->chunk_bytes = HUGE_BYTES / 2;
+	nr = stats.free_bytes / fill->chunk_bytes;
+	fill->chunks = calloc(nr, sizeof(fill->chunks[0]));
+	fill->left = calloc(MOST_LEFT, sizeof(fill->left[0]));
+	if (!fill->chunks || !fill->left)
+		return -BERTH_ENOMEM;
+	while (!error && fill->nr_chunks + 2 <= nr) {
+		error = map_pair(fill, &fill->chunks[fill->nr_chunks]);
+		fill->nr_chunks += 2;
+	}
+	while (fill->nr_left < MOST_LEFT &&
+	       berth_map(fill->pool, LEFT_BYTES, fill->flags, &fill->left[fill->nr_left]) == 0)
+		fill->nr_left++;
+	for (size_t i = 0; i < fill->nr_chunks; i += 2) {
+		error = fill->chunks[i] ?
+				berth_unmap(fill->pool, fill->chunks[i], fill->chunk_bytes) :
+				0;
+		if (error)
+			return error;
+		fill->chunks[i] = NULL;
+	}
+	return 0;
+}
+
 int berth__fill_close(struct berth__fill *fill)
 {
 	int error = 0;
@@ -231,6 +265,10 @@ int berth__fill_close(struct berth__fill *fill)
 	for (size_t i = 0; i < fill->nr_chunks && fill->chunks; i++)
 		if (fill->chunks[i] && !error)
 			error = berth_unmap(fill->pool, fill->chunks[i], fill->chunk_bytes);
+	while (fill->nr_left && !error)
+		error = berth_unmap(fill->pool, fill->left[--fill->nr_left], LEFT_BYTES);
+	free(fill->left);
+	fill->left = NULL;
 	free(fill->chunks);
 	fill->chunks = NULL;
 	return error;

@@ -21,11 +21,14 @@ struct berth__fill {
 	size_t run_bytes; /* mapped in runs of this size: a power of two, a page .. 2 MiB */
 	uint64_t seed;
 	bool every_word; /* all words have contents and are checked, not two a page */
+	unsigned flags;  /* of the memory: 0, or BERTH_MEMORY_NO_AREA for berth__fill_outside() */
 	/* Set by berth__fill_open(): */
 	size_t chunk_bytes;   /* a power of two */
 	unsigned chunk_shift; /* which one */
 	size_t nr_chunks;     /* even when runs are scattered */
 	char **chunks;        /* addresses; NULL: not mapped */
+	void **left;          /* berth__fill_outside(): what was too little for chunks */
+	size_t nr_left;
 	uint64_t area_offset, area_bytes;
 };
 
@@ -38,6 +41,11 @@ int berth__fill_open(struct berth__fill *fill);
 int berth__fill_refill(struct berth__fill *fill);
 /* Unmaps all. An error of the library: some is still mapped. */
 int berth__fill_close(struct berth__fill *fill);
+/*
+ * Instead of open and refill: takes what is free outside the areas, and gives every second page of it back. So no
+ * two of the pages that are free then follow each other. `fill` has the flag, and runs of a page.
+ */
+int berth__fill_outside(struct berth__fill *fill);
 /* How many runs the memory consists of: contiguous in addresses and in the pool. */
 size_t berth__fill_runs(const struct berth__fill *fill);
 
