@@ -145,7 +145,7 @@ int berth_attach(long pid, struct berth_pool **out)
 	return 0;
 }
 
-/* Nobody uses anything of it. */
+/* Nobody uses anything of it. (What no region has, a failed map has left behind: see map_pages_locked().) */
 static bool is_idle(struct berth_pool_impl *pool)
 {
 	struct berth_space_stats stats;
@@ -153,8 +153,7 @@ static bool is_idle(struct berth_pool_impl *pool)
 
 	berth_space_stats(pool->space, &stats);
 	berth_mutex_lock(&pool->regions.lock);
-	idle = pool->regions.nr == 0 && !stats.pins && !stats.mapped_pages &&
-	       !atomic_load(&pool->claims_held);
+	idle = pool->regions.nr == 0 && !stats.pins && !atomic_load(&pool->claims_held);
 	berth_mutex_unlock(&pool->regions.lock);
 	return idle;
 }
@@ -273,6 +272,26 @@ static uint64_t pages_for(size_t bytes)
 	return ((uint64_t)bytes >> BERTH_PAGE_SHIFT) + (bytes % BERTH_PAGE_SIZE != 0);
 }
 
+/*
+ * Maps pages that no region has. A map that fails is undone, and if the machine refuses that as well, pages are
+ * left behind: they are unmapped at once, or at last when somebody gets these addresses again.
+ */
+static int map_pages_locked(struct berth_pool_impl *pool, uint64_t page, uint64_t nr_pages,
+			    unsigned order, unsigned map_flags)
+{
+	int error = berth_space_map(pool->space, page, nr_pages, order, map_flags);
+
+	if (error == -BERTH_EEXIST) {
+		error = berth_space_unmap(pool->space, page, nr_pages);
+		if (!error)
+			error = berth_space_map(pool->space, page, nr_pages, order, map_flags);
+	}
+	if (error && !berth_space_is_unmapped(pool->space, page, nr_pages) &&
+	    berth_space_unmap(pool->space, page, nr_pages) != 0)
+		return -BERTH_ENOMEM;
+	return error;
+}
+
 static int map_region(struct berth_pool_impl *pool, uint64_t nr_pages, unsigned order,
 		      unsigned flags, void **address)
 {
@@ -287,8 +306,7 @@ static int map_region(struct berth_pool_impl *pool, uint64_t nr_pages, unsigned 
 	berth_mutex_lock(&pool->regions.lock);
 	error = berth__region_add_locked(&pool->regions, nr_pages >= huge ? huge : 1, &region);
 	if (!error) {
-		error = berth_space_map(pool->space, region.page, nr_pages, order,
-					region.map_flags);
+		error = map_pages_locked(pool, region.page, nr_pages, order, region.map_flags);
 		if (error &&
 		    berth__region_remove_locked(&pool->regions, region.page, nr_pages) != 0)
 			abort(); /* it was added a line above */
@@ -346,8 +364,8 @@ static int grow_locked(struct berth_pool_impl *pool, uint64_t page, uint64_t old
 	error = berth__region_grow_locked(&pool->regions, page, old_pages, new_pages);
 	if (error)
 		return error;
-	error = berth_space_map(pool->space, page + old_pages, new_pages - old_pages,
-				region->max_order, region->map_flags);
+	error = map_pages_locked(pool, page + old_pages, new_pages - old_pages, region->max_order,
+				 region->map_flags);
 	if (error && berth__region_grow_locked(&pool->regions, page, new_pages, old_pages) != 0)
 		abort(); /* it was grown a line above */
 	return error;

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# Fuzz the core: fuzz.sh SECONDS [FOLDER]
+# Fuzz the core and the store: fuzz.sh SECONDS [FOLDER]
 #
 # Builds the targets of tests/fuzz/ with clang's libFuzzer and sanitizers into FOLDER (build-fuzz) and runs each for
 # its share of the time. The corpus stays in the folder for the next run. One line each: "ok fuzz_NAME: N runs",
@@ -22,15 +22,15 @@ if ! clang -fsanitize=fuzzer,$sanitizers "$folder/probe.c" -o "$folder/probe" >/
 	exit 77
 fi
 
-# The core once for both; again only when a source is newer.
+# Core and store once for all; again only when a source is newer.
 flags=(-std=gnu11 -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
 	-Iexamples/embed -Iinclude -I. -Wall -Wextra -Werror)
-newest=$(find core include examples/embed tests/fuzz scripts/fuzz.sh -type f -newer "$folder/stamp" 2>/dev/null | head -1)
+newest=$(find core store include examples/embed tests/fuzz scripts/fuzz.sh -type f -newer "$folder/stamp" 2>/dev/null | head -1)
 if [ ! -f "$folder/stamp" ] || [ -n "$newest" ]; then
 	rm -f "$folder"/*.o
 	export folder sanitizers
 	export flags_text="${flags[*]}"
-	find core -name '*.c' -print0 | xargs -0 -P "$(nproc)" -I {} sh -c '
+	find core store -name '*.c' -print0 | xargs -0 -P "$(nproc)" -I {} sh -c '
 		clang $flags_text -fsanitize=fuzzer-no-link,$sanitizers -c {} -o "$folder/$(echo {} | tr / _).o"' ||
 		exit 1
 	for target in tests/fuzz/fuzz_*.c; do

@@ -99,6 +99,9 @@ static _Thread_local bool may_fail;
 static _Thread_local unsigned calm;
 static _Thread_local uint64_t fail_random;
 
+/* For a test of one thread: so many unmaps from now on fail. */
+static unsigned refused_unmaps;
+
 static bool fails(void)
 {
 	if (!may_fail || (calm && calm--) || test_random_below(&fail_random, FAIL_ONE_IN))
@@ -120,6 +123,10 @@ static int failing_map_private(void *mmu, uint64_t page, uint64_t nr)
 
 static int failing_unmap(void *mmu, uint64_t page, uint64_t nr)
 {
+	if (refused_unmaps) {
+		refused_unmaps--;
+		return -BERTH_ENOMEM;
+	}
 	return fails() ? -BERTH_ENOMEM : berth_mmu_linux_ops.unmap(mmu, page, nr);
 }
 
@@ -711,9 +718,43 @@ static void everybody_at_once(void **state)
 	pool_close(soak.pool);
 }
 
+/* Memory ends in the middle of a map, and then it can't be undone at once, or not even at second try: it fails
+ * all the same, and nothing of it is lost. */
+static void a_map_that_can_not_be_undone_leaves_nothing(void **state)
+{
+	(void)state;
+	soak.seed = 1;
+	open_pool();
+	for (unsigned refused = 0; refused <= 2; refused++) {
+		struct berth_pool_stats before = pool_stats(soak.pool), after;
+		void *address = NULL, *small = NULL;
+
+		refused_unmaps = refused;
+		assert_int_equal(berth_map(soak.pool, 200 * MIB, 0, &address), -BERTH_ENOMEM);
+		assert_int_equal(refused_unmaps, 0);
+		after = pool_stats(soak.pool);
+		assert_true(refused == 2 || after.mapped_bytes == before.mapped_bytes);
+		/* The same addresses, free of what was left there. */
+		must(berth_map(soak.pool, 4 * MIB, 0, &small));
+		assert_true(is_zero(small, 4 * MIB));
+		must(berth_unmap(soak.pool, small, 4 * MIB));
+		refused_unmaps = 0;
+		if (refused == 2) { /* all of them */
+			must(berth_map(soak.pool, 8 * MIB, 0, &small));
+			must(berth_grow(soak.pool, small, 8 * MIB, 20 * MIB));
+			must(berth_unmap(soak.pool, small, 20 * MIB));
+		}
+		pool_ok(soak.pool);
+	}
+	for (unsigned i = 0; i < NR_USERS; i++)
+		free(soak.users[i].page);
+	pool_close(soak.pool);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_map_that_can_not_be_undone_leaves_nothing),
 		cmocka_unit_test(everybody_at_once),
 	};
 

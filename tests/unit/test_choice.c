@@ -189,6 +189,127 @@ static void a_refusal_names_who_is_in_the_way(void **state)
 	zone_close(tz);
 }
 
+/* ---- Where groups and regions of pageblocks are passed over ------------------------------------------ */
+
+#define SMALL 4u              /* frames of a pageblock here: so that there are many */
+#define MANY (70000u * SMALL) /* 17 regions of 64 groups of 64 pageblocks */
+
+/* What a range costs by the model, frame by frame; UINT64_MAX: it can't be had. */
+static uint64_t cost_of(struct test_zone *tz, berth_pfn_t start, uint64_t nr_pages)
+{
+	const struct berth_cost_model model = BERTH_COST_DEFAULT;
+	uint64_t cost = 0;
+
+	for (berth_pfn_t pfn = start; pfn < start + nr_pages; pfn++) {
+		berth_pfn_t head = BERTH_PFN_NONE;
+		unsigned order = 0;
+		char c = berth_frame_state(tz->zone, pfn, &head, &order);
+
+		if (c == 'c' || berth_page_pinned(tz->zone, pfn))
+			return UINT64_MAX;
+		if (c == 'f')
+			continue;
+		cost += model.copy_ns;
+		if (pfn == head || pfn == start || pfn % SMALL == 0)
+			cost += model.remap_ns;
+	}
+	return cost;
+}
+
+/*
+ * An area so large that a search can't afford to look at each pageblock, full but for one place, which is
+ * anywhere: in the first group, at a region's edge, in the last pageblock. It is found, for a run of each
+ * length; and when it's claimed, or somebody pins a page there, the next best one is.
+ */
+static void the_only_free_place_is_found(void **state)
+{
+	static const uint64_t places[] = { 0, 63, 64, 4095, 4096, 4100, 40000, 65535, 69000 };
+	static const uint64_t sizes[] = { SMALL, 3 * SMALL, 130 * SMALL };
+	struct test_zone *tz = zone_open(.nr_pages = MANY + 4096, .pageblock_order = 2);
+	struct berth_cma *area = area_declare(tz, "area", 0, MANY, 0, BERTH_LEND_FIRST);
+	struct test_owner *o = owner_open(tz, "borrower");
+
+	(void)state;
+	while (area_stats(area).free_pages)
+		(void)owner_try_alloc(o, 2, BERTH_GFP_MOVABLE, &(uint64_t){ 0 });
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+		for (size_t j = 0; j < ARRAY_SIZE(sizes); j++) {
+			struct berth_claim_params params = { .nr_pages = sizes[j] };
+			berth_pfn_t hole = places[i] * SMALL, pfn, other;
+			struct berth_claim_report r;
+
+			for (berth_pfn_t at = hole; at < hole + sizes[j]; at += SMALL) {
+				owner_unmap(o, owner_page_at(o, at), SMALL);
+				assert_int_equal(berth_free_pages(tz->zone, at), 0);
+			}
+			assert_int_equal(area_stats(area).largest_free_pages, sizes[j]);
+			assert_int_equal(berth_cma_alloc(area, &params, &pfn, &r), 0);
+			assert_int_equal(pfn, hole);
+			assert_int_equal(r.moved_pages, 0);
+			/* Now there is nothing free: what costs least is anywhere else. */
+			params.nr_pages = SMALL;
+			assert_int_equal(berth_cma_alloc(area, &params, &other, &r), 0);
+			assert_int_equal(r.moved_pages, SMALL);
+			assert_true(other >= hole + sizes[j] || other + SMALL <= hole);
+			assert_int_equal(berth_cma_release(area, other, SMALL), 0);
+			assert_int_equal(berth_cma_release(area, pfn, sizes[j]), 0);
+			while (area_stats(area).free_pages)
+				assert_int_equal(owner_try_alloc(o, 2, BERTH_GFP_MOVABLE,
+								 &(uint64_t){ 0 }),
+						 0);
+		}
+	}
+	zone_ok(tz);
+	owner_close(o);
+	zone_close(tz);
+}
+
+/* Of a few cheap places among a hundred thousand alike, the cheapest; exactly so, by an oracle that looks at
+ * each frame. */
+static void the_cheapest_of_many_is_found(void **state)
+{
+	struct test_zone *tz = zone_open(.nr_pages = MANY + 4096, .pageblock_order = 2);
+	struct berth_cma *area = area_declare(tz, "area", 0, MANY, 0, BERTH_LEND_FIRST);
+	struct test_owner *o = owner_open(tz, "borrower");
+	struct berth_claim_params params = { .nr_pages = 2 * SMALL };
+	const struct berth_cost_model model = BERTH_COST_DEFAULT;
+	uint64_t random = 5, cost_of_a_frame = model.copy_ns + model.remap_ns;
+
+	(void)state;
+	while (area_stats(area).free_pages)
+		(void)owner_try_alloc(o, 0, BERTH_GFP_MOVABLE, &(uint64_t){ 0 });
+	for (unsigned round = 0; round < 40 / TEST_SLOWDOWN; round++) {
+		berth_pfn_t freed[24], pfn;
+		uint64_t best = UINT64_MAX, found;
+		struct berth_claim_report r;
+
+		/* A few frames come free, most of them side by side. */
+		for (size_t i = 0; i < ARRAY_SIZE(freed); i++) {
+			freed[i] = i % 6 ? freed[i - 1] + 1 + test_random_below(&random, 3) :
+					   test_random_below(&random, MANY - 64);
+			if (frame_state(tz, freed[i]) != 'u')
+				continue;
+			owner_unmap(o, owner_page_at(o, freed[i]), 1);
+			assert_int_equal(berth_free_pages(tz->zone, freed[i]), 0);
+		}
+		for (berth_pfn_t at = 0; at + params.nr_pages <= MANY; at++) {
+			uint64_t cost = cost_of(tz, at, params.nr_pages);
+
+			best = cost < best ? cost : best;
+		}
+		assert_int_equal(berth_cma_alloc(area, &params, &pfn, &r), 0);
+		/* Of single frames, each of which is a block: what moved is what it cost. */
+		found = r.moved_pages * cost_of_a_frame;
+		assert_int_equal(found, best);
+		assert_int_equal(berth_cma_release(area, pfn, params.nr_pages), 0);
+		while (area_stats(area).free_pages)
+			(void)owner_try_alloc(o, 0, BERTH_GFP_MOVABLE, &(uint64_t){ 0 });
+	}
+	zone_ok(tz);
+	owner_close(o);
+	zone_close(tz);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -197,6 +318,8 @@ int main(void)
 		cmocka_unit_test(a_claim_does_not_cross_a_boundary),
 		cmocka_unit_test(the_smallest_hole_is_taken),
 		cmocka_unit_test(a_refusal_names_who_is_in_the_way),
+		cmocka_unit_test(the_only_free_place_is_found),
+		cmocka_unit_test(the_cheapest_of_many_is_found),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

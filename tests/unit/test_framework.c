@@ -298,6 +298,60 @@ static void policies_differ_where_they_should(void **state)
 	fixture_close(f);
 }
 
+/* Many at once, and ahead of the need, under each policy: what never moves anything prepares nothing. */
+static void many_and_prepared_claims_stay_too(void **state)
+{
+	static const char *const policies[] = { "cma", "first-fit", "reserve", "gcma" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(policies); i++) {
+		struct fixture *f = fixture_open(2, 2);
+		struct berth_contig_area *area = declare(f, "a", policies[i], 1024, 512,
+							 BERTH_NODE_ANY);
+		struct berth_claim_params params = { .nr_pages = 64 };
+		bool moves = i < 2;
+		void *memory = keep(f, berth_cma_prepared_bytes());
+		struct berth_cma_prepared *prepared = NULL;
+		struct berth_claim_report r;
+		berth_pfn_t pfns[9], pfn = BERTH_PFN_NONE;
+
+		assert_int_equal(berth_contig_area_alloc_bulk(area, &params, 8, pfns, 0, &r), 8);
+		verify(f);
+		for (unsigned k = 0; k < 8; k++)
+			assert_true(pfns[k] >= 1024 && pfns[k] + 64 <= 1536);
+		/* Nothing is left, for one or for a few; what there was is kept. */
+		assert_int_equal(berth_contig_area_alloc_bulk(area, &params, 2, &pfns[8], 0, NULL),
+				 -BERTH_ENOSPC);
+		pfns[8] = pfns[0];
+		assert_int_equal(berth_contig_area_release_bulk(area, pfns, 9, 64), -BERTH_EINVAL);
+		verify(f);
+		assert_int_equal(berth_contig_area_release_bulk(area, pfns, 8, 64), 0);
+		params.nr_pages = 200;
+		assert_int_equal(berth_contig_area_alloc_bulk(area, &params, 3, pfns, 0, &r),
+				 -BERTH_ENOSPC);
+		assert_int_equal(r.error, -BERTH_ENOSPC);
+		verify(f);
+		assert_int_equal(berth_contig_area_alloc_bulk(area, &params, 3, pfns,
+							      BERTH_BULK_AS_MANY_AS_POSSIBLE, &r),
+				 2);
+		assert_int_equal(berth_contig_area_release_bulk(area, pfns, 2, 200), 0);
+		assert_int_equal(berth_contig_area_alloc_bulk(area, &params, 0, pfns, 0, &r),
+				 -BERTH_EINVAL);
+		assert_int_equal(berth_contig_area_alloc_bulk(area, NULL, 1, pfns, 0, &r),
+				 -BERTH_EINVAL);
+		assert_int_equal(berth_contig_area_prepare(area, NULL, memory, &prepared),
+				 -BERTH_EINVAL);
+		assert_int_equal(berth_contig_area_prepare(area, &params, memory, &prepared),
+				 moves ? 0 : -BERTH_EOPNOTSUPP);
+		if (moves) {
+			assert_int_equal(berth_cma_prepare_wait(prepared, 0), 0);
+			assert_int_equal(berth_cma_prepare_take(prepared, &pfn, NULL), 0);
+			assert_int_equal(berth_contig_release(f->contig, pfn, 200), 0);
+		}
+		fixture_close(f);
+	}
+}
+
 static void bad_areas_are_refused(void **state)
 {
 	struct fixture *f = fixture_open(3, 1);
@@ -508,6 +562,7 @@ int main(void)
 		cmocka_unit_test(without_an_area_a_claim_says_so),
 		cmocka_unit_test(a_call_stays_when_the_policy_changes),
 		cmocka_unit_test(policies_differ_where_they_should),
+		cmocka_unit_test(many_and_prepared_claims_stay_too),
 		cmocka_unit_test(bad_areas_are_refused),
 		cmocka_unit_test(alignment_is_that_of_the_frames),
 		cmocka_unit_test(a_gcma_area_needs_no_zone),
