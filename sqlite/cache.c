@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * SQLite's page cache, the front tier: pages in ordinary memory, found by a hash table, the unpinned ones on
- * a list from which the oldest leaves for the store (lent.c).
+ * two lists, of pages that were used once and of others, from which the oldest leaves for the store (lent.c).
  *
  * I1  A page of the front tier without PAGE_STORED has nothing in the store.
  * I2  What is in the store under a page's number is what the newest clean copy of it in this cache was, or
  *     the page is in the front tier and is told from it (PAGE_SAME and the count of writes).
- * I3  nr_pages counts what is in the slots, nr_unpinned what is on the list; a page is on the list exactly
- *     with PAGE_UNPINNED. A cache that isn't purgeable has an empty list: its pages never leave by themselves.
+ * I3  nr_pages counts what is in the slots, nr_unpinned what is on the lists, nr_cold what is on that of pages that were
+ *     used once; a page is on a list exactly with PAGE_UNPINNED, on this one with PAGE_COLD. Only a cache that uses the
+ *     store has cold pages. One that isn't purgeable has empty lists: its pages never leave by themselves.
  *
  * SQLite tells a cache neither that it changes a page nor where it is read from. What it does tell:
  *
@@ -26,6 +27,7 @@
 #include <stdlib.h>
 
 #define FIRST_SLOTS 64u
+#define MOST_COLD_PAGES 64u /* or an eighth of the front tier */
 
 static struct cache *cache_of(sqlite3_pcache *handle)
 {
@@ -86,20 +88,24 @@ static void take_off_list(struct cache *cache, struct page *page)
 {
 	page->older->newer = page->newer;
 	page->newer->older = page->older;
-	page->flags &= ~(uint32_t)PAGE_UNPINNED;
 	cache->nr_unpinned--;
+	if (page->flags & PAGE_COLD)
+		cache->nr_cold--;
+	page->flags &= ~(uint32_t)(PAGE_UNPINNED | PAGE_COLD);
 }
 
 static void put_on_list(struct cache *cache, struct page *page)
 {
-	struct page *list = &cache->list;
+	const bool cold = cache->trust == TRUSTED && !(page->flags & PAGE_HOT);
+	struct page *list = cold ? &cache->cold : &cache->list;
 
 	page->newer = list;
 	page->older = list->older;
 	page->older->newer = page;
 	list->older = page;
-	page->flags |= PAGE_UNPINNED;
+	page->flags |= PAGE_UNPINNED | (cold ? PAGE_COLD : 0u);
 	cache->nr_unpinned++;
+	cache->nr_cold += cold;
 }
 
 /* Out of the slots and off the list. */
@@ -151,13 +157,26 @@ static void discard(struct cache *cache, struct page *page)
 	free(page->base.pBuf);
 }
 
+/*
+ * Of pages that were used once only some are kept, also while there is room: a scan goes through few buffers,
+ * which stay in the processor's cache, and drives out nothing.
+ */
+static bool has_enough_cold(const struct cache *cache, uint32_t limit)
+{
+	return cache->nr_cold >= MOST_COLD_PAGES && cache->nr_cold >= limit / 8;
+}
+
 /* The page that wasn't used for longest, out of the front tier; the store may have it now. NULL: all are in use. */
 static struct page *evict(struct cache *cache)
 {
-	struct page *page = cache->list.newer;
+	struct page *page;
 
 	if (!cache->nr_unpinned)
 		return NULL;
+	page = cache->nr_cold == cache->nr_unpinned ||
+			       has_enough_cold(cache, berth__lent_front_pages(cache)) ?
+		       cache->cold.newer :
+		       cache->list.newer;
 	berth__lent_demote(cache, page);
 	leave(cache, page);
 	return page;
@@ -185,9 +204,12 @@ static struct page *new_page(struct cache *cache, uint32_t pgno)
 {
 	struct page *page = NULL;
 
-	if (cache->purgeable && cache->nr_unpinned &&
-	    cache->nr_unpinned >= berth__lent_front_pages(cache))
-		page = evict(cache);
+	if (cache->purgeable && cache->nr_unpinned) {
+		const uint32_t limit = berth__lent_front_pages(cache);
+
+		if (cache->nr_unpinned >= limit || has_enough_cold(cache, limit))
+			page = evict(cache);
+	}
 	if (!page)
 		page = allocate(cache);
 	if (!page)
@@ -338,6 +360,7 @@ static sqlite3_pcache *create(int page_bytes, int extra_bytes, int purgeable)
 	cache->extra_bytes = (uint32_t)extra_bytes;
 	cache->purgeable = purgeable != 0;
 	cache->list.newer = cache->list.older = &cache->list;
+	cache->cold.newer = cache->cold.older = &cache->cold;
 	if (cache->purgeable)
 		berth__lent_init(cache);
 	return (sqlite3_pcache *)cache;

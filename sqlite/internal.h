@@ -27,6 +27,7 @@ enum page_flags {
 	PAGE_STORED = 1u << 2,   /* the store may have something under this page's key */
 	PAGE_SAME = 1u << 3, /* that is the content, unless SQLite has written it since `writes` */
 	PAGE_SAMPLED = 1u << 4, /* `sample` is the hash of what was read, unless .. likewise */
+	PAGE_COLD = 1u << 6,    /* on the list of such pages */
 	PAGE_READ = 1u << 5,    /* read since it was made, from the store or the file */
 };
 
@@ -48,7 +49,9 @@ struct cache {
 	uint32_t largest_pgno; /* none above it was ever in the front tier since it was cut off */
 	uint32_t nr_slots;     /* a power of two */
 	struct page **slots;
-	struct page list; /* of unpinned pages: older is the oldest one, newer the newest */
+	/* Of unpinned pages: newer than the list's head is the oldest one, older the newest. */
+	struct page list, cold;
+	uint32_t nr_cold;
 	/* Store (lent.c) */
 	const struct berth__sqlite_backend
 		*backend;        /* NULL: none; else as berth__sqlite_backend_now() */

@@ -17,7 +17,7 @@ db=$tenant_tmp/test.db
 cached=("$BERTH" run --sqlite-cache=16M --sqlite-front 256K --claim 4M@0+3msx* --claim 8M@0+7msx*
 	--json --report "$tenant_tmp/report" --)
 
-fresh() { rm -f "$db" "$db"-*; }
+fresh() { rm -f "$db" "$db"-* "$db".*; }
 
 # figure NAME: of SQLite's pages, from the last report
 figure() {
@@ -84,9 +84,12 @@ say "sqlite3: equal in four modes"
 # Python loads SQLite later. A process that isn't under Berth changes the database while this one reads it, and
 # each snapshot has to add up.
 cat >"$tenant_tmp/writer.py" <<'PY'
-import sqlite3, sys, time
+import os, sqlite3, sys, time
 db = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
 db.execute("PRAGMA synchronous=OFF")
+with open(sys.argv[1] + ".new", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(sys.argv[1] + ".new", sys.argv[1] + ".pid")
 end, n = time.monotonic() + float(sys.argv[2]), 0
 while time.monotonic() < end:
     db.execute("BEGIN IMMEDIATE")
@@ -167,12 +170,12 @@ for mode in DELETE WAL; do
 	sqlite3 "$db" "PRAGMA journal_mode=$mode; CREATE TABLE a(id INTEGER PRIMARY KEY, n INT, x TEXT);
 		WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM s WHERE i<5000) INSERT INTO a SELECT i, 0, hex(randomblob(40)) FROM s" >/dev/null
 	for round in 1 2 3 4; do
+		rm -f "$db.pid"
 		"${cached[@]}" "$PYTHON" "$tenant_tmp/writer.py" "$db" 60 >/dev/null 2>&1 &
 		runner=$!
 		own_pid $runner
-		program=
-		has_child() { read -r program _ <"/proc/$runner/task/$runner/children" && [ -n "$program" ]; }
-		poll 20 has_child || fail "the writer didn't start"
+		poll 20 test -s "$db.pid" || fail "the writer didn't start"
+		program=$(cat "$db.pid")
 		sleep 0.$((round * 2))
 		kill -KILL "$program"
 		wait $runner 2>/dev/null
