@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# Coverage of core/ by the tests that run in a process of their own: coverage.sh [SUITE...]
+# Coverage of core/ and store/ by the tests that run in a process of their own: coverage.sh [SUITE...]
 #
 # Builds into build-coverage with gcc's counters, runs the suites (unit model threads sim), and prints lines and
-# branches of each file and of all, with what no test reaches.
+# branches of each file and of all, with what no test reaches and why.
 
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -30,4 +30,4 @@ ninja -C build-coverage "${programs[@]}" >build-coverage/log 2>&1 || { tail -n 2
 find build-coverage -name '*.gcda' -delete
 meson test -C build-coverage --no-rebuild --timeout-multiplier 8 "${suites[@]}" \
 	>build-coverage/log 2>&1 </dev/null || { tail -n 20 build-coverage/log; exit 1; }
-scripts/coverage.py build-coverage core
+scripts/coverage.py build-coverage core store
