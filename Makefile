@@ -5,7 +5,7 @@ BUILD ?= build
 MESON ?= meson
 NINJA ?= ninja
 
-.PHONY: all help setup demo check soak coverage tenants static asan tsan gates format install clean
+.PHONY: all help setup demo check soak coverage tenants throughput static asan tsan gates format install clean
 
 all: $(BUILD)/build.ninja
 	@$(NINJA) -C $(BUILD)
@@ -17,6 +17,7 @@ help:
 	@echo 'make soak     the long random tests, for SOAK_SECONDS (1800): model, pool, simulator, tenants, fuzzers, mutants'
 	@echo 'make coverage lines and branches of core/ that the tests reach'
 	@echo 'make tenants  install what is missing, build, run some 40 real programs bare and under Berth'
+	@echo 'make throughput  what living in a pool costs sqlite3 and redis while nothing is claimed'
 	@echo 'make setup    install what is missing, nothing else'
 	@echo 'make static   build-static/berth: one static executable, without the preload library'
 	@echo 'make asan     tests under the address and undefined-behaviour sanitizers'
@@ -54,6 +55,13 @@ soak:
 coverage:
 	@scripts/setup.sh check
 	@scripts/coverage.sh
+
+# ROUNDS: pairs of runs of each program (9)
+throughput:
+	@scripts/setup.sh check
+	@$(MAKE) --no-print-directory -s $(BUILD)/build.ninja
+	@$(NINJA) -C $(BUILD) berth libberth-preload.so
+	@BERTH=$(abspath $(BUILD))/berth scripts/throughput.sh
 
 # TENANTS: options for tests/tenants/matrix.sh and names of programs, all of them without
 tenants:
