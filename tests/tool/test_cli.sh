@@ -83,6 +83,10 @@ done
 for size in 0 -1 12Q 99999999999999999999G; do
 	refuses 2 "$size" bench claim --size 4M --fill movable --run-size "$size"
 done
+for kind in sideways ''; do
+	refuses 2 "$kind" bench claim --size 4M --fill movable --destination "$kind"
+done
+refuses 2 --destination bench claim --size 4M --fill empty --destination fresh
 for order in -1 abc 99 99999999999999999999; do
 	refuses 2 "$order" bench pages --order "$order" --pattern bulk --threads 1
 done
@@ -200,6 +204,21 @@ berth bench claim --size 4M --fill movable --run-size 64K --writers 1 --count 3 
 check "bench claim --run-size 64K --writers 1 --json" out "claim_fields='$claim_fields'; fill='movable'; writers=1
 $claim_check
     need(line['run_bytes'] == 65536, 'wrong run size')"
+for destination in resident fresh scattered; do
+	berth bench claim --size 4M --fill movable --run-size 4K --destination $destination --verify --count 3 --json
+	check "bench claim --destination $destination --json" out "claim_fields='$claim_fields'; fill='movable'; writers=0
+$claim_check
+    need(line['destination'] == '$destination' and line['run_bytes_mean'] == 4096, 'another destination, or larger runs')
+    number(line, 'beyond_memcpy_us_per_page', 'cpu_us')"
+done
+berth bench claim --size 4M --fill movable --mover userfaultfd-unwatched --writers 1 --verify --count 3 --json
+if [ $status -eq 0 ] && grep -q '"mover": *"userfaultfd-unwatched"' out; then
+	pass
+elif grep -q EPERM err; then
+	pass # not for this user
+else
+	miss "bench claim --mover userfaultfd-unwatched" "status $status"
+fi
 berth bench claim --size 4M --fill empty --count 3
 if [ $status -eq 0 ] && [ -s out ]; then pass; else miss "bench claim for people" "status $status"; fi
 
