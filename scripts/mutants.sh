@@ -114,7 +114,7 @@ mutant lru-settle-unlocked $reclaim '/^static uint64_t settle/,/^}/ s/berth_(un)
 program=test_store_schedules
 store=store/store.c frames=store/frames.c policy=store/policy.c
 mutant store-publish-relaxed $store '/^static enum filled fill_locked/,/^}/ s/memory_order_release\);$/memory_order_relaxed);/'
-mutant store-no-fill-fence core/alloc/gcma_fast.h '/berth__gcma_fill_begin\(struct/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
+mutant store-no-fill-fence core/alloc/gcma_fast.h '/berth__gcma_fill_begin_with\(struct/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
 mutant store-no-read-fence core/alloc/gcma_fast.h '/berth__gcma_still/,/^}/ s/atomic_thread_fence\(memory_order_acquire\);/;/'
 mutant store-seq-relaxed $store '/^static enum found read_entry/,/^}/ s/seq = atomic_load_explicit\(&entry->seq, memory_order_acquire\)/seq = atomic_load_explicit(\&entry->seq, memory_order_relaxed)/'
 mutant store-seq-unchecked $store '/^static enum found read_entry/,/^}/ s/^\tif \(atomic_load_explicit\(&entry->seq, memory_order_relaxed\) != seq\)/\tif (0)/'
@@ -152,15 +152,15 @@ program=test_gcma_schedules
 gcma=core/alloc/gcma.c gcma_fast=core/alloc/gcma_fast.h
 mutant gcma-no-claim-fence $gcma '/^static int close_runs/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
 mutant gcma-weak-claim-fence $gcma '/^static int close_runs/,/^}/ s/memory_order_seq_cst/memory_order_acq_rel/'
-mutant gcma-no-fill-fence $gcma_fast '/^berth__gcma_fill_begin/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
-mutant gcma-weak-fill-fence $gcma_fast '/^berth__gcma_fill_begin/,/^}/ s/memory_order_seq_cst/memory_order_acq_rel/'
-mutant gcma-unchecked-fill $gcma_fast '/^berth__gcma_fill_begin/,/^}/ s/ \&\& berth__gcma_generation\(hot, granule\) == generation\)/)/'
+mutant gcma-no-fill-fence $gcma_fast '/filler \*berth__gcma_fill_begin_with\(/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
+mutant gcma-weak-fill-fence $gcma_fast '/filler \*berth__gcma_fill_begin_with\(/,/^}/ s/memory_order_seq_cst/memory_order_acq_rel/'
+mutant gcma-unchecked-fill $gcma_fast '/filler \*berth__gcma_fill_begin_with\(/,/^}/ s/ \&\& berth__gcma_generation\(hot, granule\) == generation\)/)/'
 mutant gcma-no-wait $gcma 's/^\terror = wait_for_fillers\(.*$/\terror = 0;/'
 mutant gcma-record-first $gcma '/^static int close_runs/,/^}/ { /wait_for_fillers/ d; s/^\tuint64_t closed_ns;/&\n\tint early = wait_for_fillers(area, 0, area->nr_granules, deadline_ns);/; s/^\tint error;/\tint error = 0;/; s/return error;/return early ? early : error;/ }'
 # (With relaxed looks at records a claim still holds: the barrier at its end is an acquire, too. A relaxed step back
 # matters to a filler that stands between its fence and its look meanwhile: no schedule was seen to show it.)
 mutant gcma-relaxed-end $gcma_fast '/^static inline void berth__gcma_fill_end/,/^}/ s/memory_order_release/memory_order_relaxed/'
-mutant gcma-relaxed-begin $gcma_fast '/^berth__gcma_fill_begin/,/^}/ s/memory_order_release/memory_order_relaxed/'
+mutant gcma-relaxed-begin $gcma_fast '/filler \*berth__gcma_fill_begin_with\(/,/^}/ s/memory_order_release/memory_order_relaxed/'
 mutant gcma-relaxed-open $gcma '/^static void open_granules/,/^}/ s/memory_order_release/memory_order_relaxed/'
 mutant gcma-late-forgotten $gcma 's/^\t\t\tuncover_granules\(.*$/\t\t\t;/'
 mutant gcma-relaxed-generation $gcma_fast '/berth__gcma_generation\(/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
@@ -168,7 +168,7 @@ mutant gcma-no-read-fence $gcma_fast '/^static inline bool berth__gcma_still/,/^
 mutant gcma-same-generation $gcma '/^static void open_granules/,/^}/ s/nr, 1,/nr, UINT64_MAX,/'
 mutant gcma-unknown-filler $gcma '/^bool berth__gcma_new_filler/,/^}/ s/nr <= cpu/nr <= cpu \&\& 0/'
 mutant gcma-fillers-too-few $gcma '/^bool berth__gcma_new_filler/,/^}/ s/cpu \+ 1/cpu ? cpu : 1/'
-mutant gcma-cpu-before-preempt $gcma_fast '/^berth__gcma_fill_begin/,/^}/ { s/^\tberth_preempt_disable\(\);//; s/^\tcpu = berth_cpu\(\);/&\n\tberth_preempt_disable();/ }'
+mutant gcma-cpu-before-preempt $gcma_fast '/filler \*berth__gcma_fill_begin_with\(/,/^}/ { s/^\tberth_preempt_disable\(\);//; s/^\tcpu = berth_cpu\(\);/&\n\tberth_preempt_disable();/ }'
 mutant gcma-take-unlocked $gcma '/^static unsigned take_runs/,/^}/ s/berth_(un)?lock\(&area->lock\);//'
 mutant gcma-give-unlocked $gcma '/^static void give_back/,/^}/ s/berth_(un)?lock\(&area->lock\);//'
 mutant gcma-mark-unlocked $gcma '/^static unsigned mark_releasing/,/^}/ s/berth_(un)?lock\(&area->lock\);//'

@@ -26,6 +26,8 @@
 
 #include <berth/types.h>
 
+#include "core/alloc/gcma_fast.h"
+
 #ifdef __has_feature
 #if __has_feature(thread_sanitizer)
 #define BERTH_STORE_BY_WORDS 1
@@ -54,7 +56,7 @@ static inline void berth__copy_out(void *to, const void *frame)
 #endif
 }
 
-/* By a filler, who is alone in it but for such readers. */
+/* By whoever has the frame, alone but for such readers. */
 static inline void berth__copy_in(void *frame, const void *from)
 {
 #ifdef BERTH_STORE_BY_WORDS
@@ -74,6 +76,23 @@ static inline void berth__copy_in(void *frame, const void *from)
 	}
 #else
 	__builtin_memcpy(frame, from, BERTH_PAGE_SIZE);
+#endif
+}
+
+/* By a filler. False: the granule is closed; what was copied is lost. */
+static inline bool berth__fill(struct berth_gcma_hot *hot, uint64_t granule, uint64_t generation,
+			       void *frame, const void *from)
+{
+#ifdef BERTH_STORE_BY_WORDS
+	struct berth_gcma_filler *filler = berth__gcma_fill_begin(hot, granule, generation);
+
+	if (!filler)
+		return false;
+	berth__copy_in(frame, from);
+	berth__gcma_fill_end(filler);
+	return true;
+#else
+	return berth__gcma_fill(hot, granule, generation, frame, from, BERTH_PAGE_SIZE);
 #endif
 }
 

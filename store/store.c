@@ -230,21 +230,19 @@ static enum filled fill_locked(struct berth_store *store, const struct put *put,
 	uint64_t adopted = atomic_load_explicit(&store->granules[granule].adopted,
 						memory_order_relaxed);
 	uint64_t seq = atomic_load_explicit(&entry->seq, memory_order_relaxed);
-	struct berth_gcma_filler *filler = berth__gcma_fill_begin(
-		area->hot, granule - area->first_granule, adopted);
 
-	if (!filler)
+	/* A full fence stands in there, before the copy: who reads a word of it finds that the entry held
+	 * nothing before (copy.h), and the epoch was read before the data is. */
+	if (!berth__fill(area->hot, granule - area->first_granule, adopted, berth__frame(area, nr),
+			 put->data))
 		return berth__generation(area, granule) == adopted ? NO_CPU : CLOSED;
-	/* A full fence stands in there: who reads a word of what follows finds that the entry held nothing
-	 * before (copy.h), and the epoch was read before the data is. */
-	berth__copy_in(berth__frame(area, nr), put->data);
+	/* Should it be claimed by now, this entry is stale from the beginning. */
 	atomic_store_explicit(&entry->group, put->key->group, memory_order_relaxed);
 	atomic_store_explicit(&entry->item, put->key->item, memory_order_relaxed);
 	atomic_store_explicit(&entry->epoch_low, (uint32_t)put->epoch, memory_order_relaxed);
 	atomic_store_explicit(&entry->epoch_high, (uint16_t)(put->epoch >> 32),
 			      memory_order_relaxed);
 	atomic_store_explicit(&entry->seq, seq + 1, memory_order_release);
-	berth__gcma_fill_end(filler);
 	return FILLED;
 }
 

@@ -28,7 +28,7 @@
 #define MAX_NAMES 65535u
 #define MAX_CPUS 65536u
 #define SPINS 16u     /* between two looks at the clock while a filler is waited for */
-#define SPIN_NS 5000u /* then it has probably been preempted: it gets the processor */
+#define SPIN_NS 2000u /* a copy of a page takes less: then its filler has probably been preempted */
 #define MAX_SLEEP_NS 50000u
 #define BATCH 256u /* claims that are made or given back while the lock is held */
 
@@ -133,15 +133,27 @@ bool berth__gcma_new_filler(struct berth_gcma_hot *hot, unsigned cpu)
 	return true;
 }
 
-/* A filler may be in a granule of [first, end) that is closed. */
-static bool inside(const struct berth_gcma *area, unsigned slot, berth_granule_t first,
-		   berth_granule_t end)
+/* A claim's wait for the fillers of the granules [first, end). */
+struct wait {
+	berth_granule_t first, end;
+	uint64_t deadline_ns;
+	uint64_t began_ns; /* 0: nobody was inside yet */
+	bool restarted;    /* copies that can begin anew have: they find their granules closed */
+};
+
+/* A filler may be in a granule that is closed, and write to it. */
+static bool inside(const struct berth_gcma *area, unsigned slot, const struct wait *wait)
 {
 	/* Acquire: when it has left, what it wrote is there. */
 	uint64_t record = atomic_load_explicit(&area->hot.fillers[slot].record,
 					       memory_order_acquire);
 
-	return record > first && record <= end &&
+	if (record & BERTH_GCMA_RESTARTS) {
+		if (wait->restarted)
+			return false;
+		record &= ~BERTH_GCMA_RESTARTS;
+	}
+	return record > wait->first && record <= wait->end &&
 	       !berth_gcma_open(atomic_load_explicit(&area->hot.generations[record - 1],
 						     memory_order_relaxed));
 }
@@ -158,25 +170,34 @@ static void count_wait(struct berth_gcma *area, uint64_t waited_ns)
 		;
 }
 
-/* Waits until the slot's filler has left. It is short, unless the filler was preempted. */
-static int wait_for_filler(const struct berth_gcma *area, unsigned slot, berth_granule_t first,
-			   berth_granule_t end, uint64_t began_ns, uint64_t deadline_ns)
+/* Who can't be waited for by spinning has probably been preempted. Takes his copy away if that can be done. */
+static void wait_longer(const struct berth_gcma *area, struct wait *wait, uint64_t *sleep_ns)
+{
+	const struct berth_port_ops *port = area->port;
+
+	if (!wait->restarted && port->restart_copies && port->restart_copies(area->port_ctx)) {
+		wait->restarted = true;
+		return;
+	}
+	port->wait(area->port_ctx, *sleep_ns);
+	*sleep_ns = *sleep_ns * 2 < MAX_SLEEP_NS ? *sleep_ns * 2 : MAX_SLEEP_NS;
+}
+
+static int wait_for_filler(const struct berth_gcma *area, unsigned slot, struct wait *wait)
 {
 	uint64_t sleep_ns = 1000, now;
 
 	for (;;) {
 		for (unsigned spins = 0; spins < SPINS; spins++) {
-			if (!inside(area, slot, first, end))
+			if (!inside(area, slot, wait))
 				return 0;
 			berth_relax();
 		}
 		now = now_ns(area);
-		if (deadline_ns && now >= deadline_ns)
+		if (wait->deadline_ns && now >= wait->deadline_ns)
 			return -BERTH_EAGAIN;
-		if (now - began_ns < SPIN_NS)
-			continue;
-		area->port->wait(area->port_ctx, sleep_ns);
-		sleep_ns = sleep_ns * 2 < MAX_SLEEP_NS ? sleep_ns * 2 : MAX_SLEEP_NS;
+		if (now - wait->began_ns >= SPIN_NS)
+			wait_longer(area, wait, &sleep_ns);
 	}
 }
 
@@ -185,17 +206,17 @@ static int wait_for_fillers(struct berth_gcma *area, berth_granule_t first, bert
 			    uint64_t deadline_ns)
 {
 	uint32_t nr = atomic_load_explicit(&area->hot.nr_fillers, memory_order_relaxed);
-	uint64_t began_ns = 0;
+	struct wait wait = { .first = first, .end = end, .deadline_ns = deadline_ns };
 	int error = 0;
 
 	for (uint32_t slot = 0; slot < nr && !error; slot++) {
-		if (!inside(area, slot, first, end))
+		if (!inside(area, slot, &wait))
 			continue;
-		began_ns = began_ns ? began_ns : now_ns(area);
-		error = wait_for_filler(area, slot, first, end, began_ns, deadline_ns);
+		wait.began_ns = wait.began_ns ? wait.began_ns : now_ns(area);
+		error = wait_for_filler(area, slot, &wait);
 	}
-	if (began_ns)
-		count_wait(area, now_ns(area) - began_ns);
+	if (wait.began_ns)
+		count_wait(area, now_ns(area) - wait.began_ns);
 	return error;
 }
 

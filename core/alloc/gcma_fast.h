@@ -16,10 +16,10 @@
 
 /* A line for each CPU slot, so that fillers share none. */
 struct berth_gcma_filler {
-	/* a: by the slot's owner: BERTH_GCMA_FILLING(granule), or 0 */
+	/* a: by the slot's owner: 1 + the granule that is being filled, and a flag; or 0 */
 	_Alignas(64) _Atomic uint64_t record;
 };
-#define BERTH_GCMA_FILLING(granule) ((uint64_t)(granule) + 1)
+#define BERTH_GCMA_RESTARTS (1ull << 63) /* by berth_copy_in() */
 
 /* What berth_gcma begins with. */
 struct berth_gcma_hot {
@@ -65,9 +65,12 @@ static inline bool berth__gcma_still(const struct berth_gcma_hot *hot, uint64_t 
 	       atomic_load_explicit(&hot->generations[granule], memory_order_relaxed) == generation;
 }
 
-/* berth_gcma_fill_begin(); the record is for berth__gcma_fill_end(). NULL: refused. */
-static inline struct berth_gcma_filler *
-berth__gcma_fill_begin(struct berth_gcma_hot *hot, uint64_t granule, uint64_t generation)
+/* berth_gcma_fill_begin(); the record is for berth__gcma_fill_end(). NULL: refused. `flag`: 0, or
+ * BERTH_GCMA_RESTARTS. */
+static inline struct berth_gcma_filler *berth__gcma_fill_begin_with(struct berth_gcma_hot *hot,
+								    uint64_t granule,
+								    uint64_t generation,
+								    uint64_t flag)
 {
 	struct berth_gcma_filler *filler;
 	unsigned cpu;
@@ -83,7 +86,7 @@ berth__gcma_fill_begin(struct berth_gcma_hot *hot, uint64_t granule, uint64_t ge
 	filler = &hot->fillers[cpu];
 	/* Release, here and below: a claimer who finds this in place of what berth__gcma_fill_end() left
 	 * has been told all the same that what was filled before is there. */
-	atomic_store_explicit(&filler->record, BERTH_GCMA_FILLING(granule), memory_order_release);
+	atomic_store_explicit(&filler->record, flag | (granule + 1), memory_order_release);
 	/* Pairs with the claimer's: the record is seen there, or the closed generation here. */
 	atomic_thread_fence(memory_order_seq_cst);
 	/* Acquire: whoever had the frames before has done with them. */
@@ -92,6 +95,12 @@ berth__gcma_fill_begin(struct berth_gcma_hot *hot, uint64_t granule, uint64_t ge
 	atomic_store_explicit(&filler->record, 0, memory_order_release);
 	berth_preempt_enable();
 	return NULL;
+}
+
+static inline struct berth_gcma_filler *
+berth__gcma_fill_begin(struct berth_gcma_hot *hot, uint64_t granule, uint64_t generation)
+{
+	return berth__gcma_fill_begin_with(hot, granule, generation, 0);
 }
 
 static inline void berth__gcma_fill_end(struct berth_gcma_filler *filler)
@@ -105,13 +114,25 @@ static inline void berth__gcma_fill_end(struct berth_gcma_filler *filler)
 static inline bool berth__gcma_fill(struct berth_gcma_hot *hot, uint64_t granule,
 				    uint64_t generation, void *to, const void *from, size_t bytes)
 {
-	struct berth_gcma_filler *filler = berth__gcma_fill_begin(hot, granule, generation);
+	struct berth_gcma_filler *filler;
+	bool copied = true;
 
+#ifdef BERTH_HAVE_COPY_IN
+	if (__builtin_expect(berth_copy_restarts(), 1)) {
+		filler = berth__gcma_fill_begin_with(hot, granule, generation, BERTH_GCMA_RESTARTS);
+		if (__builtin_expect(!filler, 0))
+			return false;
+		copied = berth_copy_in(to, from, bytes, &hot->generations[granule], generation);
+		berth__gcma_fill_end(filler);
+		return copied;
+	}
+#endif
+	filler = berth__gcma_fill_begin(hot, granule, generation);
 	if (__builtin_expect(!filler, 0))
 		return false;
 	__builtin_memcpy(to, from, bytes);
 	berth__gcma_fill_end(filler);
-	return true;
+	return copied;
 }
 
 #endif

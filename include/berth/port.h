@@ -31,6 +31,13 @@
  *	                                              sequentially consistent fence where there is none
  *	BERTH_PORT_PAGE_WORDS                         for simulators: a store copies so many words of a page,
  *	                                              one by one, as atomic operations
+ *	bool berth_copy_restarts(void)                optional, with BERTH_HAVE_COPY_IN defined: what the
+ *	                                              caller copies by the next can be restarted
+ *	bool berth_copy_in(to, from, bytes, generation, expected)
+ *	                                              looks whether *generation is as expected, and copies;
+ *	                                              both again from the beginning whenever
+ *	                                              restart_copies() came in between, or something else.
+ *	                                              False: it isn't, and something may have been copied
  *
  * Cold things are the operations below. A port supplies mechanisms, never policy.
  *
@@ -56,6 +63,12 @@ struct berth_port_ops {
 	 * with a single CPU may supply an empty function.
 	 */
 	void (*barrier_all)(void *ctx);
+	/*
+	 * Every berth_copy_in() that has begun, on whatever CPU, writes nothing any more before it has looked
+	 * at its generation again; and every CPU passes a full barrier. False: it couldn't be done. NULL: it
+	 * never can, and copies are waited for.
+	 */
+	bool (*restart_copies)(void *ctx);
 	/* Gives the processor away for about `ns`. Required. */
 	void (*wait)(void *ctx, uint64_t ns);
 	/* A broken invariant: print and stop. Must not return. Required. */

@@ -11,6 +11,8 @@
 
 #include <berth/port.h>
 
+#include "port/linux/berth_restart.h"
+
 /* 0 free, 1 held, 2 held and somebody sleeps. */
 typedef struct {
 	_Atomic uint32_t word;

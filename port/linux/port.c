@@ -156,24 +156,35 @@ static void panic(void *ctx, const char *what, uint64_t value, uint64_t expected
 	abort();
 }
 
-static const struct berth_port_ops with_barrier = { .now_ns = now_ns,
-						    .barrier_all = barrier_all,
-						    .wait = wait_ns,
-						    .panic = panic };
-static const struct berth_port_ops without_barrier = { .now_ns = now_ns,
-						       .wait = wait_ns,
-						       .panic = panic };
+static bool restart_copies(void *ctx)
+{
+	int saved = errno;
+	bool done;
+
+	(void)ctx;
+	/* In a forked child nobody may have registered: then it fails. */
+	done = syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0;
+	errno = saved;
+	return done;
+}
+
+#define OPS .now_ns = now_ns, .wait = wait_ns, .panic = panic
+static const struct berth_port_ops with_all = { OPS, .barrier_all = barrier_all,
+						.restart_copies = restart_copies };
+static const struct berth_port_ops with_barrier = { OPS, .barrier_all = barrier_all };
+static const struct berth_port_ops without_barrier = { OPS };
 
 const struct berth_port_ops *berth_port_linux_ops(void)
 {
 	int saved = errno;
-	bool can;
+	bool barrier, restart;
 
 	/* Now, while keys are few: values of later keys are allocated, and slots are taken inside
 	 * malloc. */
 	pthread_once(&slots_once, make_slot_key);
-	can = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
-
+	barrier = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+	restart = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0) ==
+		  0;
 	errno = saved;
-	return can ? &with_barrier : &without_barrier;
+	return barrier && restart ? &with_all : barrier ? &with_barrier : &without_barrier;
 }

@@ -10,8 +10,8 @@
 #define BERTH_LINUX_SLOTS 1024u /* threads with a slot at a time, at most */
 
 /*
- * The operations with barrier_all when membarrier(PRIVATE_EXPEDITED) is available in this process
- * and without it otherwise. The first call registers the process. They need no context.
+ * The operations with barrier_all and restart_copies when membarrier(2) can do that in this process and
+ * without them otherwise. The first call registers the process. They need no context.
  */
 const struct berth_port_ops *berth_port_linux_ops(void);
 

@@ -168,6 +168,55 @@ static void a_deadline_ends_the_wait(void **state)
 	gcma_close(t);
 }
 
+static bool restart(void *ctx)
+{
+	struct test_port *port = ctx;
+
+	port->nr_barriers++;
+	return !port->on_wait_ctx; /* it is possible */
+}
+
+/* A copy that begins anew finds its granule closed: only who can't restart is waited for. */
+static void a_copy_is_taken_away_from_who_was_preempted(void **state)
+{
+	struct berth_port_ops ops = test_port_ops;
+	struct test_gcma *t;
+	struct leaving leaving;
+	berth_pfn_t pfn;
+
+	(void)state;
+	ops.restart_copies = restart;
+	t = gcma_open(.nr_pages = 128, .granule_order = 4, .nr_cpus = 2, .port = &ops);
+	test_set_cpu(1);
+	assert_non_null(berth__gcma_fill_begin_with(&t->area->hot, 5, 0, BERTH_GCMA_RESTARTS));
+	test_set_cpu(0);
+	pfn = gcma_claim(t, 128);
+	assert_int_equal(t->port.nr_barriers, 1);
+	assert_int_equal(t->port.nr_waits, 0);
+	assert_int_equal(gcma_stats(t).filler_waits, 1);
+	gcma_release(t, pfn, 128);
+	/* He has noticed, and fills again, but nothing that could restart. */
+	test_set_cpu(1);
+	berth_gcma_fill_end(t->area);
+	assert_true(berth_gcma_fill_begin(t->area, 5, 2));
+	test_set_cpu(0);
+	leaving = (struct leaving){ t, 2 };
+	t->port.on_wait = leave;
+	t->port.on_wait_ctx = &leaving;
+	pfn = gcma_claim(t, 128);
+	assert_int_equal(t->port.nr_waits, 2);
+	gcma_release(t, pfn, 128);
+	/* Nor is it done without asking when it fails. */
+	test_set_cpu(1);
+	assert_non_null(berth__gcma_fill_begin_with(&t->area->hot, 5, 4, BERTH_GCMA_RESTARTS));
+	test_set_cpu(0);
+	leaving.after = 2;
+	pfn = gcma_claim(t, 128);
+	assert_int_equal(t->port.nr_waits, 4);
+	gcma_release(t, pfn, 128);
+	gcma_close(t);
+}
+
 /* ---- Which gap --------------------------------------------------------------------------------- */
 
 static void the_smallest_gap_that_fits_is_taken(void **state)
@@ -727,6 +776,7 @@ int main(void)
 		cmocka_unit_test(a_copy_is_refused_when_the_granule_is_closed),
 		cmocka_unit_test(only_known_slots_fill),
 		cmocka_unit_test(a_claim_waits_for_the_filler_inside),
+		cmocka_unit_test(a_copy_is_taken_away_from_who_was_preempted),
 		cmocka_unit_test(a_deadline_ends_the_wait),
 		cmocka_unit_test(the_smallest_gap_that_fits_is_taken),
 		cmocka_unit_test(a_claim_leaves_one_remainder_if_it_can),
