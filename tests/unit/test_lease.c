@@ -288,6 +288,41 @@ static void test_reclaim_takes(void **state)
 	tier_close(t);
 }
 
+/* Compaction moves whole leases with what they hold; a locked one stays. */
+static void test_compaction_moves(void **state)
+{
+	struct tier *t = tier_open(1024);
+	const struct berth_compact_params compact = { .order = 9,
+						      .mode = BERTH_COMPACT_SYNC,
+						      .flags = BERTH_COMPACT_WHOLE_ZONE |
+							       BERTH_COMPACT_FORCE };
+	berth_lease_t leases[64];
+	berth_pfn_t held, pfn;
+
+	(void)state;
+	for (unsigned i = 0; i < 64; i++) {
+		leases[i] = create(t, 16, "lease");
+		fill(t, leases[i], 16, (char)i);
+	}
+	for (unsigned i = 0; i < 64; i += 2)
+		assert_int_equal(berth_lease_free(t->leases, leases[i]), 0);
+	assert_int_equal(berth_lease_lock(t->leases, leases[1], &held), 0);
+	berth_lru_add_drain_all(t->tz->zone);
+	(void)!berth_compact(t->tz->zone, &compact, NULL);
+	assert_true(stats_of(t).moved > 0);
+	assert_int_equal(stats_of(t).lost, 0);
+	tier_ok(t);
+	for (unsigned i = 1; i < 64; i += 2)
+		expect(t, leases[i], 16, (char)i);
+	assert_int_equal(berth_lease_lock(t->leases, leases[1], &pfn), 0);
+	assert_int_equal(pfn, held);
+	assert_int_equal(berth_lease_unlock(t->leases, leases[1]), 0);
+	assert_int_equal(berth_lease_unlock(t->leases, leases[1]), 0);
+	for (unsigned i = 1; i < 64; i += 2)
+		assert_int_equal(berth_lease_free(t->leases, leases[i]), 0);
+	tier_close(t);
+}
+
 static void test_bad_arguments(void **state)
 {
 	struct tier *t = tier_open(64);
@@ -422,6 +457,7 @@ int main(void)
 		cmocka_unit_test(test_a_claim_avoids_what_is_locked),
 		cmocka_unit_test(test_a_part_is_taken),
 		cmocka_unit_test(test_reclaim_takes),
+		cmocka_unit_test(test_compaction_moves),
 		cmocka_unit_test(test_bad_arguments),
 		cmocka_unit_test(test_at_random),
 	};
