@@ -150,9 +150,10 @@ static bool check_block(struct checker *checker, berth_idx_t head)
 		EXPECT("frame.I2 refcount of a free block", pfn, refs, 0);
 		break;
 	case BERTH_FRAME_PCP:
-		checker->pcp++;
+		checker->pcp += berth__pages(order);
 		EXPECT("frame.I2 refcount of a cached frame", pfn, refs, 0);
-		EXPECT("pcp.I1 order of a cached frame", pfn, order, 0);
+		EXPECT("pcp.I1 order of a cached block", pfn,
+		       zone->pcp_row[order] != BERTH_PCP_NO_ROW, true);
 		break;
 	case BERTH_FRAME_USED:
 		checker->used += berth__pages(order);
@@ -216,6 +217,9 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 			break;
 		case BERTH_FRAME_CLAIMED:
 			claimed += next - idx;
+			break;
+		case BERTH_FRAME_PCP:
+			joined += next - idx - 1;
 			break;
 		case BERTH_FRAME_USED:
 			joined += next - idx - 1;
@@ -329,7 +333,7 @@ static bool check_summaries(struct checker *checker)
 	return true;
 }
 
-/* One list of free blocks; its blocks are counted in *blocks, which may reach `most`. */
+/* A set's list of blocks of a pageblock and more; they are counted in *blocks, which may reach `most`. */
 static bool check_list(struct checker *checker, unsigned set, unsigned order, berth_idx_t head,
 		       uint32_t most, uint32_t *blocks)
 {
@@ -345,9 +349,6 @@ static bool check_list(struct checker *checker, unsigned set, unsigned order, be
 		EXPECT("buddy.I1 tag in the list", pfn, berth__tag(&zone->frames[idx]),
 		       BERTH_TAG(BERTH_FRAME_FREE, order));
 		EXPECT("buddy.I1 backward link", pfn, zone->frames[idx].prev, previous);
-		EXPECT("buddy.I1 block in another pageblock's list", pfn,
-		       order >= zone->pageblock_order || (idx ^ head) >> zone->pageblock_order == 0,
-		       true);
 		for (berth_idx_t i = 0; i < berth__pages(order);
 		     i += berth__pages(zone->pageblock_order))
 			EXPECT("buddy.I3 set of a free block's pageblock", pfn,
@@ -362,7 +363,30 @@ static bool check_list(struct checker *checker, unsigned set, unsigned order, be
 	return true;
 }
 
-/* The lists of the set's pageblocks; counts[order] blocks of each order. */
+/* The bits of a pageblock against its FREE heads; counts[order] blocks of each order. */
+static bool check_bits_of(struct checker *checker, berth_idx_t first, uint32_t *counts)
+{
+	const struct berth_zone *zone = checker->zone;
+	const uint64_t *bits = berth__bits(zone, first);
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+
+	EXPECT("buddy.I1 bits of no block, pageblock", berth__pfn(zone, first), bits[0] & 3, 0);
+	for (uint32_t number = 2; number < 2 * size; number++) {
+		unsigned order = zone->pageblock_order - (31 - (unsigned)__builtin_clz(number));
+		berth_idx_t idx = first + ((number << order) - size);
+		bool is_free = idx < zone->end &&
+			       berth__tag(&zone->frames[idx]) == BERTH_TAG(BERTH_FRAME_FREE, order);
+
+		EXPECT("buddy.I1 bit of the block at pfn", berth__pfn(zone, idx),
+		       bits[number / 64] >> number % 64 & 1, is_free);
+		EXPECT("buddy.I2 unmerged buddies", berth__pfn(zone, idx),
+		       is_free && bits[(number ^ 1) / 64] >> (number ^ 1) % 64 & 1, false);
+		counts[order] += is_free;
+	}
+	return true;
+}
+
+/* The blocks of the set's pageblocks; counts[order] blocks of each order. */
 static bool check_pageblock_lists(struct checker *checker, unsigned set, uint32_t *counts)
 {
 	const struct berth_zone *zone = checker->zone;
@@ -370,24 +394,20 @@ static bool check_pageblock_lists(struct checker *checker, unsigned set, uint32_
 
 	for (berth_idx_t idx = zone->first & ~(size - 1); idx < zone->end; idx += size) {
 		const struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+		uint32_t own[BERTH_MAX_ORDER_LIMIT + 1] = { 0 }, nonempty = 0;
 		unsigned largest = 0;
 
 		if (berth__pageblock_set(pageblock) != set)
 			continue;
+		if (!check_bits_of(checker, idx, own))
+			return false;
 		for (unsigned order = 0; order < zone->pageblock_order; order++) {
-			berth_idx_t head = berth__heads(zone, idx)[order];
-
-			if (!(pageblock->nonempty >> order & 1))
-				continue;
-			largest = order;
-			EXPECT("buddy.I1 index in a list", head, head < zone->end, true);
-			EXPECT("buddy.I1 block in another pageblock's list", berth__pfn(zone, head),
-			       (idx ^ head) >> zone->pageblock_order == 0, true);
-			if (!check_list(checker, set, order, head,
-					zone->lists[set * (zone->max_order + 1) + order].nr_blocks,
-					&counts[order]))
-				return false;
+			counts[order] += own[order];
+			nonempty |= (uint32_t)(own[order] != 0) << order;
+			largest = own[order] ? order : largest;
 		}
+		EXPECT("buddy.I4 nonempty of pageblock", berth__pfn(zone, idx), pageblock->nonempty,
+		       nonempty);
 		EXPECT("buddy.I5 bucket of pageblock", berth__pfn(zone, idx), pageblock->bucket,
 		       pageblock->nonempty ?
 			       1 +
@@ -492,6 +512,34 @@ static bool check_lists(struct checker *checker)
 	return true;
 }
 
+static bool check_pcp_list(struct checker *checker, unsigned cpu, unsigned list, uint64_t *cached,
+			   uint32_t *tails)
+{
+	const struct berth_zone *zone = checker->zone;
+	struct berth_pcp *pcp = berth__pcp(zone, cpu);
+	const berth_idx_t *stack = (const berth_idx_t *)(const void *)(pcp + 1) +
+				   zone->pcp_base[list];
+	uint32_t count = atomic_load(&pcp->count[list]), high = atomic_load(&pcp->high[list]);
+
+	EXPECT("pcp_limits.I1 limit, cpu", cpu,
+	       high >= zone->pcp_min[list] && high <= zone->pcp_max[list], true);
+	EXPECT("pcp.I1 count beyond high, cpu", cpu, count <= high, true);
+	for (uint32_t i = 0; i < count; i++) {
+		unsigned order = zone->pcp_order[list];
+		uint32_t tag;
+
+		EXPECT("pcp.I1 index in a list, cpu", cpu, stack[i] < zone->end, true);
+		tag = berth__tag(&zone->frames[stack[i]]);
+		if (list == BERTH_PCP_RETURN) /* of any order */
+			order = berth__tag_order(tag);
+		EXPECT("pcp.I1 tag of a cached frame, cpu", cpu, tag,
+		       BERTH_TAG(BERTH_FRAME_PCP, order));
+		*cached += berth__pages(order);
+		*tails += list == BERTH_PCP_RETURN ? berth__pages(order) - 1 : 0;
+	}
+	return true;
+}
+
 static bool check_pcps(struct checker *checker)
 {
 	const struct berth_zone *zone = checker->zone;
@@ -499,23 +547,17 @@ static bool check_pcps(struct checker *checker)
 
 	for (unsigned cpu = 0; cpu < zone->nr_cpus; cpu++) {
 		struct berth_pcp *pcp = berth__pcp(zone, cpu);
-		const berth_idx_t *stack = (const berth_idx_t *)(const void *)(pcp + 1);
+		uint32_t tails = 0, grown = 0;
 
 		for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
-			uint32_t count = atomic_load(&pcp->count[list]);
-
-			EXPECT("pcp.I1 count beyond high, cpu", cpu, count <= zone->pcp_limit[list],
-			       true);
-			for (uint32_t i = 0; i < count; i++) {
-				berth_idx_t idx = stack[((size_t)list << zone->pcp_shift) + i];
-
-				EXPECT("pcp.I1 index in a list, cpu", cpu, idx < zone->end, true);
-				EXPECT("pcp.I1 tag of a cached frame, cpu", cpu,
-				       berth__tag(&zone->frames[idx]),
-				       BERTH_TAG(BERTH_FRAME_PCP, 0));
-			}
-			cached += count;
+			if (!check_pcp_list(checker, cpu, list, &cached, &tails))
+				return false;
+			grown += (atomic_load(&pcp->high[list]) - zone->pcp_min[list])
+				 << zone->pcp_order[list];
 		}
+		EXPECT("pcp_limits.I1 frames beyond the budget, cpu", cpu,
+		       grown <= zone->pcp_budget, true);
+		EXPECT("pcp.I1 tails in RETURN, cpu", cpu, tails, atomic_load(&pcp->return_tails));
 	}
 	EXPECT("pcp.I1 cached frames that are in no list", 0, checker->pcp, cached);
 	return true;

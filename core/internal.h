@@ -49,7 +49,7 @@ typedef uint32_t berth_idx_t; /* a frame's index in its zone; never a pfn */
 enum berth_frame_kind {
 	BERTH_FRAME_TAIL = 0, /* inside a block, or not managed */
 	BERTH_FRAME_FREE,     /* head in a buddy list */
-	BERTH_FRAME_PCP,      /* one frame in a per-CPU list */
+	BERTH_FRAME_PCP,      /* head in a per-CPU list */
 	BERTH_FRAME_USED,     /* allocated */
 	BERTH_FRAME_CLAIMED,  /* taken by a claim */
 	BERTH_FRAME_RESERVED, /* there, but not managed: in use since before the zone */
@@ -108,7 +108,7 @@ static inline unsigned berth__tag_owner(uint32_t tag)
  * A set is the free memory of one migratetype, or of one CMA area: set = BERTH_CMA + area number. So
  * lending from an area is choosing its set.
  *
- * Blocks of a pageblock and more are in the set's lists by order. Smaller ones are in lists of their
+ * Blocks of a pageblock and more are in the set's lists by order. Smaller ones are bits of their
  * pageblock, and the pageblock is in a bucket of its set, by how much of it is free and by its
  * largest free block. So an allocation finds the fullest pageblock that can serve it by two bit scans,
  * and what is nearly free is left alone until it is free.
@@ -117,7 +117,7 @@ static inline unsigned berth__tag_owner(uint32_t tag)
 #define BERTH_NEARLY_FREE 32u /* a pageblock with at most this part in use: it's a pity to wait */
 
 struct berth_free_list {
-	uint32_t head; /* Z: orders of a pageblock and more; see berth__heads() for the others */
+	uint32_t head;      /* Z: orders of a pageblock and more */
 	uint32_t nr_blocks; /* Z: of the order, in all of the set */
 };
 
@@ -128,8 +128,7 @@ struct berth_list_set {
 };
 
 struct berth_pageblock {
-	_Atomic uint16_t set;     /* a: written under Z */
-	_Atomic uint8_t pcp_list; /* a: likewise; read in P: the list of a freed frame, or NONE */
+	_Atomic uint16_t set;  /* a: written under Z */
 	_Atomic uint8_t skip;  /* a: likewise: compaction's hint, see struct berth_compact_state */
 	uint16_t home_set;     /* Z: the set it returns to when it isn't isolated */
 	uint16_t bucket;       /* Z: 1 + the bucket's number in the set, 0: in none */
@@ -140,8 +139,8 @@ struct berth_pageblock {
 	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
 	_Atomic uint32_t nr_claimed; /* a: likewise */
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */
-	uint32_t nr_joined;  /* Z: frames of used blocks, but the first of each: see pageblock.c */
-	uint32_t nonempty;   /* Z: bit k: its list of order k has a block */
+	uint32_t nr_joined; /* Z: frames of used and cached blocks, but the first of each: pageblock.c */
+	uint32_t nonempty;   /* Z: bit k: it has a free block of order k, smaller than itself */
 	uint32_t next, prev; /* Z: pageblocks of its bucket */
 };
 
@@ -150,25 +149,45 @@ struct berth_load;
 struct berth_group;
 struct berth_summary;
 
-/* Per-CPU lists: one for each type that order-0 frames are cached under. */
-enum berth_pcp_list {
+/*
+ * Per-CPU lists: for each order that is cached, one for each type. A row is the lists of an order: rows
+ * 0 to 3 are the orders below 4 that are smaller than a pageblock, row 4 is the pageblock's order.
+ */
+enum berth_pcp_type {
 	BERTH_PCP_UNMOVABLE,
 	BERTH_PCP_MOVABLE,
 	BERTH_PCP_RECLAIMABLE,
 	BERTH_PCP_CMA,
-	BERTH_PCP_RETURN, /* freed in pageblocks that are far from full: for the buddy lists, not for
-			   * the next allocation */
-	BERTH_NR_PCP_LISTS
+	BERTH_NR_PCP_TYPES,
+	/* Behind the lists of row 0: blocks freed in pageblocks that are far from full: for the buddy
+	 * lists, not for the next allocation. Of any row but the last. */
+	BERTH_PCP_RETURN = BERTH_NR_PCP_TYPES,
+	/* A list that holds nothing, ever: so the hot path needn't ask. */
+	BERTH_PCP_NONE,
 };
+#define BERTH_PCP_ROW_PAGEBLOCK 4u
+#define BERTH_NR_PCP_ROWS 5u
+#define BERTH_PCP_NO_ROW 255u
+#define BERTH_NR_PCP_LISTS (BERTH_NR_PCP_ROWS * BERTH_NR_PCP_TYPES + 2u)
+
+/* The first list of a row; one for each type follows. */
+static inline unsigned berth__pcp_first(unsigned row)
+{
+	return row ? row * BERTH_NR_PCP_TYPES + 2 : 0;
+}
 
 struct berth_pcp {
 	_Alignas(64) _Atomic uint32_t in_section;   /* a: by the slot's owner */
 	_Atomic uint32_t gate;                      /* a: see below */
-	_Atomic uint32_t count[BERTH_NR_PCP_LISTS]; /* P: frames in each list */
-	berth_mutex_t drain_lock;                   /* one drainer at a time */
-	uint32_t front[BERTH_PCP_RETURN]; /* P: 1 + the pageblock that filled the list last */
-	/* followed by the lists' stacks (P): BERTH_PCP_RETURN of 2^zone->pcp_shift indices, and one
-	 * of zone->pcp_limit[BERTH_PCP_RETURN] */
+	_Atomic uint16_t count[BERTH_NR_PCP_LISTS]; /* P: blocks in each list */
+	_Atomic uint16_t high[BERTH_NR_PCP_LISTS];  /* P: how many it may hold now */
+	_Atomic uint32_t return_tails; /* P: frames in RETURN but the first of each block */
+	uint32_t warm;      /* P: bit k: list k has exchanged blocks since the lists were aged */
+	uint16_t exchanges; /* P: with the buddy lists */
+	uint16_t aged;      /* P: when that was, see pcp.c */
+	uint32_t front[BERTH_NR_PCP_TYPES]; /* P: 1 + the pageblock that filled the list last */
+	berth_mutex_t drain_lock;           /* one drainer at a time */
+	/* followed by the lists' stacks (P), of zone->pcp_max[list] indices each */
 };
 /* gate: OPEN for the hot path alone. USED is set by the owner, once; DRAIN by a drainer: keep out;
  * FENCE with USED where each section needs a fence. */
@@ -176,7 +195,6 @@ struct berth_pcp {
 #define BERTH_PCP_DRAIN 2u
 #define BERTH_PCP_FENCE 4u
 #define BERTH_PCP_OPEN BERTH_PCP_USED
-#define BERTH_PCP_NONE 255u
 
 /* ---- Areas, owners, the zone ------------------------------------------------------------------- */
 
@@ -284,32 +302,42 @@ struct berth_lru {
 };
 
 struct berth_zone {
-	const char *name;                                                  /* c */
-	const struct berth_port_ops *port;                                 /* c */
-	void *port_ctx;                                                    /* c */
-	berth_pfn_t base_pfn;                                              /* c: pfn of index 0 */
-	berth_idx_t first, end;                                            /* c: spanned indices */
-	unsigned max_order, pageblock_order;                               /* c */
-	unsigned nr_cpus, pcp_high, pcp_shift, pcp_batch, pcp_batch_order; /* c */
-	uint32_t pcp_limit[BERTH_NR_PCP_LISTS]; /* c: pcp_high; RETURN: at most 32 */
-	bool fence_sections;                    /* c: the port has no barrier for all CPUs */
-	unsigned max_areas, max_owners;         /* c */
-	size_t pcp_stride, metadata_bytes;      /* c */
-	size_t lru_offset;                      /* c: of a CPU's LRU batch behind its berth_pcp */
-	_Atomic uint8_t *lru_state; /* c; NULL: no LRU lists. Of each frame: a, see above */
-	berth_pfn_t start_pfn;      /* c: pfn of index `first` */
-	bool in_node;               /* c: part of nodes, as this: */
-	uint8_t node, kind;         /* c */
-	uint8_t pcp_list_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* Z: list that caches it, or NONE */
-	struct berth_frame *frames;                           /* c */
-	struct berth_pageblock *pageblocks;                   /* c */
-	struct berth_list_set *sets;                          /* c */
-	struct berth_free_list *lists;   /* c: [set * (max_order + 1) + order] */
-	uint32_t *heads;                 /* c: see berth__heads() */
-	uint32_t *buckets;               /* c: first pageblock, see berth__bucket() */
-	struct berth_load *loads;        /* S: one for each pageblock */
-	struct berth_group *groups;      /* S */
-	struct berth_summary *regions;   /* S */
+	const char *name;                  /* c */
+	const struct berth_port_ops *port; /* c */
+	void *port_ctx;                    /* c */
+	unsigned nr_owners;   /* Z; read without: nobody registers meanwhile. owners[0] is nobody */
+	berth_pfn_t base_pfn; /* c: pfn of index 0 */
+	uint64_t spanned;     /* c: end - first */
+	berth_idx_t first, end;                     /* c: spanned indices */
+	unsigned max_order, pageblock_order;        /* c */
+	uint32_t bit_words;                         /* c: of `bits`, for each pageblock */
+	unsigned nr_cpus;                           /* c */
+	bool fence_sections;                        /* c: the port has no barrier for all CPUs */
+	uint8_t pcp_row[BERTH_MAX_ORDER_LIMIT + 1]; /* c: of an order, or NO_ROW */
+	uint8_t pcp_order[BERTH_NR_PCP_LISTS]; /* c: of a list's blocks; RETURN: by their tags */
+	uint32_t pcp_base[BERTH_NR_PCP_LISTS]; /* c: where a list's stack begins */
+	uint16_t pcp_min[BERTH_NR_PCP_LISTS], pcp_max[BERTH_NR_PCP_LISTS]; /* c: bounds of `high` */
+	uint32_t pcp_budget;               /* c: frames that all lists of a slot may hold */
+	unsigned max_areas, max_owners;    /* c */
+	size_t pcp_stride, metadata_bytes; /* c */
+	size_t lru_offset;                 /* c: of a CPU's LRU batch behind its berth_pcp */
+	_Atomic uint8_t *lru_state;        /* c; NULL: no LRU lists. Of each frame: a, see above */
+	berth_pfn_t start_pfn;             /* c: pfn of index `first` */
+	bool in_node;                      /* c: part of nodes, as this: */
+	uint8_t node, kind;                /* c */
+	uint8_t pcp_type_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* Z: lists that cache it, or NONE */
+	/* a: written under Z, read in P: of each pageblock, the type of the lists that cache what is
+	 * freed in it; RETURN, or NONE. */
+	_Atomic uint8_t *pcp_route;
+	struct berth_frame *frames;         /* c */
+	struct berth_pageblock *pageblocks; /* c */
+	struct berth_list_set *sets;        /* c */
+	struct berth_free_list *lists;      /* c: [set * (max_order + 1) + order] */
+	uint64_t *bits;                     /* c: see berth__bits() */
+	uint32_t *buckets;                  /* c: first pageblock, see berth__bucket() */
+	struct berth_load *loads;           /* S: one for each pageblock */
+	struct berth_group *groups;         /* S */
+	struct berth_summary *regions;      /* S */
 	_Atomic uint64_t *stale;         /* a: a word for each region: groups that have changed */
 	char *pcps;                      /* c: see berth__pcp() */
 	struct berth_cma *areas;         /* c */
@@ -322,10 +350,10 @@ struct berth_zone {
 	_Atomic uint32_t busy_latest; /* a: the last busy_until of any pageblock */
 	struct berth_cost_model cost; /* S */
 	_Alignas(64) berth_lock_t lock;
-	unsigned nr_areas, nr_owners; /* Z; owners[0] is nobody */
-	uint64_t nr_managed;          /* Z */
-	uint64_t nr_reserved;         /* Z: present - managed */
-	uint64_t nr_claimed;          /* Z */
+	unsigned nr_areas;    /* Z */
+	uint64_t nr_managed;  /* Z */
+	uint64_t nr_reserved; /* Z: present - managed */
+	uint64_t nr_claimed;  /* Z */
 	/* a, written under Z: frames in buddy lists, but for what is isolated; of those the frames of
 	 * areas, those that areas don't lend, and those of HIGHATOMIC pageblocks. */
 	_Atomic uint64_t nr_free, nr_free_cma, nr_free_unlent, nr_free_highatomic;
@@ -367,19 +395,17 @@ static inline berth_pfn_t berth__pfn(const struct berth_zone *zone, berth_idx_t 
 static inline bool berth__idx(const struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr,
 			      berth_idx_t *idx)
 {
-	uint64_t offset = pfn - zone->start_pfn, spanned = zone->end - zone->first;
+	uint64_t offset = pfn - zone->start_pfn;
 
-	*idx = (berth_idx_t)(zone->first + offset);
-	return offset < spanned && nr <= spanned - offset;
+	*idx = (berth_idx_t)(pfn - zone->base_pfn);
+	return offset < zone->spanned && nr <= zone->spanned - offset;
 }
 
 /* The same for one frame. */
 static inline bool berth__idx_one(const struct berth_zone *zone, berth_pfn_t pfn, berth_idx_t *idx)
 {
-	uint64_t offset = pfn - zone->start_pfn;
-
-	*idx = (berth_idx_t)(zone->first + offset);
-	return offset < zone->end - zone->first;
+	*idx = (berth_idx_t)(pfn - zone->base_pfn);
+	return pfn - zone->start_pfn < zone->spanned;
 }
 
 static inline struct berth_pageblock *berth__pageblock(const struct berth_zone *zone,
@@ -393,10 +419,10 @@ static inline unsigned berth__pageblock_set(const struct berth_pageblock *pagebl
 	return atomic_load_explicit(&pageblock->set, memory_order_relaxed);
 }
 
-/* Heads of the pageblock's lists of the orders below a pageblock; valid where `nonempty` says so. */
-static inline uint32_t *berth__heads(const struct berth_zone *zone, berth_idx_t idx)
+/* The free blocks below a pageblock's order, a bit for each: see frames/buddy.c. */
+static inline uint64_t *berth__bits(const struct berth_zone *zone, berth_idx_t idx)
 {
-	return &zone->heads[(size_t)(idx >> zone->pageblock_order) * zone->pageblock_order];
+	return &zone->bits[(size_t)(idx >> zone->pageblock_order) * zone->bit_words];
 }
 
 /* The bucket row of a pageblock with this many free frames, which aren't one block. */
@@ -474,7 +500,8 @@ void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, ber
 				   int sign);
 /* [start, end) is managed from now on. The only place that changes nr_managed. Z. */
 void berth__account_managed_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
-/* Around a USED block that appears, or goes: the only place that changes nr_joined. Order 0: nothing. Z. */
+/* Around a USED or PCP block that appears among the others, or goes: the only place that changes
+ * nr_joined. Order 0: nothing. Z. */
 void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order, int sign);
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
 /* Declares how an area lends: what it lends of its free frames, and where those are cached. Z.
@@ -511,9 +538,10 @@ berth_idx_t berth__buddy_alloc_locked(struct berth_zone *zone, unsigned set, uns
 berth_idx_t berth__buddy_alloc_partial_locked(struct berth_zone *zone, unsigned set,
 					      unsigned order);
 /* The smallest block of the fullest pageblock, or a part of it with at most 2^limit frames; *order:
- * what it is. limit: below a pageblock's order, or equal. Z. */
+ * what it is. A free pageblock is taken whole, or else only if it may be broken. limit: below a
+ * pageblock's order, or equal. Z. */
 berth_idx_t berth__buddy_take_locked(struct berth_zone *zone, unsigned set, unsigned limit,
-				     unsigned *order);
+				     bool may_break, unsigned *order);
 /* Puts the pageblock into the bucket that fits it now. For whoever changes its lists or counters. Z. */
 void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pageblock);
 /* Frees all but the first 2^order frames of the untagged block at idx, which has 2^from. Z. */
@@ -584,18 +612,50 @@ void berth__memblock_free_prepared(struct berth_memblock *memblock, uint64_t bas
 
 /* ---- frames/pcp.c -------------------------------------------------------------------------------- */
 
-/* Order 0 whatever the slot's state. alloc: the frame is tagged USED; BERTH_IDX_NONE: take the zone
- * lock. free: the frame's references are gone; false: take the zone lock. */
-berth_idx_t berth__pcp_alloc(struct berth_zone *zone, unsigned gfp, uint32_t tag, uint64_t cookie);
+/* A cached order, whatever the slot's state. alloc: the block is tagged USED; BERTH_IDX_NONE: take the
+ * zone lock. */
+berth_idx_t berth__pcp_alloc(struct berth_zone *zone, unsigned order, unsigned gfp, uint32_t tag,
+			     uint64_t cookie);
+/* A frame whose references are gone; false: take the zone lock. */
 bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx);
+/* Frees the USED block of 2^order frames, a cached order above 0, if it is there, nobody has a reference
+ * but the owner, and it goes to a list; `owner`: must be his, or BERTH_ANY_OWNER. False: nothing has
+ * changed, take the zone lock. */
+#define BERTH_ANY_OWNER UINT32_MAX
+bool berth__pcp_free_block(struct berth_zone *zone, berth_idx_t idx, unsigned order,
+			   unsigned owner);
 /*
- * Returns to the buddy lists the frames of [start, end) that are cached; afterwards no per-CPU
+ * Returns to the buddy lists the blocks that are cached and touch [start, end); afterwards no per-CPU
  * section that began before the call is running. Without locks.
  */
 void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
 /* True when some slot caches frames. Inexact while CPUs allocate. */
 bool berth__pcp_any(struct berth_zone *zone);
-size_t berth__pcp_stride(unsigned pcp_shift, unsigned return_order);
+/* Frames that a slot's lists hold; those that they may hold now. Inexact likewise. */
+uint32_t berth__pcp_pages(const struct berth_zone *zone, const struct berth_pcp *pcp);
+uint32_t berth__pcp_high_pages(const struct berth_zone *zone, const struct berth_pcp *pcp);
+
+/* The bounds of the lists in a zone: how many blocks each may hold, and where its stack is. */
+struct berth_pcp_layout {
+	uint8_t row[BERTH_MAX_ORDER_LIMIT + 1], order[BERTH_NR_PCP_LISTS];
+	uint16_t min[BERTH_NR_PCP_LISTS], max[BERTH_NR_PCP_LISTS];
+	uint32_t base[BERTH_NR_PCP_LISTS], budget;
+	size_t bytes; /* of a slot */
+};
+/* pcp_high: of berth_zone_params; nr_cpus: at least 1. */
+void berth__pcp_lay_out(struct berth_pcp_layout *layout, uint64_t nr_pages, unsigned nr_cpus,
+			unsigned pageblock_order, unsigned pcp_high);
+/* How many blocks a list exchanges at a time. */
+uint32_t berth__pcp_batch(const struct berth_zone *zone, const struct berth_pcp *pcp,
+			  unsigned list);
+/* In P or before the slot is used. A list has exchanged blocks: its limit may grow. Takes Z. */
+void berth__pcp_grow(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list);
+/* The limits of these lists (a bit each) are halved; what is beyond goes to the buddy lists. In P. Takes Z. */
+void berth__pcp_shrink(struct berth_zone *zone, struct berth_pcp *pcp, uint32_t lists);
+/* Returns the oldest nr blocks of a list, and up to a pageblock more, to the buddy lists. In P. Takes Z. */
+void berth__pcp_spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list, uint32_t nr);
+/* Before a slot is used. */
+void berth__pcp_init(const struct berth_zone *zone, struct berth_pcp *pcp);
 
 /* Writes everything that makes an untagged block an allocated one. In P or under Z. */
 static inline void berth__mark_used(struct berth_frame *frame, uint32_t tag, uint64_t cookie)

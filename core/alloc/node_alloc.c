@@ -447,11 +447,12 @@ static BERTH_COLD int alloc_slow(struct berth_nodes *nodes, unsigned node, unsig
 				 unsigned gfp, unsigned owner, uint64_t cookie, berth_pfn_t *pfn)
 {
 	/* What differs from the fast path by its tag alone. */
-	if (!order && (gfp & GFP_SLOW) == BERTH_GFP_LRU && node < nodes->nr_nodes && pfn) {
+	if (!(gfp & GFP_SLOW & ~(unsigned)BERTH_GFP_LRU) && node < nodes->nr_nodes && pfn) {
 		struct berth_zone *zone = nodes->nodes[node].preferred[berth__highest_kind(gfp)];
 
 		if (zone && berth__owner_fits_lru(zone, gfp, owner) &&
-		    berth__alloc_cached(zone, gfp, berth__used_tag_lru(0, gfp, owner), cookie, pfn))
+		    berth__alloc_cached_block(zone, order, gfp,
+					      berth__used_tag_lru(order, gfp, owner), cookie, pfn))
 			return 0;
 	}
 	return berth_alloc(nodes,
@@ -475,8 +476,8 @@ int berth_node_alloc(struct berth_nodes *nodes, unsigned node, unsigned order, u
 	zone = nodes->nodes[node].preferred[berth__highest_kind(gfp)];
 	if (BERTH_UNLIKELY(!zone || !berth__owner_fits(zone, gfp, owner)))
 		return alloc_slow(nodes, node, order, gfp, owner, cookie, pfn);
-	if (BERTH_UNLIKELY(
-		    !berth__alloc_cached(zone, gfp, berth__used_tag(0, gfp, owner), cookie, pfn)))
+	if (BERTH_UNLIKELY(!berth__alloc_cached(zone, 0, gfp, berth__used_tag(0, gfp, owner),
+						cookie, pfn)))
 		return alloc_slow(nodes, node, order, gfp, owner, cookie, pfn);
 	return 0;
 }

@@ -41,8 +41,8 @@ berth_idx_t berth__alloc_once(struct berth_zone *zone, unsigned order, unsigned 
 {
 	berth_idx_t idx = BERTH_IDX_NONE;
 
-	if (order == 0)
-		idx = berth__pcp_alloc(zone, gfp & GFP_PLAIN, tag, cookie);
+	if (!(gfp & BERTH_GFP_RESERVE_FIRST))
+		idx = berth__pcp_alloc(zone, order, gfp & GFP_PLAIN, tag, cookie);
 	if (idx == BERTH_IDX_NONE)
 		idx = alloc_from_zone(zone, order, gfp, tag, cookie);
 	return idx;
@@ -78,8 +78,8 @@ static BERTH_COLD int alloc_special(struct berth_zone *zone, unsigned order, uns
 	    ((gfp & BERTH_GFP_ZERO) && !zone->port->zero) || order > zone->max_order || !pfn ||
 	    !berth__owner_fits_lru(zone, gfp, owner))
 		return -BERTH_EINVAL;
-	if (order ||
-	    !berth__alloc_cached(zone, gfp, berth__used_tag_lru(0, gfp, owner), cookie, pfn))
+	if (!berth__alloc_cached_block(zone, order, gfp, berth__used_tag_lru(order, gfp, owner),
+				       cookie, pfn))
 		error = alloc_slow(zone, order, gfp & ~(unsigned)BERTH_GFP_ZERO, owner, cookie,
 				   pfn);
 	if (!error && (gfp & BERTH_GFP_ZERO))
@@ -87,17 +87,30 @@ static BERTH_COLD int alloc_special(struct berth_zone *zone, unsigned order, uns
 	return error;
 }
 
+/* An order above 0 that may be cached. */
+static __attribute__((noinline)) int alloc_block(struct berth_zone *zone, unsigned order,
+						 unsigned gfp, unsigned owner, uint64_t cookie,
+						 berth_pfn_t *pfn)
+{
+	if (BERTH_UNLIKELY(order > zone->max_order || !pfn || !berth__owner_fits(zone, gfp, owner)))
+		return -BERTH_EINVAL;
+	if (BERTH_UNLIKELY(!berth__alloc_cached_block(
+		    zone, order, gfp, berth__used_tag(order, gfp, owner), cookie, pfn)))
+		return alloc_slow(zone, order, gfp, owner, cookie, pfn);
+	return 0;
+}
+
 int berth_alloc_pages(struct berth_zone *zone, unsigned order, unsigned gfp, unsigned owner,
 		      uint64_t cookie, berth_pfn_t *pfn)
 {
 	if (BERTH_UNLIKELY(gfp & ~(unsigned)GFP_PLAIN))
 		return alloc_special(zone, order, gfp, owner, cookie, pfn);
-	if (BERTH_UNLIKELY(order > zone->max_order || !pfn || !berth__owner_fits(zone, gfp, owner)))
-		return -BERTH_EINVAL;
 	if (BERTH_UNLIKELY(order != 0))
-		return alloc_slow(zone, order, gfp, owner, cookie, pfn);
-	if (BERTH_UNLIKELY(
-		    !berth__alloc_cached(zone, gfp, berth__used_tag(0, gfp, owner), cookie, pfn)))
+		return alloc_block(zone, order, gfp, owner, cookie, pfn);
+	if (BERTH_UNLIKELY(!pfn || !berth__owner_fits(zone, gfp, owner)))
+		return -BERTH_EINVAL;
+	if (BERTH_UNLIKELY(!berth__alloc_cached(zone, 0, gfp, berth__used_tag(0, gfp, owner),
+						cookie, pfn)))
 		return alloc_slow(zone, order, gfp, owner, cookie, pfn);
 	return 0;
 }
@@ -117,13 +130,15 @@ static inline bool put_owner(struct berth_frame *frame, uint32_t tag)
 	return atomic_fetch_sub_explicit(&frame->refcount, 1, memory_order_acq_rel) == 1;
 }
 
-/* Orders above 0: under the lock, since a claim may be splitting the block. */
+/* Orders above 0: into a list, or under the lock, since a claim may be splitting the block. */
 static int free_block(struct berth_zone *zone, berth_idx_t idx)
 {
 	struct berth_frame *frame = &zone->frames[idx];
+	uint32_t tag = berth__tag(frame);
 	int error = -BERTH_EINVAL;
-	uint32_t tag;
 
+	if (berth__pcp_free_block(zone, idx, berth__tag_order(tag), BERTH_ANY_OWNER))
+		return 0;
 	berth_lock(&zone->lock);
 	tag = berth__tag(frame);
 	if (berth__tag_kind(tag) == BERTH_FRAME_USED && !(tag & NOT_FREEABLE) &&
@@ -176,6 +191,7 @@ int berth_free_pages(struct berth_zone *zone, berth_pfn_t pfn)
 	struct berth_pcp *pcp;
 	berth_idx_t idx;
 	unsigned list;
+	uint32_t count;
 
 	if (BERTH_UNLIKELY(!berth__idx_one(zone, pfn, &idx)))
 		return -BERTH_EINVAL;
@@ -183,18 +199,19 @@ int berth_free_pages(struct berth_zone *zone, berth_pfn_t pfn)
 	if (BERTH_UNLIKELY((berth__tag(frame) & plain) != BERTH_TAG(BERTH_FRAME_USED, 0) ||
 			   atomic_load_explicit(&frame->refcount, memory_order_acquire) != 1))
 		return free_slow(zone, pfn);
-	pcp = berth__pcp_enter(zone);
-	if (BERTH_UNLIKELY(!pcp))
+	if (BERTH_UNLIKELY(!berth__pcp_enter(zone, &pcp)))
 		return free_slow(zone, pfn);
-	list = berth__pcp_list_of(zone, idx);
-	if (BERTH_UNLIKELY(list == BERTH_PCP_NONE ||
-			   berth__pcp_count(pcp, list) == zone->pcp_limit[list])) {
+	list = berth__pcp_route(zone, idx);
+	count = berth__pcp_count(pcp, list);
+	if (BERTH_UNLIKELY(count >= berth__pcp_high(pcp, list))) {
 		berth__pcp_leave(pcp);
 		return free_slow(zone, pfn);
 	}
 	/* No new pin can come: the owner has closed every path. So 1 is still 1. */
 	atomic_store_explicit(&frame->refcount, 0, memory_order_relaxed);
-	berth__pcp_push(zone, pcp, list, idx);
+	berth__pcp_push(zone, pcp, list, count, idx, frame, 0);
+	if (list == BERTH_PCP_RETURN)
+		berth__pcp_expect_return(zone, idx);
 	berth__pcp_leave(pcp);
 	return 0;
 }
@@ -233,6 +250,10 @@ int berth_free_range(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages
 	if (!nr_pages || !berth__idx(zone, pfn, nr_pages, &start))
 		return -BERTH_EINVAL;
 	end = start + (berth_idx_t)nr_pages;
+	/* Just one block, mostly. */
+	if ((nr_pages & (nr_pages - 1)) == 0 &&
+	    berth__pcp_free_block(zone, start, (unsigned)__builtin_ctzll(nr_pages), owner))
+		return 0;
 	berth_lock(&zone->lock);
 	error = check_range_locked(zone, start, end, owner);
 	head = error ? start : berth__head(zone, start);

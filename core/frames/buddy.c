@@ -1,20 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The buddy lists: free blocks of 2^order frames, aligned to their size. Blocks smaller than a
- * pageblock are in lists of their pageblock, larger ones in lists of their set (migratetype or CMA
- * area).
+ * The buddy lists: free blocks of 2^order frames, aligned to their size. Blocks of a pageblock and more
+ * are in lists of their set (migratetype or CMA area), linked through their heads. Smaller ones are bits
+ * of their pageblock.
  *
- * I1  A FREE head is in exactly one list: that of its order in its pageblock or its set.
+ * The bits are numbered like the nodes of a heap: the block of 2^order frames at `offset` of its
+ * pageblock has number (2^pageblock_order + offset) >> order. So its buddy is number ^ 1, both
+ * together are number / 2, and the numbers of an order are a range. Freeing and merging touch these
+ * bits, two cache lines for 512 frames, and the heads that change; no neighbour in any list.
+ *
+ * I1  A FREE head is in exactly one list: that of its order in its set, or its pageblock's bits.
  * I2  Merging is maximal: no two free buddies of one set stand side by side below max_order.
  * I3  A block larger than a pageblock covers pageblocks of one set only.
  * I4  Bit k of `nonempty`, of a set and of a pageblock, says whether it has a block of order k.
- * I5  A pageblock that has blocks in its own lists is in the bucket of its set that its free frames
+ * I5  A pageblock that has blocks of its own is in the bucket of its set that its free frames
  *     and its largest block say; others are in none.
  *
  * What is allocated comes from the fullest pageblock that has it, so memory that is used and given
  * back again and again gathers, and the emptier pageblocks become wholly free.
  *
- * Complexity: alloc finds the pageblock and the order by bit scans, then O(max_order) to split; free
+ * Complexity: alloc finds the pageblock and the order by bit scans, the block by one over
+ * 2^pageblock_order / 64 words at most (8 by default), then O(max_order) to split; free
  * O(max_order) to merge, and stops at the first buddy that isn't free. All under the zone lock.
  */
 #include "core/internal.h"
@@ -24,33 +30,72 @@ static struct berth_free_list *list_of(const struct berth_zone *zone, unsigned s
 	return &zone->lists[set * (zone->max_order + 1) + order];
 }
 
+/* ---- A pageblock's own blocks ------------------------------------------------------------------- */
+
+static uint32_t number_of(const struct berth_zone *zone, berth_idx_t idx, unsigned order)
+{
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+
+	return (size | (idx & (size - 1))) >> order;
+}
+
+static bool test_bit(const uint64_t *bits, uint32_t number)
+{
+	return bits[number / 64] >> number % 64 & 1;
+}
+
+static void change_bit(uint64_t *bits, uint32_t number)
+{
+	bits[number / 64] ^= 1ull << number % 64;
+}
+
+/* The lowest number of the order that has its bit; 0: none. `first`: the order's first number. */
+static uint32_t lowest_bit(const uint64_t *bits, uint32_t first)
+{
+	if (first < 64) { /* all of the order are in one word */
+		uint64_t word = bits[0] & (((1ull << first) - 1) << first);
+
+		return word ? (uint32_t)__builtin_ctzll(word) : 0;
+	}
+	for (uint32_t word = first / 64; word < first / 32; word++)
+		if (bits[word])
+			return word * 64 + (uint32_t)__builtin_ctzll(bits[word]);
+	return 0;
+}
+
+static uint32_t first_number(const struct berth_zone *zone, unsigned order)
+{
+	return berth__pages(zone->pageblock_order - order);
+}
+
 /* ---- Lists and buckets -------------------------------------------------------------------------- */
 
-static void list_add(struct berth_zone *zone, unsigned set, unsigned order, berth_idx_t idx)
+static void count_block(struct berth_zone *zone, unsigned set, unsigned order)
+{
+	list_of(zone, set, order)->nr_blocks++;
+	zone->sets[set].nonempty |= 1u << order;
+}
+
+static void uncount_block(struct berth_zone *zone, unsigned set, unsigned order)
+{
+	if (--list_of(zone, set, order)->nr_blocks == 0)
+		zone->sets[set].nonempty &= ~(1u << order);
+}
+
+/* A block of a pageblock and more. */
+static void link_block(struct berth_zone *zone, unsigned set, unsigned order, berth_idx_t idx)
 {
 	struct berth_free_list *list = list_of(zone, set, order);
 	struct berth_frame *frame = &zone->frames[idx];
-	uint32_t *head = &list->head, first = list->head;
 
-	if (order < zone->pageblock_order) {
-		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
-
-		head = &berth__heads(zone, idx)[order];
-		first = pageblock->nonempty >> order & 1 ? *head : BERTH_IDX_NONE;
-		pageblock->nonempty |= 1u << order;
-	}
 	frame->prev = BERTH_IDX_NONE;
-	frame->next = first;
-	if (first != BERTH_IDX_NONE)
-		zone->frames[first].prev = idx;
-	*head = idx;
-	list->nr_blocks++;
-	zone->sets[set].nonempty |= 1u << order;
-	berth__set_tag(frame, BERTH_TAG(BERTH_FRAME_FREE, order));
+	frame->next = list->head;
+	if (list->head != BERTH_IDX_NONE)
+		zone->frames[list->head].prev = idx;
+	list->head = idx;
 }
 
-/* Leaves the head's tag zero. */
-static void list_del(struct berth_zone *zone, unsigned set, unsigned order, berth_idx_t idx)
+static void unlink_block(struct berth_zone *zone, unsigned set, unsigned order, berth_idx_t idx)
 {
 	struct berth_free_list *list = list_of(zone, set, order);
 	struct berth_frame *frame = &zone->frames[idx];
@@ -59,22 +104,42 @@ static void list_del(struct berth_zone *zone, unsigned set, unsigned order, bert
 		BERTH_ASSERT(zone, zone->frames[frame->prev].next == idx,
 			     zone->frames[frame->prev].next, idx);
 		zone->frames[frame->prev].next = frame->next;
-	} else if (order < zone->pageblock_order) {
-		uint32_t *head = &berth__heads(zone, idx)[order];
-
-		BERTH_ASSERT(zone, *head == idx, *head, idx);
-		*head = frame->next;
-		if (frame->next == BERTH_IDX_NONE)
-			berth__pageblock(zone, idx)->nonempty &= ~(1u << order);
 	} else {
 		BERTH_ASSERT(zone, list->head == idx, list->head, idx);
 		list->head = frame->next;
 	}
 	if (frame->next != BERTH_IDX_NONE)
 		zone->frames[frame->next].prev = frame->prev;
-	if (--list->nr_blocks == 0)
-		zone->sets[set].nonempty &= ~(1u << order);
-	berth__set_tag(frame, 0);
+}
+
+static void list_add(struct berth_zone *zone, unsigned set, unsigned order, berth_idx_t idx)
+{
+	if (order < zone->pageblock_order) {
+		change_bit(berth__bits(zone, idx), number_of(zone, idx, order));
+		berth__pageblock(zone, idx)->nonempty |= 1u << order;
+	} else {
+		link_block(zone, set, order, idx);
+	}
+	count_block(zone, set, order);
+	berth__set_tag(&zone->frames[idx], BERTH_TAG(BERTH_FRAME_FREE, order));
+}
+
+/* Leaves the head's tag zero. */
+static void list_del(struct berth_zone *zone, unsigned set, unsigned order, berth_idx_t idx)
+{
+	if (order < zone->pageblock_order) {
+		uint64_t *bits = berth__bits(zone, idx);
+		uint32_t number = number_of(zone, idx, order);
+
+		BERTH_ASSERT(zone, test_bit(bits, number), idx, order);
+		change_bit(bits, number);
+		if (!lowest_bit(bits, first_number(zone, order)))
+			berth__pageblock(zone, idx)->nonempty &= ~(1u << order);
+	} else {
+		unlink_block(zone, set, order, idx);
+	}
+	uncount_block(zone, set, order);
+	berth__set_tag(&zone->frames[idx], 0);
 }
 
 static void leave_bucket(struct berth_zone *zone, struct berth_pageblock *pageblock)
@@ -170,6 +235,33 @@ static unsigned give_up_type(struct berth_zone *zone, berth_idx_t idx, unsigned 
 	return BERTH_MOVABLE;
 }
 
+/*
+ * Takes the buddies of a block inside a pageblock away, as long as there are any. Returns the order that
+ * it has then.
+ */
+static unsigned merge_inside(struct berth_zone *zone, struct berth_pageblock *pageblock,
+			     unsigned set, berth_idx_t *idx, unsigned order)
+{
+	uint64_t *bits = berth__bits(zone, *idx);
+	uint32_t number = number_of(zone, *idx, order);
+
+	for (; order < zone->pageblock_order && test_bit(bits, number ^ 1); order++) {
+		berth_idx_t buddy = *idx ^ berth__pages(order);
+		struct berth_frame *frame = &zone->frames[buddy];
+
+		BERTH_ASSERT(zone, berth__tag(frame) == BERTH_TAG(BERTH_FRAME_FREE, order),
+			     berth__tag(frame), order);
+		berth__set_tag(frame, 0);
+		change_bit(bits, number ^ 1);
+		if (!lowest_bit(bits, first_number(zone, order)))
+			pageblock->nonempty &= ~(1u << order);
+		uncount_block(zone, set, order);
+		*idx &= ~berth__pages(order);
+		number /= 2;
+	}
+	return order;
+}
+
 /* One block within pageblocks of one set. */
 static void free_and_merge(struct berth_zone *zone, berth_idx_t idx, unsigned order)
 {
@@ -178,24 +270,21 @@ static void free_and_merge(struct berth_zone *zone, berth_idx_t idx, unsigned or
 
 	berth__account_free_locked(zone, idx, berth__pages(order), 1);
 	berth__set_tag(&zone->frames[idx], 0);
-	for (; order < zone->max_order; order++) {
+	if (order < zone->pageblock_order)
+		order = merge_inside(zone, pageblock, set, &idx, order);
+	if (order >= zone->pageblock_order)
+		set = give_up_type(zone, idx, set);
+	for (; order >= zone->pageblock_order && order < zone->max_order; order++) {
 		berth_idx_t buddy = idx ^ berth__pages(order);
-
-		if (order == zone->pageblock_order)
-			set = give_up_type(zone, idx, set);
 
 		/* Indices below `first` are never FREE; a block beyond `end` would be cut off. */
 		if (buddy >= zone->end ||
-		    berth__tag(&zone->frames[buddy]) != BERTH_TAG(BERTH_FRAME_FREE, order))
-			break;
-		if (order >= zone->pageblock_order &&
+		    berth__tag(&zone->frames[buddy]) != BERTH_TAG(BERTH_FRAME_FREE, order) ||
 		    berth__pageblock_set(berth__pageblock(zone, buddy)) != set)
 			break;
 		list_del(zone, set, order, buddy);
 		idx &= ~berth__pages(order);
 	}
-	if (order == zone->pageblock_order) /* where that is the largest order */
-		set = give_up_type(zone, idx, set);
 	list_add(zone, set, order, idx);
 	if (pageblock->bucket || pageblock->nonempty)
 		berth__rebucket_locked(zone, pageblock);
@@ -256,8 +345,10 @@ static berth_idx_t alloc_from(struct berth_zone *zone, const struct berth_pagebl
 {
 	unsigned from = (unsigned)__builtin_ctz(pageblock->nonempty >> order << order);
 	berth_idx_t first = (berth_idx_t)(pageblock - zone->pageblocks) << zone->pageblock_order;
-	berth_idx_t idx = berth__heads(zone, first)[from];
+	uint32_t number = lowest_bit(berth__bits(zone, first), first_number(zone, from));
+	berth_idx_t idx = first + ((number - first_number(zone, from)) << from);
 
+	BERTH_ASSERT(zone, number, first, from);
 	take(zone, berth__pageblock_set(pageblock), idx, from, order);
 	return idx;
 }
@@ -294,13 +385,14 @@ berth_idx_t berth__buddy_alloc_locked(struct berth_zone *zone, unsigned set, uns
 }
 
 berth_idx_t berth__buddy_take_locked(struct berth_zone *zone, unsigned set, unsigned limit,
-				     unsigned *order)
+				     bool may_break, unsigned *order)
 {
 	const struct berth_pageblock *pageblock = fullest(zone, set, 0);
 
 	*order = limit;
 	if (!pageblock)
-		return alloc_large(zone, set, limit);
+		return may_break || limit == zone->pageblock_order ? alloc_large(zone, set, limit) :
+								     BERTH_IDX_NONE;
 	if (*order > (unsigned)__builtin_ctz(pageblock->nonempty))
 		*order = (unsigned)__builtin_ctz(pageblock->nonempty);
 	return alloc_from(zone, pageblock, *order);

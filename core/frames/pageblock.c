@@ -8,9 +8,9 @@
  *     sets that they name, and nr_highatomic that over the pageblocks which belong to HIGHATOMIC.
  *     Unlent is what areas don't lend of their free frames: all, or as many as their watermark.
  * I4  A free block lies in pageblocks of one set, and in that set's list.
- * I5  nr_joined of a pageblock = its frames in USED blocks, less one for each part of a block in it.
- *     So its used blocks, cached frames included, are managed - free - claimed - joined, although
- *     nothing is counted when a CPU's list gives or takes a frame.
+ * I5  nr_joined of a pageblock = its frames in USED and cached blocks, less one for each part of a
+ *     block in it. So its used blocks, cached ones included, are managed - free - claimed - joined,
+ *     although nothing is counted when a CPU's list gives or takes a block.
  *
  * Each counter changes in exactly one function here. Complexity: O(1), or O(pageblocks touched) for
  * blocks larger than one.
@@ -51,16 +51,19 @@ bool berth_frame_in_area(struct berth_zone *zone, berth_pfn_t pfn)
 
 void berth__pageblock_route_locked(struct berth_zone *zone, struct berth_pageblock *pageblock)
 {
-	uint8_t list = zone->pcp_list_of_set[berth__pageblock_set(pageblock)];
+	_Atomic uint8_t *route = &zone->pcp_route[pageblock - zone->pageblocks];
+	uint8_t type = zone->pcp_type_of_set[berth__pageblock_set(pageblock)];
 
-	if (list != BERTH_PCP_NONE && pageblock->bucket > zone->pageblock_order) {
+	if (type != BERTH_PCP_NONE && pageblock->bucket > zone->pageblock_order) {
 		uint32_t left = berth__pages(zone->pageblock_order) - berth__nr_free(pageblock);
 
-		list = left <= berth__pages(zone->pageblock_order) / BERTH_NEARLY_FREE ?
+		type = left <= berth__pages(zone->pageblock_order) / BERTH_NEARLY_FREE ?
 			       BERTH_PCP_NONE :
 			       BERTH_PCP_RETURN;
 	}
-	atomic_store_explicit(&pageblock->pcp_list, list, memory_order_relaxed);
+	/* All CPUs read it: not written without need. */
+	if (atomic_load_explicit(route, memory_order_relaxed) != type)
+		atomic_store_explicit(route, type, memory_order_relaxed);
 }
 
 void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
@@ -123,7 +126,7 @@ void berth__lend_locked(struct berth_zone *zone, struct berth_cma *area,
 	atomic_store_explicit(&area->lend_min_pages, lend_min_pages, memory_order_relaxed);
 	count(&zone->nr_free_unlent, unlent(area, nr_free), 1);
 	/* Only what is lent first is cached: a cached frame is used before other memory. */
-	zone->pcp_list_of_set[area->set] = lend == BERTH_LEND_FIRST ? BERTH_PCP_CMA :
+	zone->pcp_type_of_set[area->set] = lend == BERTH_LEND_FIRST ? BERTH_PCP_CMA :
 								      BERTH_PCP_NONE;
 	for (berth_idx_t idx = area->start; idx < area->end;
 	     idx += berth__pages(zone->pageblock_order))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Per-CPU lists: order-0 frames cached for one slot (a CPU, or a thread in Linux), so that the hot
- * path takes no lock and does no atomic read-modify-write.
+ * Per-CPU lists: blocks cached for one slot (a CPU, or a thread in Linux), so that the hot path takes no
+ * lock and does no atomic read-modify-write. Single frames, blocks of orders 1 to 3, and pageblocks.
  *
  * The owner of a slot brackets each operation by plain stores to in_section; only a compiler
  * barrier stands between "I am inside" and "has a drainer asked me to keep out?". The drainer pays
@@ -9,31 +9,30 @@
  * until in_section is 0. Then either the owner saw the flag, or the drainer sees the section. Where
  * the port has no such barrier, the owner's side pays a fence instead.
  *
- * I1  A frame in a list is a PCP head of order 0; count says how many the list has, at most
- *     pcp_high.
- * I2  A freed frame's pageblock set is read inside the section, and isolation drains after it has
- *     changed the set: no frame of an isolated pageblock stays in a list after the drain.
- * I3  Frames freed in pageblocks that are far from full aren't handed out again: they go to the list
+ * I1  A block in a list is a PCP head of the list's order; count says how many the list has, at most
+ *     its limit `high` (pcp_limits.c).
+ * I2  Where a freed block goes is read inside the section, and isolation drains after it has changed
+ *     that: no block of an isolated pageblock stays in a list after the drain.
+ * I3  Blocks freed in pageblocks that are far from full aren't handed out again: they go to the list
  *     RETURN and from there to the buddy lists, whose fullest pageblock serves next; those of
  *     pageblocks that are nearly free go there at once. An exception is the pageblock that filled a
- *     list last, as long as it is that.
- * I4  The lists exchange frames with the buddy lists in batches, inside the section and under the
- *     zone lock, so no frame is ever on its way where a drainer can't see it.
+ *     list of the type last, as long as it is that.
+ * I4  The lists exchange blocks with the buddy lists in batches, inside the section and under the
+ *     zone lock, so no block is ever on its way where a drainer can't see it.
+ * I5  A used block of an order above 0 is cut (by a claim that needs a part of it) only in isolated
+ *     pageblocks, after the drain. So who reads a block's order inside the section, after it has seen
+ *     that the pageblock isn't isolated, may free the block without the lock.
  *
- * Complexity: O(1); one frame in pcp_batch pays O(pcp_batch) under the zone lock. A batch that is
- * one aligned block, as in bulk frees, merges in one step.
+ * Complexity: O(1); one block in a batch pays the batch, under the zone lock. Neighbours that are
+ * freed together, as in bulk frees, merge in one step.
  */
 #include "core/frames/pcp_fast.h"
 #include "core/stats.h"
 
-size_t berth__pcp_stride(unsigned pcp_shift, unsigned return_order)
-{
-	size_t bytes = sizeof(struct berth_pcp) +
-		       (BERTH_PCP_RETURN * sizeof(berth_idx_t) << pcp_shift) +
-		       (sizeof(berth_idx_t) << return_order);
-
-	return (bytes + 63) & ~(size_t)63;
-}
+#define AGE_SHIFT 27u     /* of ns: the ages' unit is 134 ms, */
+#define AGE 8u            /* lists are aged after about a second */
+#define LOOK_AT_CLOCK 16u /* each so many exchanges */
+#define LOOK_AT 8u        /* oldest blocks of each list, whenever RETURN is given back */
 
 /* Enters the caller's section, with all that the hot path leaves out; NULL: no slot, or drained. */
 static struct berth_pcp *enter(struct berth_zone *zone)
@@ -69,34 +68,43 @@ static struct berth_pcp *enter(struct berth_zone *zone)
 
 struct berth_pcp *berth__pcp_enter_any(struct berth_zone *zone)
 {
-	struct berth_pcp *pcp = berth__pcp_enter(zone);
+	struct berth_pcp *pcp;
 
-	return pcp ? pcp : enter(zone);
+	return berth__pcp_enter(zone, &pcp) ? pcp : enter(zone);
 }
 
-/* ---- Batches ----------------------------------------------------------------------------------- */
+/* ---- From the buddy lists ------------------------------------------------------------------------ */
 
-static unsigned list_for(unsigned set, unsigned gfp)
+static unsigned type_for(unsigned set, unsigned gfp)
 {
-	return set >= BERTH_CMA ? BERTH_PCP_CMA : gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE);
+	return set >= BERTH_CMA && set != BERTH_SET_NONE ?
+		       BERTH_PCP_CMA :
+		       gfp & (BERTH_GFP_MOVABLE | BERTH_GFP_RECLAIMABLE);
 }
 
-/* Takes a block of at most 2^limit frames from the set the policy picks: of the fullest pageblock
- * its smallest. */
-static berth_idx_t take_block_locked(struct berth_zone *zone, unsigned gfp, unsigned limit,
-				     unsigned *set, unsigned *order)
+/*
+ * A block of the set that the policy picks, or from a foreign type. Of single frames up to `want` at
+ * once: of the fullest pageblock its smallest block; a free pageblock is broken for the first of a batch
+ * (got == 0), never for its rest, so that batches of a pageblock get whole ones.
+ */
+static berth_idx_t take_block_locked(struct berth_zone *zone, unsigned gfp, uint32_t want,
+				     uint32_t got, unsigned *set, unsigned *order)
 {
-	*set = berth__choose_set_locked(zone, 0, gfp);
-	*order = 0;
+	unsigned limit = 31 - (unsigned)__builtin_clz(want);
+
 	if (*set == BERTH_SET_NONE)
-		return berth__rmqueue_locked(zone, 0, gfp, set);
+		return berth__rmqueue_locked(zone, *order, gfp, set);
+	if (*order)
+		return berth__buddy_alloc_locked(zone, *set, *order);
+	if (limit > zone->pageblock_order)
+		limit = zone->pageblock_order;
 	return berth__buddy_take_locked(zone, *set, berth__lendable_order_locked(zone, *set, limit),
-					order);
+					got == 0, order);
 }
 
 /* The frames of a block, so that pops ascend. Locals only: nothing is loaded again in the loop. */
-static inline void put_on_stack(berth_idx_t *stack, struct berth_frame *frames, berth_idx_t idx,
-				berth_idx_t nr)
+static inline void put_frames(berth_idx_t *stack, struct berth_frame *frames, berth_idx_t idx,
+			      berth_idx_t nr)
 {
 	for (berth_idx_t i = 0; i < nr; i++)
 		berth__set_tag(&frames[i], BERTH_TAG(BERTH_FRAME_PCP, 0));
@@ -104,227 +112,471 @@ static inline void put_on_stack(berth_idx_t *stack, struct berth_frame *frames, 
 		stack[i] = idx + nr - 1 - i;
 }
 
+/* Puts a block of 2^order frames into a list, as single frames or as it is. Returns how many it is. */
+static uint32_t put_block_locked(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list,
+				 berth_idx_t idx, unsigned order)
+{
+	uint32_t count = berth__pcp_count(pcp, list), nr = 1;
+	berth_idx_t *top = berth__pcp_stack(zone, pcp, list) + count;
+
+	if (zone->pcp_order[list]) {
+		berth__account_used_locked(zone, idx, order, 1);
+		berth__set_tag(&zone->frames[idx], BERTH_TAG(BERTH_FRAME_PCP, order));
+		*top = idx;
+	} else {
+		nr = berth__pages(order);
+		put_frames(top, &zone->frames[idx], idx, nr);
+	}
+	berth__pcp_set_count(pcp, list, count + nr);
+	return nr;
+}
+
 /*
  * The pageblock that fills the list from now on is reused at once whatever is free in it. Its
  * predecessor is like all others again.
  */
-static void set_front_locked(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list,
+static void set_front_locked(struct berth_zone *zone, struct berth_pcp *pcp, unsigned type,
 			     berth_idx_t idx)
 {
 	struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
 	uint32_t front = (uint32_t)(pageblock - zone->pageblocks) + 1;
-	uint8_t cached_in = zone->pcp_list_of_set[berth__pageblock_set(pageblock)];
+	uint8_t route = zone->pcp_type_of_set[berth__pageblock_set(pageblock)];
 
-	if (pcp->front[list] && pcp->front[list] != front)
-		berth__pageblock_route_locked(zone, &zone->pageblocks[pcp->front[list] - 1]);
-	pcp->front[list] = front;
-	atomic_store_explicit(&pageblock->pcp_list, cached_in, memory_order_relaxed);
+	if (pcp->front[type] && pcp->front[type] != front)
+		berth__pageblock_route_locked(zone, &zone->pageblocks[pcp->front[type] - 1]);
+	pcp->front[type] = front;
+	atomic_store_explicit(&zone->pcp_route[front - 1], route, memory_order_relaxed);
 }
 
-/* Takes up to a batch; the list that got it may still be empty when there is nothing. */
-static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned gfp)
+/* So that pops ascend. */
+static void reverse(berth_idx_t *stack, uint32_t nr)
 {
-	unsigned want = zone->pcp_batch, filled = list_for(BERTH_UNMOVABLE, gfp);
+	for (uint32_t i = 0; i < nr / 2; i++) {
+		berth_idx_t other = stack[nr - 1 - i];
+
+		stack[nr - 1 - i] = stack[i];
+		stack[i] = other;
+	}
+}
+
+/* Blocks in a batch, but little of the last free memory. Z. */
+static uint32_t batch_locked(const struct berth_zone *zone, const struct berth_pcp *pcp,
+			     unsigned list)
+{
+	uint32_t batch = berth__pcp_batch(zone, pcp, list);
+	uint64_t most = atomic_load_explicit(&((struct berth_zone *)zone)->nr_free,
+					     memory_order_relaxed) /
+			16;
+
+	most >>= zone->pcp_order[list];
+	return batch > most && batch > 1 ? (most > 1 ? (uint32_t)most : 1) : batch;
+}
+
+static void under_pressure(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list);
+
+/* Takes up to a batch; the list that it returns may still be empty when there is nothing. */
+static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned first, unsigned gfp)
+{
+	unsigned filled = first + type_for(BERTH_UNMOVABLE, gfp);
 	berth_idx_t last = BERTH_IDX_NONE;
-	bool any = false;
+	uint32_t want = 0, got = 0, had = 0;
 
 	berth_lock(&zone->lock);
-	while (want) {
-		unsigned set, order, list;
-		unsigned limit = 31 - (unsigned)__builtin_clz(want);
-		berth_idx_t *stack, idx = take_block_locked(zone, gfp, limit, &set, &order);
-		uint32_t count;
+	do {
+		unsigned order = zone->pcp_order[first], list;
+		unsigned set = berth__choose_set_locked(zone, order, gfp);
+		bool stolen = set == BERTH_SET_NONE;
+		berth_idx_t idx;
 
+		list = first + type_for(set, gfp);
+		if (last == BERTH_IDX_NONE) {
+			filled = list;
+			had = berth__pcp_count(pcp, list);
+			want = had ? 0 : batch_locked(zone, pcp, list);
+			if (!want)
+				break; /* has some: use those; or it isn't cached now */
+		}
+		idx = take_block_locked(zone, gfp, want, got, &set, &order);
 		if (idx == BERTH_IDX_NONE)
 			break;
-		list = list_for(set, gfp);
-		stack = berth__pcp_stack(zone, pcp, list);
-		count = berth__pcp_count(pcp, list);
-		if (count + berth__pages(order) > zone->pcp_high) { /* has some: use those */
+		if (berth__pcp_count(pcp, list) +
+			    (zone->pcp_order[list] ? 1 : berth__pages(order)) >
+		    berth__pcp_high(pcp, list)) {
 			berth__buddy_free_locked(zone, idx, order);
-			filled = any ? filled : list;
 			break;
 		}
-		put_on_stack(stack + count, &zone->frames[idx], idx, berth__pages(order));
-		berth__pcp_set_count(pcp, list, count + berth__pages(order));
-		want -= berth__pages(order);
-		if (any && list != filled)
-			break; /* the first choice ran out: enough for now */
-		filled = list;
+		want -= put_block_locked(zone, pcp, list, idx, order);
+		got += berth__pages(order);
 		last = idx;
-		any = true;
-	}
-	if (any)
-		set_front_locked(zone, pcp, filled, last);
-	berth__count_locked(zone, BERTH_EVENT_PGALLOC, zone->pcp_batch - want);
-	berth__count_locked(zone, BERTH_EVENT_PCP_REFILL, zone->pcp_batch - want);
+		if (list != filled || (stolen && order))
+			break; /* the first choice ran out: enough for now */
+	} while (want);
+	if (last != BERTH_IDX_NONE && first != berth__pcp_first(BERTH_PCP_ROW_PAGEBLOCK))
+		set_front_locked(zone, pcp, filled - first, last);
+	berth__count_locked(zone, BERTH_EVENT_PGALLOC, got);
+	berth__count_locked(zone, BERTH_EVENT_PCP_REFILL, got);
 	berth_unlock(&zone->lock);
+	if (first)
+		reverse(berth__pcp_stack(zone, pcp, filled), berth__pcp_count(pcp, filled));
+	if (!had)
+		under_pressure(zone, pcp, filled);
 	return filled;
 }
 
+/* ---- To the buddy lists ---------------------------------------------------------------------------- */
+
 /*
- * What freeing these frames will touch: their buddies, and those that the buddies will be unlinked
- * from. Scattered frames are cold, and this way they are fetched side by side. Z.
+ * What freeing these blocks will touch: the heads they merge with, and the pageblock's bits. Scattered
+ * blocks are cold, and this way they are fetched side by side. Z.
  */
-static void prefetch_locked(const struct berth_zone *zone, const berth_idx_t *stack, uint32_t nr)
+static void prefetch_locked(const struct berth_zone *zone, const berth_idx_t *stack, uint32_t nr,
+			    unsigned order)
 {
-	const struct berth_frame *frames = zone->frames;
-
 	for (uint32_t i = 0; i < nr; i++) {
-		__builtin_prefetch(&frames[stack[i] ^ 1], 1);
-		__builtin_prefetch(&frames[(stack[i] & ~1u) ^ 2], 1);
-	}
-	for (uint32_t i = 0; i < nr; i++) {
-		for (unsigned order = 0; order < 2; order++) {
-			berth_idx_t idx = (stack[i] & ~(berth_idx_t)order) ^ berth__pages(order);
-			const struct berth_frame *buddy = &frames[idx];
-
-			if (idx >= zone->end ||
-			    berth__tag(buddy) != BERTH_TAG(BERTH_FRAME_FREE, order))
-				continue;
-			if (buddy->prev != BERTH_IDX_NONE)
-				__builtin_prefetch(&frames[buddy->prev], 1);
-			if (buddy->next != BERTH_IDX_NONE)
-				__builtin_prefetch(&frames[buddy->next], 1);
-		}
+		__builtin_prefetch(&zone->frames[stack[i] ^ berth__pages(order)], 1);
+		__builtin_prefetch(berth__bits(zone, stack[i]), 1);
 	}
 }
 
-/* Returns a batch from the bottom of a list, the coldest, to the buddy lists. */
-static void spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
+/* All of one aligned block? nr: a power of two. No two are the same, so it's enough that their numbers
+ * differ in the low bits only. */
+static bool is_one_block(const berth_idx_t *stack, uint32_t nr, unsigned order)
 {
-	berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
-	struct berth_frame *frames = zone->frames;
-	uint32_t nr = zone->pcp_batch, left = berth__pcp_count(pcp, list) - nr, differ = 0;
+	uint32_t differ = 0;
 
 	for (uint32_t i = 1; i < nr; i++)
 		differ |= stack[i] ^ stack[0];
+	return differ >> order < nr;
+}
+
+/* Blocks at the bottom of a stack that follow each other. */
+struct run {
+	uint32_t nr;
+	berth_idx_t start;
+};
+
+/* In whatever order if they make a pageblock; or up, or down. */
+static struct run find_run(const struct berth_zone *zone, const berth_idx_t *stack, uint32_t nr,
+			   unsigned order)
+{
+	uint32_t whole = berth__pages(zone->pageblock_order) >> order, n = 1;
+
+	if (nr >= whole && is_one_block(stack, whole, order))
+		return (struct run){ whole, stack[0] & ~(berth__pages(zone->pageblock_order) - 1) };
+	while (n < nr && stack[n] == stack[n - 1] + berth__pages(order))
+		n++;
+	if (n > 1)
+		return (struct run){ n, stack[0] };
+	while (n < nr && stack[n] == stack[n - 1] - berth__pages(order))
+		n++;
+	return (struct run){ n, stack[n - 1] };
+}
+
+/* A batch ends where a pageblock does, if one does within a pageblock more: so that bulk frees give
+ * whole ones back. */
+static uint32_t whole_pageblocks(const struct berth_zone *zone, const berth_idx_t *stack,
+				 uint32_t nr, uint32_t count, unsigned order)
+{
+	uint32_t most = nr + (berth__pages(zone->pageblock_order) >> order), end = nr;
+
+	if (most > count)
+		most = count;
+	while (end < most && (stack[end] ^ stack[end - 1]) >> zone->pageblock_order == 0)
+		end++;
+	return end < most || end == count ? end : nr;
+}
+
+void berth__pcp_spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list, uint32_t nr)
+{
+	berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
+	struct berth_frame *frames = zone->frames;
+	unsigned order = zone->pcp_order[list];
+	uint32_t count = berth__pcp_count(pcp, list);
+	struct run run;
+
+	nr = whole_pageblocks(zone, stack, nr, count, order);
+	run = find_run(zone, stack, nr, order);
 	berth_lock(&zone->lock);
 	for (uint32_t i = 0; i < nr; i++)
 		berth__set_tag(&frames[stack[i]], 0);
-	if (differ < nr) { /* nr = 2^k different frames of one aligned block: all of it */
-		berth__buddy_free_locked(zone, stack[0] & ~(nr - 1), zone->pcp_batch_order);
-	} else {
-		prefetch_locked(zone, stack, nr);
-		for (uint32_t i = 0; i < nr; i++)
-			berth__buddy_free_locked(zone, stack[i], 0);
+	for (uint32_t i = 0; order && i < nr; i++)
+		berth__account_used_locked(zone, stack[i], order, -1);
+	if (run.nr < nr)
+		prefetch_locked(zone, stack, nr, order);
+	for (uint32_t i = 0;;) {
+		if (run.nr == 1)
+			berth__buddy_free_locked(zone, run.start, order);
+		else
+			berth__buddy_free_range_locked(zone, run.start,
+						       run.start + (run.nr << order));
+		i += run.nr;
+		if (i == nr)
+			break;
+		run = find_run(zone, stack + i, nr - i, order);
 	}
-	berth__pcp_set_count(pcp, list, left); /* in step with the free counters */
-	berth__count_locked(zone, BERTH_EVENT_PGFREE, nr);
-	berth__count_locked(zone, BERTH_EVENT_PCP_SPILL, nr);
+	berth__pcp_set_count(pcp, list, count - nr); /* in step with the free counters */
+	berth__count_locked(zone, BERTH_EVENT_PGFREE, (uint64_t)nr << order);
+	berth__count_locked(zone, BERTH_EVENT_PCP_SPILL, (uint64_t)nr << order);
 	berth_unlock(&zone->lock);
-	__builtin_memmove(stack, stack + nr, left * sizeof(*stack));
+	__builtin_memmove(stack, stack + nr, (count - nr) * sizeof(*stack));
 }
 
-/*
- * Gives back the list RETURN, and of the oldest in the other lists what would belong there by now:
- * frames that were cached before their pageblock emptied.
- */
-static void give_back(struct berth_zone *zone, struct berth_pcp *pcp)
+/* One block of a list goes home. Returns its frames. Z. */
+static uint32_t free_cached_locked(struct berth_zone *zone, berth_idx_t idx)
 {
+	unsigned order = berth__tag_order(berth__tag(&zone->frames[idx]));
+
+	berth__account_used_locked(zone, idx, order, -1);
+	berth__buddy_free_locked(zone, idx, order);
+	return berth__pages(order);
+}
+
+/* RETURN, all of it. Z. */
+static uint64_t empty_return_locked(struct berth_zone *zone, struct berth_pcp *pcp)
+{
+	const berth_idx_t *stack = berth__pcp_stack(zone, pcp, BERTH_PCP_RETURN);
+	uint32_t count = berth__pcp_count(pcp, BERTH_PCP_RETURN);
 	uint64_t given = 0;
 
-	berth_lock(&zone->lock);
-	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
-		berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
-		uint32_t count = berth__pcp_count(pcp, list), kept = 0;
-		uint32_t most = zone->pcp_limit[BERTH_PCP_RETURN], nr = count < most ? count : most;
+	for (uint32_t i = 0; i < count; i++)
+		given += free_cached_locked(zone, stack[i]);
+	berth__pcp_set_count(pcp, BERTH_PCP_RETURN, 0);
+	atomic_store_explicit(&pcp->return_tails, 0, memory_order_relaxed);
+	return given;
+}
 
-		if (list == BERTH_PCP_RETURN)
-			prefetch_locked(zone, stack, nr);
-		for (uint32_t i = 0; i < nr; i++) {
-			if (list != BERTH_PCP_RETURN &&
-			    berth__pcp_list_of(zone, stack[i]) != BERTH_PCP_RETURN) {
-				stack[kept++] = stack[i];
-				continue;
-			}
-			berth__set_tag(&zone->frames[stack[i]], 0);
-			berth__buddy_free_locked(zone, stack[i], 0);
-		}
-		if (kept == nr)
-			continue;
-		given += nr - kept;
-		__builtin_memmove(stack + kept, stack + nr, (count - nr) * sizeof(*stack));
-		berth__pcp_set_count(pcp, list, count - nr + kept);
+/* Of the oldest in a list what would be in RETURN by now, if it were freed: it was cached before its
+ * pageblock emptied. Z. */
+static uint64_t give_oldest_locked(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
+{
+	berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
+	uint32_t count = berth__pcp_count(pcp, list), kept = 0;
+	uint32_t nr = count < LOOK_AT ? count : LOOK_AT;
+	uint64_t given = 0;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		unsigned route = berth__pcp_route(zone, stack[i]);
+
+		if (route == BERTH_PCP_RETURN || route == BERTH_PCP_NONE)
+			given += free_cached_locked(zone, stack[i]);
+		else
+			stack[kept++] = stack[i];
 	}
+	if (!given)
+		return 0;
+	__builtin_memmove(stack + kept, stack + nr, (count - nr) * sizeof(*stack));
+	berth__pcp_set_count(pcp, list, count - nr + kept);
+	return given;
+}
+
+static void give_back(struct berth_zone *zone, struct berth_pcp *pcp)
+{
+	uint64_t given;
+
+	berth_lock(&zone->lock);
+	given = empty_return_locked(zone, pcp);
+	for (unsigned list = 0; list < berth__pcp_first(BERTH_PCP_ROW_PAGEBLOCK); list++)
+		if (list != BERTH_PCP_RETURN)
+			given += give_oldest_locked(zone, pcp, list);
 	berth__count_locked(zone, BERTH_EVENT_PGFREE, given);
 	berth__count_locked(zone, BERTH_EVENT_PCP_SPILL, given);
 	berth_unlock(&zone->lock);
 }
 
-/* ---- One frame ------------------------------------------------------------------------------------ */
+/* ---- Pressure and age ------------------------------------------------------------------------------ */
 
-BERTH_COLD berth_idx_t berth__pcp_alloc(struct berth_zone *zone, unsigned gfp, uint32_t tag,
-					uint64_t cookie)
+static uint16_t now_age(const struct berth_zone *zone)
 {
-	struct berth_pcp *pcp = enter(zone);
-	berth_idx_t idx = BERTH_IDX_NONE;
-	unsigned list;
+	return (uint16_t)(berth__now(zone) >> AGE_SHIFT);
+}
 
+/* What hasn't exchanged anything since last time shrinks. */
+static void age_slot(struct berth_zone *zone, struct berth_pcp *pcp, uint16_t now)
+{
+	berth__pcp_shrink(zone, pcp, ~pcp->warm);
+	pcp->warm = 0;
+	pcp->aged = now;
+}
+
+/* A list has been refilled, or is full: it grows if that is the rule. Takes Z. */
+static void under_pressure(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
+{
+	if (pcp->exchanges++ % LOOK_AT_CLOCK == 0) {
+		uint16_t now = now_age(zone);
+
+		if ((uint16_t)(now - pcp->aged) >= AGE)
+			age_slot(zone, pcp, now);
+	}
+	berth__pcp_grow(zone, pcp, list);
+}
+
+/* Makes room for a block in a full list; false: the list holds nothing now. */
+static bool make_room(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
+{
+	uint32_t high;
+
+	if (list == BERTH_PCP_RETURN) {
+		give_back(zone, pcp);
+		return true;
+	}
+	under_pressure(zone, pcp, list);
+	high = berth__pcp_high(pcp, list);
+	if (berth__pcp_count(pcp, list) >= high && high)
+		berth__pcp_spill(zone, pcp, list, berth__pcp_batch(zone, pcp, list));
+	return high != 0;
+}
+
+/* ---- One block ------------------------------------------------------------------------------------ */
+
+BERTH_COLD berth_idx_t berth__pcp_alloc(struct berth_zone *zone, unsigned order, unsigned gfp,
+					uint32_t tag, uint64_t cookie)
+{
+	berth_idx_t idx = BERTH_IDX_NONE;
+	struct berth_pcp *pcp;
+	unsigned list, first;
+	uint32_t count;
+
+	if (zone->pcp_row[order] == BERTH_PCP_NO_ROW)
+		return BERTH_IDX_NONE;
+	first = berth__pcp_first(zone->pcp_row[order]);
+	pcp = berth__pcp_enter_any(zone);
 	if (!pcp)
 		return BERTH_IDX_NONE;
-	list = berth__pcp_list(pcp, gfp);
-	if (!berth__pcp_count(pcp, list))
-		list = refill(zone, pcp, gfp);
-	if (berth__pcp_count(pcp, list))
-		idx = berth__pcp_pop(zone, pcp, list, tag, cookie);
+	list = berth__pcp_list(pcp, first, gfp, &count);
+	if (!count) {
+		list = refill(zone, pcp, first, gfp);
+		count = berth__pcp_count(pcp, list);
+	}
+	if (count)
+		idx = berth__pcp_pop(zone, pcp, list, count, tag, cookie);
 	berth__pcp_leave(pcp);
 	return idx;
 }
 
 BERTH_COLD bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx)
 {
-	struct berth_pcp *pcp = enter(zone);
+	struct berth_pcp *pcp = berth__pcp_enter_any(zone);
+	bool cached = false;
 	unsigned list;
 
 	if (!pcp)
 		return false;
-	list = berth__pcp_list_of(zone, idx);
+	list = berth__pcp_route(zone, idx);
 	if (list != BERTH_PCP_NONE) {
-		if (berth__pcp_count(pcp, list) == zone->pcp_limit[list]) {
-			if (list == BERTH_PCP_RETURN)
-				give_back(zone, pcp);
-			else
-				spill(zone, pcp, list);
-		}
-		berth__pcp_push(zone, pcp, list, idx);
+		cached = berth__pcp_count(pcp, list) < berth__pcp_high(pcp, list) ||
+			 make_room(zone, pcp, list);
+		if (cached)
+			berth__pcp_push(zone, pcp, list, berth__pcp_count(pcp, list), idx,
+					&zone->frames[idx], 0);
 	} else if (berth__pcp_count(pcp, BERTH_PCP_RETURN)) {
 		give_back(zone, pcp); /* those may be the last of their pageblocks, too */
 	}
 	berth__pcp_leave(pcp);
-	return list != BERTH_PCP_NONE;
+	return cached;
+}
+
+/* In the section, after a look at the route (I5): a block that its owner alone has, and nothing
+ * special. */
+static bool is_plain(const struct berth_zone *zone, berth_idx_t idx, unsigned order, unsigned owner)
+{
+	const uint32_t flags = BERTH_TAG_MOVABLE | BERTH_TAG_RECLAIMABLE |
+			       ~0u << BERTH_TAG_OWNER_SHIFT;
+	struct berth_frame *frame = &zone->frames[idx];
+	uint32_t tag = berth__tag(frame);
+
+	return (tag & ~flags) == BERTH_TAG(BERTH_FRAME_USED, order) &&
+	       (owner == BERTH_ANY_OWNER || berth__tag_owner(tag) == owner) &&
+	       atomic_load_explicit(&frame->refcount, memory_order_acquire) == 1;
+}
+
+bool berth__pcp_free_block(struct berth_zone *zone, berth_idx_t idx, unsigned order, unsigned owner)
+{
+	unsigned row = zone->pcp_row[order], route, list;
+	struct berth_pcp *pcp;
+	uint32_t count;
+
+	if (row == BERTH_PCP_NO_ROW)
+		return false;
+	pcp = berth__pcp_enter_any(zone);
+	if (!pcp)
+		return false;
+	route = berth__pcp_route(zone, idx);
+	if (route == BERTH_PCP_NONE || !is_plain(zone, idx, order, owner) ||
+	    (route == BERTH_PCP_RETURN && row == BERTH_PCP_ROW_PAGEBLOCK)) {
+		berth__pcp_leave(pcp);
+		return false;
+	}
+	list = route == BERTH_PCP_RETURN ? BERTH_PCP_RETURN : berth__pcp_first(row) + route;
+	if (BERTH_UNLIKELY(berth__pcp_count(pcp, list) >= berth__pcp_high(pcp, list)) &&
+	    !make_room(zone, pcp, list)) {
+		berth__pcp_leave(pcp);
+		return false;
+	}
+	count = berth__pcp_count(pcp, list);
+	/* No new pin can come: the owner has closed every path. So 1 is still 1. */
+	atomic_store_explicit(&zone->frames[idx].refcount, 0, memory_order_relaxed);
+	berth__pcp_push(zone, pcp, list, count, idx, &zone->frames[idx], order);
+	if (list == BERTH_PCP_RETURN)
+		atomic_store_explicit(&pcp->return_tails,
+				      atomic_load_explicit(&pcp->return_tails,
+							   memory_order_relaxed) +
+					      berth__pages(order) - 1,
+				      memory_order_relaxed);
+	berth__pcp_leave(pcp);
+	return true;
 }
 
 /* ---- Draining ----------------------------------------------------------------------------------- */
 
-/* Returns to the buddy lists what a slot caches of [start, end). The owner is kept out. */
-static void drain_one(struct berth_zone *zone, struct berth_pcp *pcp, berth_idx_t start,
-		      berth_idx_t end)
+/* A part of the zone whose cached blocks go home. */
+struct drained {
+	berth_idx_t start, end;
+};
+
+/* Takes what touches the part out of one list. Returns its frames. Z. */
+static uint64_t drain_list_locked(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list,
+				  const struct drained *part)
+{
+	berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
+	uint32_t count = berth__pcp_count(pcp, list), kept = 0, tails = 0;
+	uint64_t given = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		unsigned order = berth__tag_order(berth__tag(&zone->frames[stack[i]]));
+
+		if (stack[i] < part->end && stack[i] + berth__pages(order) > part->start) {
+			given += free_cached_locked(zone, stack[i]);
+		} else {
+			tails += berth__pages(order) - 1;
+			stack[kept++] = stack[i];
+		}
+	}
+	berth__pcp_set_count(pcp, list, kept); /* in step with the free counters */
+	if (list == BERTH_PCP_RETURN)
+		atomic_store_explicit(&pcp->return_tails, tails, memory_order_relaxed);
+	return given;
+}
+
+/* Returns to the buddy lists what a slot caches of a part, and empties its LRU batches. */
+static void drain_slot(struct berth_zone *zone, struct berth_pcp *pcp, const struct drained *part)
 {
 	bool any = false;
 
 	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
-		berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
-		uint32_t count = berth__pcp_count(pcp, list), kept = 0;
+		uint64_t given;
 
-		if (!count)
+		if (!berth__pcp_count(pcp, list))
 			continue;
 		berth_lock(&zone->lock);
-		for (uint32_t i = 0; i < count; i++) {
-			if (stack[i] < start || stack[i] >= end) {
-				stack[kept++] = stack[i];
-				continue;
-			}
-			berth__buddy_free_locked(zone, stack[i], 0);
-			any = true;
-		}
-		berth__count_locked(zone, BERTH_EVENT_PGFREE, count - kept);
-		berth__count_locked(zone, BERTH_EVENT_PCP_DRAIN, count - kept);
-		berth__pcp_set_count(pcp, list, kept); /* in step with the free counters */
+		given = drain_list_locked(zone, pcp, list, part);
+		any |= given != 0;
+		berth__count_locked(zone, BERTH_EVENT_PGFREE, given);
+		berth__count_locked(zone, BERTH_EVENT_PCP_DRAIN, given);
 		berth_unlock(&zone->lock);
 	}
 	if (any)
 		atomic_fetch_add_explicit(&zone->drains, 1, memory_order_relaxed);
+	berth__lru_drain_slot(zone, pcp);
 }
 
 static void wait_until_outside(struct berth_zone *zone, struct berth_pcp *pcp)
@@ -339,13 +591,18 @@ static void wait_until_outside(struct berth_zone *zone, struct berth_pcp *pcp)
 	}
 }
 
-void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
+/* Does something with each slot of [from, end) that has been used, while its owner is kept out: drains a
+ * part, or ages its lists (NULL). */
+static void visit_slots(struct berth_zone *zone, uint32_t from, uint32_t end,
+			const struct drained *part)
 {
-	uint32_t from = 0, used = atomic_load(&zone->nr_pcps_used);
+	uint32_t used = atomic_load(&zone->nr_pcps_used);
 
 	/* A slot that is used for the first time meanwhile gets another round. */
-	while (from < used) {
-		for (uint32_t cpu = from; cpu < used; cpu++) {
+	for (; from < used && from < end; used = atomic_load(&zone->nr_pcps_used)) {
+		uint32_t stop = used < end ? used : end;
+
+		for (uint32_t cpu = from; cpu < stop; cpu++) {
 			struct berth_pcp *pcp = berth__pcp(zone, cpu);
 
 			berth_mutex_lock(&pcp->drain_lock);
@@ -355,19 +612,25 @@ void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_id
 			zone->port->barrier_all(zone->port_ctx);
 		else
 			atomic_thread_fence(memory_order_seq_cst);
-		for (uint32_t cpu = from; cpu < used; cpu++) {
+		for (uint32_t cpu = from; cpu < stop; cpu++) {
 			struct berth_pcp *pcp = berth__pcp(zone, cpu);
 
 			wait_until_outside(zone, pcp);
-			drain_one(zone, pcp, start, end);
-			berth__lru_drain_slot(zone, pcp);
+			if (part)
+				drain_slot(zone, pcp, part);
+			else
+				age_slot(zone, pcp, now_age(zone));
 			atomic_fetch_and_explicit(&pcp->gate, ~BERTH_PCP_DRAIN,
 						  memory_order_release);
 			berth_mutex_unlock(&pcp->drain_lock);
 		}
-		from = used;
-		used = atomic_load(&zone->nr_pcps_used);
+		from = stop;
 	}
+}
+
+void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
+{
+	visit_slots(zone, 0, zone->nr_cpus, &(struct drained){ start, end });
 }
 
 bool berth__pcp_any(struct berth_zone *zone)
@@ -381,7 +644,30 @@ bool berth__pcp_any(struct berth_zone *zone)
 	return false;
 }
 
+int berth_pcp_drain(struct berth_zone *zone, unsigned cpu)
+{
+	if (cpu >= zone->nr_cpus)
+		return -BERTH_EINVAL;
+	visit_slots(zone, cpu, cpu + 1, &(struct drained){ zone->first, zone->end });
+	return 0;
+}
+
 void berth_pcp_drain_all(struct berth_zone *zone)
 {
 	berth__pcp_drain_range(zone, zone->first, zone->end);
+}
+
+int berth_pcp_drain_range(struct berth_zone *zone, berth_pfn_t start_pfn, uint64_t nr_pages)
+{
+	berth_idx_t start;
+
+	if (!nr_pages || !berth__idx(zone, start_pfn, nr_pages, &start))
+		return -BERTH_EINVAL;
+	berth__pcp_drain_range(zone, start, start + (berth_idx_t)nr_pages);
+	return 0;
+}
+
+void berth_pcp_age(struct berth_zone *zone)
+{
+	visit_slots(zone, 0, zone->nr_cpus, NULL);
 }

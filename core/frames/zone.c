@@ -14,18 +14,18 @@
 
 /* The places of the parts in the metadata. */
 struct layout {
-	size_t frames, pageblocks, sets, lists, heads, buckets, areas, owners, names, pcps, total;
+	size_t frames, pageblocks, sets, lists, bits, buckets, areas, owners, names, pcps, total;
 	size_t counters, timings;
 	size_t loads, groups, regions, stale;
-	unsigned nr_counters;
+	unsigned nr_counters, bit_words;
 	size_t pcp_stride;
 	berth_pfn_t base_pfn;
 	uint64_t nr_frames, nr_groups;
 	unsigned max_order, pageblock_order, max_owners, max_names, nr_sets;
-	unsigned pcp_high, pcp_shift, pcp_batch_order, pcp_return_order;
+	struct berth_pcp_layout pcp;
+	size_t pcp_route, lru_offset, lru_state;
 	unsigned gather_room;
 	size_t gathered;
-	size_t lru_offset, lru_state;
 };
 
 static size_t place(size_t *at, size_t align, uint64_t count, size_t size)
@@ -39,23 +39,6 @@ static size_t place(size_t *at, size_t align, uint64_t count, size_t size)
 static unsigned log2_floor(uint64_t value)
 {
 	return 63 - (unsigned)__builtin_clzll(value);
-}
-
-/*
- * Frames a list may hold by default: all slots together at most an eighth of the zone, and the
- * stacks hardly more than 2 bytes a frame; between 2 and 512, a power of two.
- */
-static unsigned default_pcp_high(uint64_t nr_pages, unsigned nr_cpus)
-{
-	uint64_t high = nr_pages / 8 / (nr_cpus ? nr_cpus : 1);
-	uint64_t by_bytes = nr_pages * 2 / (nr_cpus ? nr_cpus : 1) /
-			    (BERTH_PCP_RETURN * sizeof(berth_idx_t));
-
-	if (high > by_bytes)
-		high = by_bytes;
-	if (high > 512)
-		high = 512;
-	return high < 2 ? 2 : 1u << log2_floor(high);
 }
 
 /* A power of two, as many as CPUs unless that would be more than half a byte a frame. */
@@ -83,7 +66,7 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	if (l->max_order > BERTH_MAX_ORDER_LIMIT || l->pageblock_order > l->max_order ||
 	    params->max_areas > BERTH_MAX_AREAS || l->max_owners > BERTH_MAX_OWNERS ||
 	    l->max_names > BERTH_MAX_CLAIM_NAMES || params->nr_cpus > 4096 ||
-	    params->pcp_high > 1u << 16 || !params->nr_pages ||
+	    params->pcp_high > 1u << 15 || !params->nr_pages ||
 	    params->start_pfn + params->nr_pages < params->start_pfn)
 		return false;
 	largest = 1ull << l->max_order;
@@ -97,20 +80,9 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	if (l->nr_frames > UINT32_MAX - largest + 1)
 		return false;
 	l->nr_sets = BERTH_CMA + params->max_areas;
-	l->pcp_high = params->pcp_high ? params->pcp_high :
-					 default_pcp_high(params->nr_pages, params->nr_cpus);
-	if (l->pcp_high < 2)
-		l->pcp_high = 2;
-	/* A quarter of a list at a time, at most 128 frames. */
-	l->pcp_batch_order = l->pcp_high >= 8 ? log2_floor(l->pcp_high / 4) : 0;
-	if (l->pcp_batch_order > 7)
-		l->pcp_batch_order = 7;
-	if (l->pcp_batch_order > l->pageblock_order)
-		l->pcp_batch_order = l->pageblock_order;
-	/* A frame in there holds up a whole pageblock. */
-	l->pcp_return_order = l->pcp_batch_order < 5 ? l->pcp_batch_order : 5;
-	l->pcp_shift = log2_floor(2 * l->pcp_high - 1);
-	l->pcp_stride = berth__pcp_stride(l->pcp_shift, l->pcp_return_order);
+	berth__pcp_lay_out(&l->pcp, params->nr_pages, params->nr_cpus ? params->nr_cpus : 1,
+			   l->pageblock_order, params->pcp_high);
+	l->pcp_stride = l->pcp.bytes;
 	l->lru_offset = l->pcp_stride;
 	if (params->lru)
 		l->pcp_stride += sizeof(struct berth_lru_batch);
@@ -121,8 +93,10 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->sets = place(&at, 64, l->nr_sets, sizeof(struct berth_list_set));
 	l->lists = place(&at, 64, (uint64_t)l->nr_sets * (l->max_order + 1),
 			 sizeof(struct berth_free_list));
-	l->heads = place(&at, 64, (l->nr_frames >> l->pageblock_order) * l->pageblock_order,
-			 sizeof(uint32_t));
+	/* Two bits a frame. */
+	l->bit_words = l->pageblock_order < 5 ? 1 : 1u << (l->pageblock_order - 5);
+	l->bits = place(&at, 64, (l->nr_frames >> l->pageblock_order) * l->bit_words,
+			sizeof(uint64_t));
 	l->buckets = place(&at, 64, (uint64_t)l->nr_sets * BERTH_DENSITIES * l->pageblock_order,
 			   sizeof(uint32_t));
 	l->loads = place(&at, 64, l->nr_frames >> l->pageblock_order, sizeof(struct berth_load));
@@ -137,6 +111,7 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
 	l->names = place(&at, 64, l->max_names, sizeof(struct berth_name));
 	l->pcps = place(&at, 64, params->nr_cpus, l->pcp_stride);
+	l->pcp_route = place(&at, 64, l->nr_frames >> l->pageblock_order, sizeof(uint8_t));
 	l->lru_state = place(&at, 64, params->lru ? l->nr_frames : 0, sizeof(uint8_t));
 	l->nr_counters = counter_slots(params->nr_pages, params->nr_cpus);
 	l->counters = place(&at, 64, l->nr_counters + 1, sizeof(struct berth_counters));
@@ -155,6 +130,16 @@ size_t berth_zone_metadata_size(const struct berth_zone_params *params)
 static void clear(void *at, size_t bytes)
 {
 	__builtin_memset(at, 0, bytes);
+}
+
+static void copy_pcp_layout(struct berth_zone *zone, const struct berth_pcp_layout *pcp)
+{
+	__builtin_memcpy(zone->pcp_row, pcp->row, sizeof(zone->pcp_row));
+	__builtin_memcpy(zone->pcp_order, pcp->order, sizeof(zone->pcp_order));
+	__builtin_memcpy(zone->pcp_base, pcp->base, sizeof(zone->pcp_base));
+	__builtin_memcpy(zone->pcp_min, pcp->min, sizeof(zone->pcp_min));
+	__builtin_memcpy(zone->pcp_max, pcp->max, sizeof(zone->pcp_max));
+	zone->pcp_budget = pcp->budget;
 }
 
 int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *params, void *metadata,
@@ -178,18 +163,12 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->max_order = l.max_order;
 	zone->pageblock_order = l.pageblock_order;
 	zone->nr_cpus = params->nr_cpus;
-	zone->pcp_high = l.pcp_high;
-	zone->pcp_shift = l.pcp_shift;
+	zone->spanned = params->nr_pages;
 	zone->fence_sections = !params->port->barrier_all;
 	zone->start_pfn = params->start_pfn;
 	for (unsigned set = 0; set < BERTH_CMA + BERTH_MAX_AREAS; set++)
-		zone->pcp_list_of_set[set] = set < BERTH_HIGHATOMIC ? (uint8_t)set : BERTH_PCP_NONE;
-	zone->pcp_batch_order = l.pcp_batch_order;
-	zone->pcp_batch = 1u << l.pcp_batch_order;
-	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
-		zone->pcp_limit[list] = list == BERTH_PCP_RETURN ?
-						berth__pages(l.pcp_return_order) :
-						zone->pcp_high;
+		zone->pcp_type_of_set[set] = set < BERTH_HIGHATOMIC ? (uint8_t)set : BERTH_PCP_NONE;
+	copy_pcp_layout(zone, &l.pcp);
 	zone->pcp_stride = l.pcp_stride;
 	zone->max_areas = params->max_areas;
 	zone->max_owners = l.max_owners;
@@ -198,7 +177,8 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->pageblocks = (void *)(base + l.pageblocks);
 	zone->sets = (void *)(base + l.sets);
 	zone->lists = (void *)(base + l.lists);
-	zone->heads = (void *)(base + l.heads);
+	zone->bits = (void *)(base + l.bits);
+	zone->bit_words = l.bit_words;
 	zone->buckets = (void *)(base + l.buckets);
 	zone->loads = (void *)(base + l.loads);
 	zone->groups = (void *)(base + l.groups);
@@ -210,6 +190,9 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->gather_room = l.gather_room;
 	zone->names = (struct berth_names){ (void *)(base + l.names), l.max_names };
 	zone->pcps = base + l.pcps;
+	zone->pcp_route = (void *)(base + l.pcp_route);
+	for (unsigned cpu = 0; cpu < zone->nr_cpus; cpu++)
+		berth__pcp_init(zone, berth__pcp(zone, cpu));
 	zone->lru_offset = l.lru_offset;
 	zone->lru_state = params->lru ? (void *)(base + l.lru_state) : NULL;
 	for (unsigned list = 0; list < BERTH_NR_LRU_LISTS; list++)
@@ -354,9 +337,7 @@ static uint64_t pcp_pages(struct berth_zone *zone)
 	uint64_t pages = 0;
 
 	for (uint32_t cpu = 0; cpu < used; cpu++)
-		for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
-			pages += atomic_load_explicit(&berth__pcp(zone, cpu)->count[list],
-						      memory_order_relaxed);
+		pages += berth__pcp_pages(zone, berth__pcp(zone, cpu));
 	return pages;
 }
 

@@ -214,23 +214,27 @@ size_t berth_pagetypeinfo(const struct berth_nodes *nodes, char *buffer, size_t 
 
 /* ---- zoneinfo ---------------------------------------------------------------------------------------- */
 
+/* High is what all lists of a CPU may hold now, batch that of single movable frames. */
 static void put_pagesets(struct text *text, struct berth_zone *zone)
 {
 	uint32_t used = atomic_load(&zone->nr_pcps_used);
 
 	PUT(text, "\n  pagesets", N(0, 0));
 	for (uint32_t cpu = 0; cpu < used; cpu++) {
-		uint64_t count = 0;
+		const struct berth_pcp *pcp = berth__pcp(zone, cpu);
+		uint32_t least = 0;
 
 		for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
-			count += atomic_load_explicit(&berth__pcp(zone, cpu)->count[list],
-						      memory_order_relaxed);
+			least += (uint32_t)zone->pcp_min[list] << zone->pcp_order[list];
+		PUT(text, "\n    cpu: %\n              count:    %\n              high:     %",
+		    N(cpu, 0), N(berth__pcp_pages(zone, pcp), 0),
+		    N(berth__pcp_high_pages(zone, pcp), 0));
 		PUT(text,
-		    "\n    cpu: %"
-		    "\n              count:    %"
-		    "\n              high:     %"
-		    "\n              batch:    %",
-		    N(cpu, 0), N(count, 0), N(zone->pcp_high, 0), N(zone->pcp_batch, 0));
+		    "\n              batch:    %"
+		    "\n              high_min: %"
+		    "\n              high_max: %",
+		    N(berth__pcp_batch(zone, pcp, BERTH_PCP_MOVABLE), 0), N(least, 0),
+		    N(least + zone->pcp_budget, 0));
 	}
 }
 

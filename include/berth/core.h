@@ -785,8 +785,25 @@ bool berth_frame_in_area(struct berth_zone *zone, berth_pfn_t pfn);
 /* The type of the frame's pageblock now: BERTH_ISOLATE while a claim empties it. */
 enum berth_migratetype berth_pageblock_migratetype(struct berth_zone *zone, berth_pfn_t pfn);
 
-/* Returns every frame in the per-CPU lists to the buddy lists. */
+/*
+ * Return what per-CPU lists hold to the buddy lists: all; what one CPU (a slot, < nr_cpus) holds; the
+ * blocks that touch [start_pfn, start_pfn + nr_pages). Afterwards no operation on a list that is
+ * drained is running which began before; CPUs that go on allocating fill their lists again. May wait for
+ * a thread inside its list. Cost: a barrier on all CPUs, O(slots), O(blocks in lists).
+ * -EINVAL: there is no such slot; the range is empty or outside. Nothing has changed.
+ */
 void berth_pcp_drain_all(struct berth_zone *zone);
+int berth_pcp_drain(struct berth_zone *zone, unsigned cpu) BERTH_MUST_CHECK;
+int berth_pcp_drain_range(struct berth_zone *zone, berth_pfn_t start_pfn,
+			  uint64_t nr_pages) BERTH_MUST_CHECK;
+
+/*
+ * Halves the limit of each per-CPU list that has exchanged nothing with the buddy lists since the last
+ * call, down to its minimum, and returns what is beyond. CPUs that allocate do this themselves, once a
+ * second; this is for those that don't. To be called now and then (Linux: every second), or when memory
+ * is low; kswapd does so. Cost: as a drain.
+ */
+void berth_pcp_age(struct berth_zone *zone);
 
 #ifdef __cplusplus
 }

@@ -92,7 +92,7 @@ static berth_idx_t *pcp_stack(struct scene *s, unsigned *list)
 
 	for (*list = 0; !atomic_load(&pcp->count[*list]); ++*list)
 		assert_true(*list < BERTH_NR_PCP_LISTS - 1);
-	return (berth_idx_t *)(void *)(pcp + 1) + (size_t)*list * s->zone->pcp_high;
+	return (berth_idx_t *)(void *)(pcp + 1) + s->zone->pcp_base[*list];
 }
 
 static void order_too_large(struct scene *s)
@@ -303,12 +303,31 @@ static void bit_of_a_pageblock_lost(struct scene *s)
 	pageblock->nonempty &= pageblock->nonempty - 1;
 }
 
-static void block_in_another_pageblocks_list(struct scene *s)
+static void bit_of_a_used_block(struct scene *s)
+{
+	uint32_t number = 512 | (s->single & 511);
+
+	berth__bits(s->zone, s->single)[number / 64] |= 1ull << number % 64;
+}
+
+static void bit_of_a_free_block_lost(struct scene *s)
 {
 	struct berth_pageblock *pageblock = partly_free(s);
-	berth_idx_t idx = (berth_idx_t)(pageblock - s->zone->pageblocks) * 512;
+	uint64_t *bits = berth__bits(s->zone, (berth_idx_t)(pageblock - s->zone->pageblocks) * 512);
 
-	berth__heads(s->zone, idx)[__builtin_ctz(pageblock->nonempty)] = idx ^ 512;
+	for (unsigned i = 0; i < 16; i++)
+		bits[i] = 0;
+}
+
+static void limit_of_a_list_too_large(struct scene *s)
+{
+	atomic_store(&berth__pcp(s->zone, 0)->high[BERTH_PCP_MOVABLE],
+		     s->zone->pcp_max[BERTH_PCP_MOVABLE] + 1);
+}
+
+static void tails_that_are_not_in_return(struct scene *s)
+{
+	atomic_store(&berth__pcp(s->zone, 0)->return_tails, 3);
 }
 
 static void pcp_count_too_large(struct scene *s)
@@ -316,7 +335,7 @@ static void pcp_count_too_large(struct scene *s)
 	unsigned list;
 
 	pcp_stack(s, &list);
-	atomic_store(&berth__pcp(s->zone, 0)->count[list], s->zone->pcp_high + 1);
+	atomic_store(&berth__pcp(s->zone, 0)->count[list], s->zone->pcp_max[list] + 1);
 }
 
 static void pcp_frame_lost(struct scene *s)
@@ -485,7 +504,10 @@ static const struct corruption corruptions[] = {
 	C(bucket_beyond_the_zone, "bucket"),
 	C(bucket_bit_lost, "bucket"),
 	C(bit_of_a_pageblock_lost, NULL),
-	C(block_in_another_pageblocks_list, NULL),
+	C(bit_of_a_used_block, "buddy.I1"),
+	C(bit_of_a_free_block_lost, "buddy.I1"),
+	C(limit_of_a_list_too_large, "pcp_limits.I1"),
+	C(tails_that_are_not_in_return, "pcp.I1"),
 	C(list_count, "count"),
 	C(list_cut_short, "in no list"),
 	C(list_with_a_loop, NULL),
@@ -576,7 +598,7 @@ static void a_broken_free_count_panics(void **state)
 	zone_abandon(tz);
 }
 
-/* A block that is merged away must be where its neighbours in the list say. */
+/* A block that is merged away must be what its pageblock's bit says. */
 static void a_broken_list_panics(void **state)
 {
 	struct test_zone *tz = zone_open(.nr_pages = 4096);
@@ -586,7 +608,7 @@ static void a_broken_list_panics(void **state)
 	zone_free(tz, 0);
 	zone_free(tz, 2);
 	zone_free(tz, 4);
-	tz->zone->frames[tz->zone->frames[2].prev].next = 3;
+	berth__set_tag(&tz->zone->frames[2], BERTH_TAG(BERTH_FRAME_FREE, 1));
 	assert_panics(&tz->port, (void)!berth_free_pages(tz->zone, 3));
 	assert_non_null(strstr(tz->port.what, "buddy.c"));
 	zone_abandon(tz);

@@ -200,7 +200,7 @@ static void list_that_was_overwritten(struct test_zone *tz, struct test_owner *o
 	zone_free(tz, 0);
 	zone_free(tz, 2);
 	zone_free(tz, 4);
-	tz->zone->frames[tz->zone->frames[2].prev].next = 3;
+	berth__set_tag(&tz->zone->frames[2], BERTH_TAG(BERTH_FRAME_FREE, 1));
 	(void)!berth_free_pages(tz->zone, 3);
 }
 

@@ -329,7 +329,7 @@ static void nofail_gives_up_rather_than_hang(void **state)
 /* The last frames are in another CPU's list. */
 static void what_other_cpus_cache_is_collected(void **state)
 {
-	struct machine *m = nearly_empty(256 + 64);
+	struct machine *m = nearly_empty(256 + 8);
 	struct test_zone *tz = m->zones[0];
 	berth_pfn_t pfn;
 

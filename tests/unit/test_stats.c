@@ -47,16 +47,16 @@ static void frames_are_counted_at_the_buddy_lists(void **state)
 	block = zone_alloc(tz, 5); /* an unmovable pageblock: no fallback later */
 	test_set_cpu(1);
 	remember(tz);
-	for (unsigned i = 0; i < 16; i++) /* a batch */
+	for (unsigned i = 0; i < 32; i++) /* a batch */
 		assert_int_equal(berth_alloc_pages(tz->zone, 0, 0, 0, 0, &pfns[i]), 0);
-	assert_int_equal(grown(tz, BERTH_EVENT_PCP_REFILL), 16);
-	assert_int_equal(grown(tz, BERTH_EVENT_PGALLOC), 16);
+	assert_int_equal(grown(tz, BERTH_EVENT_PCP_REFILL), 32);
+	assert_int_equal(grown(tz, BERTH_EVENT_PGALLOC), 32);
 	for (unsigned round = 0; round < 100; round++) { /* the list serves these itself */
 		assert_int_equal(berth_free_pages(tz->zone, pfns[0]), 0);
 		assert_int_equal(berth_alloc_pages(tz->zone, 0, 0, 0, 0, &pfns[0]), 0);
 	}
 	assert_nothing_else(tz);
-	for (unsigned i = 16; i < 200; i++)
+	for (unsigned i = 32; i < 200; i++)
 		assert_int_equal(berth_alloc_pages(tz->zone, 0, 0, 0, 0, &pfns[i]), 0);
 	assert_int_equal(grown(tz, BERTH_EVENT_PCP_REFILL), grown(tz, BERTH_EVENT_PGALLOC));
 	for (unsigned i = 0; i < 200; i++)

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How much the per-CPU lists may hold: where each begins, its bounds, and where between them its limit
+ * is just now.
+ *
+ * A list that exchanges blocks with the buddy lists again and again is too small, and whether it is
+ * emptied or filled doesn't matter: its limit doubles, and with it the batch, which is half of it, or a
+ * whole pageblock where there's room for that and a quarter more. So a CPU that allocates or frees much
+ * soon does so a pageblock at a time, without having more in its list than its first-level cache holds. What isn't used shrinks by half
+ * each second (berth_pcp_age(), or the slot's owner itself, with its next exchange).
+ *
+ * I1  pcp_min <= high <= pcp_max of each list; those of a slot, but for their minimum, come to at most
+ *     pcp_budget frames.
+ * I2  count <= high, but for a list that shrinks while it is aged.
+ *
+ * Linux (mm/page_alloc.c: high_min, high_max, alloc_factor, decay_pcp_high) has one limit a CPU for all
+ * orders, and grows it when it allocates from a zone with much free memory.
+ *
+ * Complexity: O(lists).
+ */
+#include "core/frames/pcp_fast.h"
+
+#define MOST_PAGES 640u   /* of a list, by default: a batch of a pageblock, and some at hand */
+#define MOST_BLOCKS 8u    /* of a pageblock's size */
+#define LEAST_PAGES 64u   /* a limit that isn't under pressure */
+#define RETURN_BLOCKS 32u /* one in there holds up a whole pageblock */
+#define PAGES_TO_KEEP 16u /* a list grows as long as this many times its pages are free */
+
+static unsigned at_most(uint64_t value, unsigned most)
+{
+	return value < most ? (unsigned)value : most;
+}
+
+static unsigned power_of_two(uint64_t value)
+{
+	return value < 2 ? (unsigned)value : 1u << (63 - (unsigned)__builtin_clzll(value));
+}
+
+/* The bounds of one row. */
+static void set_row(struct berth_pcp_layout *layout, unsigned row, unsigned order, unsigned least,
+		    unsigned most)
+{
+	layout->row[order] = most ? (uint8_t)row : BERTH_PCP_NO_ROW;
+	for (unsigned type = 0; type < BERTH_NR_PCP_TYPES; type++) {
+		unsigned list = berth__pcp_first(row) + type;
+
+		layout->order[list] = (uint8_t)order;
+		layout->min[list] = (uint16_t)least;
+		layout->max[list] = (uint16_t)most;
+	}
+}
+
+/* All rows, with lists of at most `high` single frames, and of `blocks` of a pageblock's size. */
+static void set_rows(struct berth_pcp_layout *layout, unsigned pageblock_order, unsigned high,
+		     unsigned least, unsigned blocks)
+{
+	uint32_t at = 0;
+
+	set_row(layout, 0, 0, least, high);
+	for (unsigned order = 1; order < BERTH_PCP_ROW_PAGEBLOCK && order < pageblock_order;
+	     order++) {
+		unsigned most = high >> order < 2 ? 0 : high >> order;
+
+		set_row(layout, order, order, at_most(at_most(least, LEAST_PAGES) >> order, most),
+			most);
+	}
+	set_row(layout, BERTH_PCP_ROW_PAGEBLOCK, pageblock_order, 0, blocks);
+	layout->min[BERTH_PCP_RETURN] = layout->max[BERTH_PCP_RETURN] = (uint16_t)at_most(
+		high < 8 ? 1 : power_of_two(high / 4), RETURN_BLOCKS);
+	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
+		layout->base[list] = at;
+		at += layout->max[list];
+	}
+	layout->bytes = (sizeof(struct berth_pcp) + at * sizeof(berth_idx_t) + 63) & ~(size_t)63;
+}
+
+/*
+ * By default a power of two, as large as all slots together hold at most an eighth of the zone, and a
+ * slot's lists take hardly more than 2 bytes a frame.
+ */
+void berth__pcp_lay_out(struct berth_pcp_layout *layout, uint64_t nr_pages, unsigned nr_cpus,
+			unsigned pageblock_order, unsigned pcp_high)
+{
+	uint64_t share = nr_pages / 8 / nr_cpus, bytes = nr_pages * 2 / nr_cpus;
+	unsigned blocks = at_most(share >> pageblock_order, MOST_BLOCKS);
+	unsigned high = pcp_high ? pcp_high : share < MOST_PAGES ? power_of_two(share) : MOST_PAGES;
+
+	__builtin_memset(layout, 0, sizeof(*layout));
+	__builtin_memset(layout->row, BERTH_PCP_NO_ROW, sizeof(layout->row));
+	for (;; high = power_of_two(high - 1)) {
+		if (high < 2)
+			high = 2;
+		set_rows(layout, pageblock_order, high,
+			 pcp_high ? high : at_most(high < 8 ? high : high / 4, LEAST_PAGES),
+			 blocks);
+		if (pcp_high || high == 2 || layout->bytes <= bytes)
+			break;
+	}
+	layout->budget = at_most(share, UINT32_MAX);
+	if (layout->budget < high)
+		layout->budget = high;
+}
+
+void berth__pcp_init(const struct berth_zone *zone, struct berth_pcp *pcp)
+{
+	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
+		atomic_store_explicit(&pcp->high[list], zone->pcp_min[list], memory_order_relaxed);
+}
+
+uint32_t berth__pcp_batch(const struct berth_zone *zone, const struct berth_pcp *pcp, unsigned list)
+{
+	uint32_t high = berth__pcp_high(pcp, list);
+	uint32_t whole = berth__pages(zone->pageblock_order) >> zone->pcp_order[list];
+
+	if (high >= whole + whole / 4 && whole > 1)
+		return whole;
+	return high > 1 ? high / 2 : high;
+}
+
+/* ---- How much there is ---------------------------------------------------------------------------- */
+
+uint32_t berth__pcp_pages(const struct berth_zone *zone, const struct berth_pcp *pcp)
+{
+	uint32_t pages = atomic_load_explicit(&((struct berth_pcp *)pcp)->return_tails,
+					      memory_order_relaxed);
+
+	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
+		pages += berth__pcp_count(pcp, list) << zone->pcp_order[list];
+	return pages;
+}
+
+uint32_t berth__pcp_high_pages(const struct berth_zone *zone, const struct berth_pcp *pcp)
+{
+	uint32_t pages = 0;
+
+	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
+		pages += berth__pcp_high(pcp, list) << zone->pcp_order[list];
+	return pages;
+}
+
+/* ---- Growing and shrinking -------------------------------------------------------------------------- */
+
+/* Frames that the lists may hold beyond their minimum. */
+static uint32_t grown_pages(const struct berth_zone *zone, const struct berth_pcp *pcp)
+{
+	uint32_t pages = 0;
+
+	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
+		pages += (berth__pcp_high(pcp, list) - zone->pcp_min[list])
+			 << zone->pcp_order[list];
+	return pages;
+}
+
+static uint32_t halved(const struct berth_zone *zone, const struct berth_pcp *pcp, unsigned list)
+{
+	uint32_t high = berth__pcp_high(pcp, list) / 2;
+
+	return high < zone->pcp_min[list] ? zone->pcp_min[list] : high;
+}
+
+static void set_high(struct berth_pcp *pcp, unsigned list, uint32_t high)
+{
+	atomic_store_explicit(&pcp->high[list], (uint16_t)high, memory_order_relaxed);
+}
+
+/* Free memory is plenty: what lists hold is nobody's loss. */
+static bool has_plenty(const struct berth_zone *zone, uint64_t pages)
+{
+	uint64_t free = atomic_load_explicit(&((struct berth_zone *)zone)->nr_free,
+					     memory_order_relaxed);
+	uint64_t mark = atomic_load_explicit(
+		&((struct berth_zone *)zone)->marks.mark[BERTH_MARK_HIGH], memory_order_relaxed);
+
+	return free > mark && (free - mark) / PAGES_TO_KEEP >= pages;
+}
+
+void berth__pcp_grow(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
+{
+	uint32_t high = berth__pcp_high(pcp, list), more = high ? high : 1, bit = 1u << list;
+	unsigned order = zone->pcp_order[list];
+
+	if (!(pcp->warm & bit)) { /* once is nothing */
+		pcp->warm |= bit;
+		return;
+	}
+	if (high == zone->pcp_max[list])
+		return;
+	if (more > zone->pcp_max[list] - high)
+		more = zone->pcp_max[list] - high;
+	if (!has_plenty(zone, (uint64_t)(high + more) << order))
+		return;
+	if (grown_pages(zone, pcp) + (more << order) > zone->pcp_budget) {
+		berth__pcp_shrink(zone, pcp, ~pcp->warm);
+		pcp->warm = bit; /* the others have until next time to show that they are used */
+		if (grown_pages(zone, pcp) + (more << order) > zone->pcp_budget)
+			return;
+	}
+	set_high(pcp, list, high + more);
+}
+
+void berth__pcp_shrink(struct berth_zone *zone, struct berth_pcp *pcp, uint32_t lists)
+{
+	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
+		uint32_t high;
+
+		if (!(lists >> list & 1) || berth__pcp_high(pcp, list) == zone->pcp_min[list])
+			continue;
+		high = halved(zone, pcp, list);
+		set_high(pcp, list, high);
+		if (berth__pcp_count(pcp, list) > high)
+			berth__pcp_spill(zone, pcp, list, berth__pcp_count(pcp, list) - high);
+	}
+}
