@@ -410,10 +410,8 @@ static bool check_pageblock_lists(struct checker *checker, unsigned set, uint32_
 		       nonempty);
 		EXPECT("buddy.I5 bucket of pageblock", berth__pfn(zone, idx), pageblock->bucket,
 		       pageblock->nonempty ?
-			       1 +
-				       berth__density(zone, berth__nr_free(pageblock)) *
-					       zone->pageblock_order +
-				       largest :
+			       berth__bucket_number(berth__density(zone, berth__nr_free(pageblock)),
+						    largest) :
 			       0);
 	}
 	return true;
@@ -429,13 +427,11 @@ static bool check_buckets(struct checker *checker, unsigned set)
 	for (berth_idx_t idx = zone->first & ~(size - 1); idx < zone->end; idx += size)
 		there += berth__pageblock_set(berth__pageblock(zone, idx)) == set &&
 			 berth__pageblock(zone, idx)->bucket;
-	for (unsigned bucket = 0; bucket < BERTH_DENSITIES * zone->pageblock_order; bucket++) {
+	for (unsigned bucket = 0; bucket < BERTH_DENSITIES * 32; bucket++) {
 		uint32_t next = BERTH_IDX_NONE, previous = BERTH_IDX_NONE;
 
-		if (zone->sets[set].orders[bucket / zone->pageblock_order] >>
-			    bucket % zone->pageblock_order &
-		    1)
-			next = *berth__bucket(zone, set, bucket);
+		if (zone->sets[set].orders[bucket / 32] >> bucket % 32 & 1)
+			next = *berth__bucket(zone, set, bucket / 32, bucket % 32);
 		for (; next != BERTH_IDX_NONE; next = zone->pageblocks[next].next) {
 			EXPECT("buddy.I5 pageblock in a bucket", next,
 			       next <= (zone->end - 1) >> zone->pageblock_order, true);

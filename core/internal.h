@@ -131,7 +131,7 @@ struct berth_pageblock {
 	_Atomic uint16_t set;  /* a: written under Z */
 	_Atomic uint8_t skip;  /* a: likewise: compaction's hint, see struct berth_compact_state */
 	uint16_t home_set;     /* Z: the set it returns to when it isn't isolated */
-	uint16_t bucket;       /* Z: 1 + the bucket's number in the set, 0: in none */
+	uint16_t bucket;       /* Z: berth__bucket_number(), 0: in none */
 	uint16_t nr_isolating; /* Z: ranges in zone->isolations that touch it */
 	_Atomic uint32_t busy_until; /* a: by claims: see berth__mark_busy() */
 	_Atomic uint32_t nr_managed; /* a: under Z; grows when reserved frames are freed */
@@ -433,10 +433,18 @@ static inline unsigned berth__density(const struct berth_zone *zone, uint32_t nr
 	return nr_free >> shift < BERTH_DENSITIES ? nr_free >> shift : BERTH_DENSITIES - 1;
 }
 
-/* The first pageblock of a set's bucket; valid where `orders` says so. */
-static inline uint32_t *berth__bucket(const struct berth_zone *zone, unsigned set, unsigned bucket)
+/* What pageblock->bucket says: never 0. */
+static inline unsigned berth__bucket_number(unsigned density, unsigned order)
 {
-	return &zone->buckets[(size_t)set * BERTH_DENSITIES * zone->pageblock_order + bucket];
+	return 1 + density * 32 + order;
+}
+
+/* The first pageblock of a set's bucket; valid where `orders` says so. */
+static inline uint32_t *berth__bucket(const struct berth_zone *zone, unsigned set, unsigned density,
+				      unsigned order)
+{
+	return &zone->buckets[((size_t)set * BERTH_DENSITIES + density) * zone->pageblock_order +
+			      order];
 }
 
 static inline uint32_t berth__nr_free(const struct berth_pageblock *pageblock)

@@ -482,6 +482,46 @@ int berth_node_alloc(struct berth_nodes *nodes, unsigned node, unsigned order, u
 	return 0;
 }
 
+/* ---- Exact sizes ----------------------------------------------------------------------------------- */
+
+int berth_node_alloc_exact(struct berth_nodes *nodes, unsigned node, uint64_t nr_pages,
+			   unsigned gfp, unsigned owner, uint64_t cookie, berth_pfn_t *pfn)
+{
+	const unsigned zero = BERTH_GFP_ZERO;
+	struct berth_zone *zone;
+	unsigned order = 0;
+	uint64_t rest;
+	int error;
+
+	if (!nr_pages || nr_pages > berth__pages(BERTH_MAX_ORDER_LIMIT))
+		return -BERTH_EINVAL;
+	while (berth__pages(order) < nr_pages)
+		order++;
+	if (!arguments_ok(nodes, node, order, gfp, owner, pfn))
+		return -BERTH_EINVAL;
+	error = berth_node_alloc(nodes, node, order, gfp & ~zero, owner, cookie, pfn);
+	if (error)
+		return error;
+	zone = berth_nodes_zone_of(nodes, *pfn);
+	rest = berth__pages(order) - nr_pages;
+	if (rest) {
+		/* Nobody but a claim that cuts it knows the block yet, and that under the lock. */
+		error = berth_free_range(zone, *pfn + nr_pages, rest, owner);
+		BERTH_ASSERT(zone, error == 0, (uint64_t)(int64_t)error, *pfn);
+	}
+	if (gfp & zero)
+		zone->port->zero(zone->port_ctx, *pfn, nr_pages);
+	return 0;
+}
+
+int berth_node_free_exact(struct berth_nodes *nodes, berth_pfn_t pfn, uint64_t nr_pages,
+			  unsigned owner)
+{
+	struct berth_zone *zone = berth_nodes_zone_of(nodes, pfn);
+
+	return zone ? berth_free_range(zone, pfn, nr_pages, owner) : -BERTH_EINVAL;
+}
+
 void berth_nodes_stats(struct berth_nodes *nodes, struct berth_nodes_stats *stats)
 {
 	*stats = (struct berth_nodes_stats){

@@ -543,8 +543,8 @@ static unsigned collect(const struct choice *choice, unsigned density, unsigned 
 	berth_lock(&zone->lock);
 	orders = zone->sets[set].orders[density] >> order << order;
 	for (; orders; orders &= orders - 1) {
-		unsigned bucket = density * zone->pageblock_order + (unsigned)__builtin_ctz(orders);
-		uint32_t number = *berth__bucket(zone, set, bucket);
+		uint32_t number = *berth__bucket(zone, set, density,
+						 (unsigned)__builtin_ctz(orders));
 
 		for (; number != BERTH_IDX_NONE && nr < CANDIDATES && seen < 4 * CANDIDATES;
 		     number = zone->pageblocks[number].next, seen++) {

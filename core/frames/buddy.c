@@ -63,6 +63,18 @@ static uint32_t lowest_bit(const uint64_t *bits, uint32_t first)
 	return 0;
 }
 
+/* No block of the order is left. Most have few, in words anywhere: no branch for each. */
+static bool no_bit(const uint64_t *bits, uint32_t first)
+{
+	uint64_t any = 0;
+
+	if (first < 64)
+		return !(bits[0] & (((1ull << first) - 1) << first));
+	for (uint32_t word = first / 64; word < first / 32; word++)
+		any |= bits[word];
+	return !any;
+}
+
 static uint32_t first_number(const struct berth_zone *zone, unsigned order)
 {
 	return berth__pages(zone->pageblock_order - order);
@@ -133,7 +145,7 @@ static void list_del(struct berth_zone *zone, unsigned set, unsigned order, bert
 
 		BERTH_ASSERT(zone, test_bit(bits, number), idx, order);
 		change_bit(bits, number);
-		if (!lowest_bit(bits, first_number(zone, order)))
+		if (no_bit(bits, first_number(zone, order)))
 			berth__pageblock(zone, idx)->nonempty &= ~(1u << order);
 	} else {
 		unlink_block(zone, set, order, idx);
@@ -149,10 +161,9 @@ static void leave_bucket(struct berth_zone *zone, struct berth_pageblock *pagebl
 	if (pageblock->prev != BERTH_IDX_NONE)
 		zone->pageblocks[pageblock->prev].next = pageblock->next;
 	else if (pageblock->next != BERTH_IDX_NONE)
-		*berth__bucket(zone, set, bucket) = pageblock->next;
+		*berth__bucket(zone, set, bucket / 32, bucket % 32) = pageblock->next;
 	else
-		zone->sets[set].orders[bucket / zone->pageblock_order] &= ~(
-			1u << bucket % zone->pageblock_order);
+		zone->sets[set].orders[bucket / 32] &= ~(1u << bucket % 32);
 	if (pageblock->next != BERTH_IDX_NONE)
 		zone->pageblocks[pageblock->next].prev = pageblock->prev;
 	pageblock->bucket = 0;
@@ -163,8 +174,7 @@ static void enter_bucket(struct berth_zone *zone, struct berth_pageblock *pagebl
 			 unsigned density, unsigned order)
 {
 	unsigned set = berth__pageblock_set(pageblock);
-	unsigned bucket = density * zone->pageblock_order + order;
-	uint32_t *first = berth__bucket(zone, set, bucket);
+	uint32_t *first = berth__bucket(zone, set, density, order);
 	uint32_t number = (uint32_t)(pageblock - zone->pageblocks);
 
 	pageblock->prev = BERTH_IDX_NONE;
@@ -175,7 +185,7 @@ static void enter_bucket(struct berth_zone *zone, struct berth_pageblock *pagebl
 	}
 	*first = number;
 	zone->sets[set].orders[density] |= 1u << order;
-	pageblock->bucket = (uint16_t)(bucket + 1);
+	pageblock->bucket = (uint16_t)berth__bucket_number(density, order);
 }
 
 void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pageblock)
@@ -185,7 +195,7 @@ void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pag
 	if (pageblock->nonempty) {
 		density = berth__density(zone, berth__nr_free(pageblock));
 		order = 31 - (unsigned)__builtin_clz(pageblock->nonempty);
-		bucket = 1 + density * zone->pageblock_order + order;
+		bucket = berth__bucket_number(density, order);
 	}
 	if (BERTH_LIKELY(bucket == pageblock->bucket)) {
 		if (density == BERTH_DENSITIES - 1)
@@ -208,9 +218,8 @@ static struct berth_pageblock *fullest(const struct berth_zone *zone, unsigned s
 		uint32_t fitting = lists->orders[density] >> order << order;
 
 		if (fitting)
-			return &zone->pageblocks[*berth__bucket(
-				zone, set,
-				density * zone->pageblock_order + (unsigned)__builtin_ctz(fitting))];
+			return &zone->pageblocks[*berth__bucket(zone, set, density,
+								(unsigned)__builtin_ctz(fitting))];
 	}
 	return NULL;
 }
@@ -253,7 +262,7 @@ static unsigned merge_inside(struct berth_zone *zone, struct berth_pageblock *pa
 			     berth__tag(frame), order);
 		berth__set_tag(frame, 0);
 		change_bit(bits, number ^ 1);
-		if (!lowest_bit(bits, first_number(zone, order)))
+		if (no_bit(bits, first_number(zone, order)))
 			pageblock->nonempty &= ~(1u << order);
 		uncount_block(zone, set, order);
 		*idx &= ~berth__pages(order);

@@ -54,7 +54,7 @@ void berth__pageblock_route_locked(struct berth_zone *zone, struct berth_pageblo
 	_Atomic uint8_t *route = &zone->pcp_route[pageblock - zone->pageblocks];
 	uint8_t type = zone->pcp_type_of_set[berth__pageblock_set(pageblock)];
 
-	if (type != BERTH_PCP_NONE && pageblock->bucket > zone->pageblock_order) {
+	if (type != BERTH_PCP_NONE && pageblock->bucket >= berth__bucket_number(1, 0)) {
 		uint32_t left = berth__pages(zone->pageblock_order) - berth__nr_free(pageblock);
 
 		type = left <= berth__pages(zone->pageblock_order) / BERTH_NEARLY_FREE ?
@@ -158,8 +158,7 @@ void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_
 		count_area_free(zone, number, nr, sign);
 	while (nr) {
 		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
-		berth_idx_t part = in_pageblock(zone, idx, nr);
-
+		berth_idx_t part = nr == 1 ? 1 : in_pageblock(zone, idx, nr);
 		uint32_t free = berth__nr_free(pageblock) + (sign > 0 ? part : -part);
 
 		BERTH_ASSERT(zone, free <= berth__nr_managed(pageblock), free,

@@ -102,12 +102,24 @@ static berth_idx_t take_block_locked(struct berth_zone *zone, unsigned gfp, uint
 					got == 0, order);
 }
 
+/* Four at a time: it's nothing but stores. */
+static inline void set_tags(struct berth_frame *frames, berth_idx_t nr, uint32_t tag)
+{
+	for (; nr >= 4; nr -= 4, frames += 4) {
+		berth__set_tag(&frames[0], tag);
+		berth__set_tag(&frames[1], tag);
+		berth__set_tag(&frames[2], tag);
+		berth__set_tag(&frames[3], tag);
+	}
+	while (nr--)
+		berth__set_tag(frames++, tag);
+}
+
 /* The frames of a block, so that pops ascend. Locals only: nothing is loaded again in the loop. */
 static inline void put_frames(berth_idx_t *stack, struct berth_frame *frames, berth_idx_t idx,
 			      berth_idx_t nr)
 {
-	for (berth_idx_t i = 0; i < nr; i++)
-		berth__set_tag(&frames[i], BERTH_TAG(BERTH_FRAME_PCP, 0));
+	set_tags(frames, nr, BERTH_TAG(BERTH_FRAME_PCP, 0));
 	for (berth_idx_t i = 0; i < nr; i++)
 		stack[i] = idx + nr - 1 - i;
 }
@@ -297,8 +309,11 @@ void berth__pcp_spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned l
 	nr = whole_pageblocks(zone, stack, nr, count, order);
 	run = find_run(zone, stack, nr, order);
 	berth_lock(&zone->lock);
-	for (uint32_t i = 0; i < nr; i++)
-		berth__set_tag(&frames[stack[i]], 0);
+	if (run.nr == nr && !order)
+		set_tags(&frames[run.start], nr, 0);
+	else
+		for (uint32_t i = 0; i < nr; i++)
+			berth__set_tag(&frames[stack[i]], 0);
 	for (uint32_t i = 0; order && i < nr; i++)
 		berth__account_used_locked(zone, stack[i], order, -1);
 	if (run.nr < nr)

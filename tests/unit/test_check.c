@@ -292,8 +292,7 @@ static void bucket_bit_lost(struct scene *s)
 {
 	struct berth_pageblock *pageblock = partly_free(s);
 
-	s->zone->sets[berth__pageblock_set(pageblock)]
-		.orders[(pageblock->bucket - 1u) / s->zone->pageblock_order] = 0;
+	s->zone->sets[berth__pageblock_set(pageblock)].orders[(pageblock->bucket - 1u) / 32] = 0;
 }
 
 static void bit_of_a_pageblock_lost(struct scene *s)

@@ -408,6 +408,149 @@ static void frames_are_cleared_by_the_port(void **state)
 	machine_close(m);
 }
 
+/* ---- Exact sizes --------------------------------------------------------------------------------- */
+
+static void exact_sizes_come_from_the_zonelist(void **state)
+{
+	struct machine *m = machine_open(.nr_nodes = 1);
+	struct test_zone *dma = add_zone(m, 0, DMA, 0, 4096);
+	struct test_zone *normal = add_zone(m, 0, NORMAL, 4096, 1024);
+	berth_pfn_t first, second;
+
+	(void)state;
+	assert_int_equal(berth_node_alloc_exact(m->nodes, 0, 300, 0, 0, 0, &first), 0);
+	assert_int_equal(first % 512, 0);
+	assert_int_equal(count_state(normal, 4096, 5120, 'u'), 300);
+	assert_int_equal(count_state(normal, first, first + 300, 'u'), 300);
+	assert_int_equal(zone_free_pages(normal), 1024 - 300);
+	/* No block of 1024 is left there: the next zone's. */
+	assert_int_equal(berth_node_alloc_exact(m->nodes, 0, 600, 0, 0, 0, &second), 0);
+	assert_int_equal(count_state(dma, second, second + 600, 'u'), 600);
+	machine_ok(m);
+	/* In parts, and as a whole. */
+	assert_int_equal(berth_node_free_exact(m->nodes, first + 100, 50, 0), 0);
+	assert_int_equal(berth_node_free_exact(m->nodes, first, 100, 0), 0);
+	assert_int_equal(berth_node_free_exact(m->nodes, first + 150, 150, 0), 0);
+	assert_int_equal(berth_node_free_exact(m->nodes, second, 600, 0), 0);
+	assert_int_equal(zone_free_pages(normal) + zone_free_pages(dma), 5120);
+	machine_close(m);
+}
+
+/* The mark is that of the block which is needed for a moment, and who may go below it may here, too. */
+static void exact_sizes_heed_the_marks(void **state)
+{
+	struct machine *m = machine_open(.nr_nodes = 1);
+	struct test_zone *tz = add_zone(m, 0, NORMAL, 0, 4096);
+	berth_pfn_t pfn = 0x5ca1ab1e;
+
+	(void)state;
+	tune_min(m, 4 * 800);
+	hoard(m, tz, 1200); /* the rest is in use from the bottom */
+	m->nr_hoard = 0;
+	assert_int_equal(berth_node_alloc_exact(m->nodes, 0, 300, BERTH_GFP_NO_RECLAIM, 0, 0, &pfn),
+			 -BERTH_ENOMEM);
+	assert_int_equal(pfn, 0x5ca1ab1e);
+	assert_int_equal(zone_free_pages(tz), 1200);
+	assert_int_equal(m->wakes, 1);
+	assert_int_equal(berth_node_alloc_exact(m->nodes, 0, 300, BERTH_GFP_MEMALLOC, 0, 0, &pfn),
+			 0);
+	assert_int_equal(zone_free_pages(tz), 900);
+	machine_ok(m);
+	assert_int_equal(berth_node_free_exact(m->nodes, pfn, 300, 0), 0);
+	machine_close(m);
+}
+
+static void exact_sizes_are_reclaimed_for(void **state)
+{
+	struct machine *m = machine_open(.nr_nodes = 1);
+	struct test_zone *tz = add_zone(m, 0, NORMAL, 0, 4096);
+	berth_pfn_t pfn;
+
+	(void)state;
+	tune_min(m, 4 * 800);
+	hoard(m, tz, 850);
+	m->reclaim_step = 1024;
+	assert_int_equal(berth_node_alloc_exact(m->nodes, 0, 5, 0, 0, 0, &pfn), 0);
+	assert_int_equal(m->reclaims, 0);
+	assert_int_equal(berth_node_alloc_exact(m->nodes, 0, 100, 0, 0, 0, &pfn), 0);
+	assert_int_equal(m->reclaims, 1);
+	machine_ok(m);
+	machine_close(m);
+}
+
+static void exact_sizes_are_cleared(void **state)
+{
+	struct machine *m = machine_open(.nr_nodes = 1);
+	struct berth_port_ops ops = test_port_ops;
+	struct test_zone *tz;
+	berth_pfn_t pfn;
+
+	(void)state;
+	ops.zero = zero;
+	tz = zone_open(.nr_pages = 1024, .port = &ops);
+	m->zones[m->nr_zones++] = tz;
+	assert_int_equal(berth_nodes_add_zone(m->nodes, 0, NORMAL, tz->zone), 0);
+	zeroed_pages = 0;
+	assert_int_equal(berth_node_alloc_exact(m->nodes, 0, 21, BERTH_GFP_ZERO, 0, 0, &pfn), 0);
+	assert_int_equal(zeroed_pfn, pfn);
+	assert_int_equal(zeroed_pages, 21);
+	machine_close(m);
+}
+
+static void bad_exact_sizes_are_refused(void **state)
+{
+	struct machine *m = machine_open(.nr_nodes = 1);
+	struct test_zone *tz = add_zone(m, 0, NORMAL, 0, 4096);
+	berth_pfn_t pfn, got;
+
+	(void)state;
+	add_zone(m, 0, MOVABLE, 4096, 4096);
+	assert_refused(tz, -BERTH_EINVAL, berth_node_alloc_exact(m->nodes, 0, 0, 0, 0, 0, &pfn));
+	assert_refused(tz, -BERTH_EINVAL,
+		       berth_node_alloc_exact(m->nodes, 0, UINT64_MAX, 0, 0, 0, &pfn));
+	assert_refused(tz, -BERTH_EINVAL,
+		       berth_node_alloc_exact(m->nodes, 0, (1u << 30) + 1, 0, 0, 0, &pfn));
+	assert_refused(tz, -BERTH_EINVAL, berth_node_alloc_exact(m->nodes, 1, 3, 0, 0, 0, &pfn));
+	assert_refused(tz, -BERTH_EINVAL, berth_node_alloc_exact(m->nodes, 0, 3, 0, 0, 0, NULL));
+	assert_refused(tz, -BERTH_EINVAL, berth_node_alloc_exact(m->nodes, 0, 3, 0, 1, 0, &pfn));
+	assert_refused(tz, -BERTH_EINVAL,
+		       berth_node_alloc_exact(m->nodes, 0, 3, BERTH_GFP_ZERO, 0, 0, &pfn));
+	/* Larger than any block. */
+	assert_refused(tz, -BERTH_ENOMEM,
+		       berth_node_alloc_exact(m->nodes, 0, 1025, BERTH_GFP_NO_RECLAIM, 0, 0, &pfn));
+	assert_int_equal(berth_node_alloc_exact(m->nodes, 0, 3, 0, 0, 0, &got), 0);
+	assert_refused(tz, -BERTH_EINVAL, berth_node_free_exact(m->nodes, got, 4, 0));
+	assert_refused(tz, -BERTH_EINVAL, berth_node_free_exact(m->nodes, got, 0, 0));
+	assert_refused(tz, -BERTH_EINVAL, berth_node_free_exact(m->nodes, 4090, 10, 0));
+	assert_refused(tz, -BERTH_EINVAL, berth_node_free_exact(m->nodes, 8192, 1, 0));
+	assert_int_equal(berth_node_free_exact(m->nodes, got, 3, 0), 0);
+	machine_close(m);
+}
+
+/* Cached orders above 0 come from the CPU's list without a look at the marks as well. */
+static void blocks_come_from_the_cpus_list(void **state)
+{
+	struct machine *m = machine_open(.nr_nodes = 1);
+	struct test_zone *tz = add_zone(m, 0, NORMAL, 0, 4096);
+	berth_pfn_t pfn, again;
+
+	(void)state;
+	tune_min(m, 4 * 800);
+	test_set_cpu(0);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(berth_node_alloc(m->nodes, 0, 2, 0, 0, 0, &pfn), 0);
+		assert_int_equal(berth_node_free(m->nodes, pfn), 0);
+	}
+	assert_int_equal(frame_state(tz, pfn), 'p');
+	hoard(m, tz, 500); /* far below min */
+	m->wakes = 0;
+	assert_int_equal(berth_node_alloc(m->nodes, 0, 2, BERTH_GFP_NO_RECLAIM, 0, 0, &again), 0);
+	assert_int_equal(again, pfn);
+	assert_int_equal(m->wakes, 0);
+	test_set_cpu(TEST_NO_CPU);
+	machine_close(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -429,6 +572,12 @@ int main(void)
 		cmocka_unit_test(what_other_cpus_cache_is_collected),
 		cmocka_unit_test(nobody_helps_where_nobody_is),
 		cmocka_unit_test(frames_are_cleared_by_the_port),
+		cmocka_unit_test(exact_sizes_come_from_the_zonelist),
+		cmocka_unit_test(exact_sizes_heed_the_marks),
+		cmocka_unit_test(exact_sizes_are_reclaimed_for),
+		cmocka_unit_test(exact_sizes_are_cleared),
+		cmocka_unit_test(bad_exact_sizes_are_refused),
+		cmocka_unit_test(blocks_come_from_the_cpus_list),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
