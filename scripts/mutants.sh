@@ -54,25 +54,31 @@ lru=core/motion/lru.c reclaim=core/motion/reclaim.c
 
 # The drainer's side
 mutant no-barrier $pcp 's/zone->port->barrier_all\(zone->port_ctx\);/;/'
-mutant no-drain-fence $pcp '/barrier_all\)/,/drain_one/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
-mutant no-wait $pcp '/drain_one\(zone, pcp, start/,$! s/^\t\t\twait_until_outside\(zone, pcp\);//'
+mutant no-drain-fence $pcp '/barrier_all\)/,/drain_slot/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
+mutant no-wait $pcp 's/^\t\t\twait_until_outside\(zone, pcp\);//'
 mutant no-drain-flag $pcp 's/atomic_fetch_or_explicit\(&pcp->gate, BERTH_PCP_DRAIN, .*$/;/'
 mutant relaxed-wait $pcp '/wait_until_outside\(struct/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
 mutant relaxed-reopen $pcp '/~BERTH_PCP_DRAIN/,/;/ s/memory_order_release/memory_order_relaxed/'
 mutant no-drain-lock $pcp 's/^\t\t\tberth_mutex_(un)?lock\(&pcp->drain_lock\);//'
 # (Without its second round a drain still holds: a slot's first use is fenced on both sides.)
-mutant drain-unlocked $pcp '/^static void drain_one/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+mutant drain-unlocked $pcp '/^static void drain_slot/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 # The owner's side
 mutant relaxed-leave $fast '/berth__pcp_leave/,/^}/ s/memory_order_release/memory_order_relaxed/'
 mutant relaxed-gate $fast '/berth__pcp_enter/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
 mutant ignored-gate $fast 's/BERTH_PCP_OPEN\)\) \{/BERTH_PCP_OPEN) \&\& 0) {/'
 mutant no-section $fast '/berth__pcp_enter/,/^}/ s/atomic_store_explicit\(&pcp->in_section, 1, .*$/;/'
-mutant cpu-before-preempt $fast '/^static inline struct berth_pcp \*berth__pcp_enter/,/^}/ s/^\tcpu = berth_cpu_fast\(\);//; s/^\tberth_preempt_disable\(\);$/&/; /^static inline struct berth_pcp \*berth__pcp_enter/,/^}/ s/^\tberth_preempt_disable\(\);/\tcpu = berth_cpu_fast();\n&/'
+mutant cpu-before-preempt $fast '/^static inline bool berth__pcp_enter/,/^}/ s/^\tcpu = berth_cpu_fast\(\);//; s/^\tberth_preempt_disable\(\);$/&/; /^static inline bool berth__pcp_enter/,/^}/ s/^\tberth_preempt_disable\(\);/\tcpu = berth_cpu_fast();\n&/'
 mutant no-fence $pcp '/^static struct berth_pcp \*enter/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
 mutant fence-before $pcp '/^static struct berth_pcp \*enter/,/^}/ { /atomic_store_explicit\(&pcp->in_section/ d; s/gate = atomic_load_explicit\(&pcp->gate, memory_order_acquire\);/&\n\tatomic_store_explicit(\&pcp->in_section, 1, memory_order_relaxed);/ }'
 mutant refill-unlocked $pcp '/^static unsigned refill/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
-mutant spill-unlocked $pcp '/^static void spill/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
-mutant list-outside $page_alloc '/^int berth_free_pages/,/^}/ { s/^\tpcp = berth__pcp_enter\(zone\);/\tlist = berth__pcp_list_of(zone, idx);\n&/; s/^\tlist = berth__pcp_list_of\(zone, idx\);$// }'
+mutant spill-unlocked $pcp '/^void berth__pcp_spill/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+mutant list-outside $page_alloc '/^int berth_free_pages/,/^}/ { s/^\tif \(BERTH_UNLIKELY\(!berth__pcp_enter/\tlist = berth__pcp_route(zone, idx);\n&/; s/^\tlist = berth__pcp_route\(zone, idx\);$// }'
+# Blocks of higher orders
+mutant order-outside $pcp '/^bool berth__pcp_free_block/,/^}/ { s/^\tpcp = berth__pcp_enter_any\(zone\);/\tbool plain = is_plain(zone, idx, order, owner);\n&/; s/!is_plain\(zone, idx, order, owner\)/!plain/ }'
+mutant route-outside $pcp '/^bool berth__pcp_free_block/,/^}/ { s/^\tpcp = berth__pcp_enter_any\(zone\);/\troute = berth__pcp_route(zone, idx);\n&/; s/^\troute = berth__pcp_route\(zone, idx\);$// }'
+mutant block-by-its-head $pcp 's/stack\[i\] \+ berth__pages\(order\) > part->start/stack[i] >= part->start/'
+mutant tails-uncounted $pcp '/^static uint32_t free_cached_locked/,/^}/ s/berth__account_used_locked\(zone, idx, order, -1\);//'
+mutant age-inside $pcp '/^static void visit_slots/,/^}/ s/^\t\t\twait_until_outside\(zone, pcp\);/\t\t\tif (part)\n\t&/'
 # Claims
 mutant no-drain $contig 's/^\tberth__pcp_drain_range\(claim->zone, .*\);//'
 mutant early-drain $contig '/^int berth__claiming_begin/,/^}/ s/^\terror = berth__isolate_range/\tberth__pcp_drain_range(zone, start, end);\n&/; /^static int prepare_moves/,/^}/ s/^\tberth__pcp_drain_range.*$//'
@@ -91,7 +97,7 @@ mutant free-unlocked $page_alloc '/^static int free_block/,/^}/ s/berth_(un)?loc
 # LRU lists
 program=test_lru_schedules
 mutant lru-ignored-disable $lru '/^static void ask/,/^}/ s/if \(!disabled\) \{/if (1) {/'
-mutant lru-not-drained $pcp 's/^\t\t\tberth__lru_drain_slot\(zone, pcp\);//'
+mutant lru-not-drained $pcp 's/^\tberth__lru_drain_slot\(zone, pcp\);//'
 mutant lru-drain-unlocked $lru '/^void berth__lru_drain_slot/,/^}/ s/berth_(un)?lock\(&zone->lru.lock\);//'
 mutant lru-full-unlocked $lru '/^static void ask/,/^}/ s/^\t\t\t\tberth_(un)?lock\(&zone->lru.lock\);//'
 mutant lru-kept-when-freed $page_alloc '/^static BERTH_COLD int free_slow/,/^}/ s/berth__lru_forget\(zone, idx\);/;/'

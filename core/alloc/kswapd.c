@@ -237,6 +237,17 @@ static bool writing(const struct berth_node *node)
 	return false;
 }
 
+/* What CPUs cache and don't use is the cheapest to have. */
+static void age_lists(struct berth_node *node)
+{
+	const unsigned order = WANTED_ORDER(node->kswapd.run);
+	struct berth_zone *zone;
+
+	for (unsigned at = 0; (zone = next_zone(node, &at));)
+		if (lacks(zone, order) && berth__pcp_any(zone))
+			berth_pcp_age(zone);
+}
+
 /* The one caller's part. */
 static enum berth_kswapd_next step(struct berth_nodes *nodes, struct berth_node *node,
 				   uint64_t budget, struct berth_kswapd_result *result)
@@ -246,6 +257,8 @@ static enum berth_kswapd_next step(struct berth_nodes *nodes, struct berth_node 
 
 	if (!begin(node))
 		return BERTH_KSWAPD_SLEEP;
+	if (kswapd->priority == BERTH_MAX_PRIORITY && !kswapd->scanned)
+		age_lists(node);
 	if (!scan_zones(nodes, node, budget, result)) {
 		atomic_store_explicit(&kswapd->failures, 0, memory_order_relaxed);
 		result->balanced = true;

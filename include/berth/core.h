@@ -135,7 +135,9 @@ struct berth_zone_params {
 	unsigned max_order;       /* largest buddy order; 0 means 10; >= pageblock_order */
 	unsigned pageblock_order; /* log2 of a pageblock in frames; 0 means 9 */
 	unsigned nr_cpus;    /* CPU slots with their own lists; slots beyond take the zone lock */
-	unsigned pcp_high;   /* frames a CPU's list may hold per type; 0 picks by zone size */
+	/* Single frames that a CPU's list may hold per type, at most 32768. 0: up to 640, by zone
+	 * size and pressure. */
+	unsigned pcp_high;
 	unsigned max_areas;  /* CMA areas that can be declared, <= BERTH_MAX_AREAS */
 	unsigned max_owners; /* owners that can be registered; 0 means 8 */
 	unsigned max_claim_names; /* different names that claims can have at a time; 0 means 32 */
@@ -230,8 +232,8 @@ enum berth_gfp {
  * movable block at any time, to move a part of it: free movable blocks of order > 0 with
  * berth_free_range().
  *
- * Movable blocks come from CMA areas as far as each area's lending policy says. Order 0 costs no
- * lock and no atomic read-modify-write while the CPU's list lasts.
+ * Movable blocks come from CMA areas as far as each area's lending policy says. Orders 0 to 3, and that of
+ * a pageblock in zones large enough, cost no lock and no atomic read-modify-write while the CPU's list lasts.
  *
  * Returns 0, -EINVAL (bad order, flags or owner), -ENOMEM (no block of that order; nothing changed).
  */

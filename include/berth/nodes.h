@@ -118,8 +118,8 @@ void berth_nodes_resize(struct berth_nodes *nodes);
 /* ---- Allocating ------------------------------------------------------------------------------- */
 
 /*
- * As berth_alloc_pages(), from the zones of the node's list. Order 0 costs what it costs there while
- * the preferred zone's list of this CPU lasts: marks are about what is in the buddy lists, so they
+ * As berth_alloc_pages(), from the zones of the node's list. What CPUs' lists cache costs what it costs there
+ * while the preferred zone's list of this CPU lasts: marks are about what is in the buddy lists, so they
  * are looked at when the list is filled.
  * 0; -EINVAL: bad node, order, flags or owner; -ENOMEM.
  */

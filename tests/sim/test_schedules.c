@@ -14,7 +14,30 @@ static void test_lists_against_drains(void **state)
 		      2500);
 }
 
-/* The same where each section pays a fence, since the port has no barrier. */
+/* The same with blocks of the orders that lists cache. */
+static void test_blocks_against_drains(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 2,
+					      .nr_ops = 40,
+					      .max_order = 2,
+					      .nr_drains = 6 },
+		      NULL, 1500);
+}
+
+/* Blocks that their owner frees while claims of ranges cut them. */
+static void test_blocks_against_claims_that_cut(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 3,
+					      .nr_ops = 40,
+					      .max_order = 2,
+					      .movable = true,
+					      .nr_ranges = 8 },
+		      NULL, 2500);
+}
+
+/* Lists where each section pays a fence, since the port has no barrier. */
 static void test_lists_with_fences(void **state)
 {
 	(void)state;
@@ -193,6 +216,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lists_against_drains),
+		cmocka_unit_test(test_blocks_against_drains),
+		cmocka_unit_test(test_blocks_against_claims_that_cut),
 		cmocka_unit_test(test_lists_with_fences),
 		cmocka_unit_test(test_lists_of_changing_cpus),
 		cmocka_unit_test(test_lists_when_memory_is_short),

@@ -311,6 +311,25 @@ static inline void worker_free_pinned(struct worker *k, unsigned slot)
 	k->runs[slot].nr_pages = 0;
 }
 
+/* Frees a run that lies in one piece by one call: a block, if no claim has cut it. False: it doesn't. */
+static inline bool worker_free_whole(struct worker *k, unsigned slot)
+{
+	struct world *w = k->w;
+	struct run *run = &k->runs[slot];
+	berth_pfn_t *pages = &w->table[first_page(k, slot)], first = pages[0];
+
+	for (uint32_t i = 0; i < run->nr_pages; i++)
+		if (pages[i] != first + i)
+			return false;
+	for (uint32_t i = 0; i < run->nr_pages; i++)
+		pages[i] = BERTH_PFN_NONE;
+	leave_frames(w, first, run->nr_pages);
+	require_ret(w, "a free of a run", berth_free_range(w->zone, first, run->nr_pages, w->owner),
+		    0);
+	run->nr_pages = 0;
+	return true;
+}
+
 static inline void worker_free(struct worker *k, unsigned slot)
 {
 	struct world *w = k->w;
@@ -331,6 +350,10 @@ static inline void worker_free(struct worker *k, unsigned slot)
 		return;
 	}
 	berth_mutex_lock(&w->lock);
+	if (below(&k->random, 2) && worker_free_whole(k, slot)) {
+		berth_mutex_unlock(&w->lock);
+		return;
+	}
 	for (uint32_t i = 0; i < run->nr_pages; i++) {
 		berth_pfn_t pfn = w->table[page + i];
 
@@ -371,12 +394,35 @@ static inline void worker_main(void *arg)
 
 /* ---- Claimers ------------------------------------------------------------------------------------ */
 
+/* Drains of the zone, a CPU and a range, and lists that are aged. */
 static inline void drainer_main(void *arg)
 {
 	struct worker *k = arg;
+	struct world *w = k->w;
 
-	for (unsigned i = 0; i < k->nr_ops; i++)
-		berth_pcp_drain_all(k->w->zone);
+	for (unsigned i = 0; i < k->nr_ops; i++) {
+		switch (below(&k->random, 5)) {
+		case 0:
+			require_ret(w, "a drain of a CPU",
+				    berth_pcp_drain(w->zone,
+						    (unsigned)below(&k->random, MAX_WORKERS)),
+				    0);
+			break;
+		case 1:
+			require_ret(w, "a drain of a range",
+				    berth_pcp_drain_range(
+					    w->zone, ZONE_START + below(&k->random, ZONE_PAGES - 9),
+					    1 + below(&k->random, 9)),
+				    0);
+			break;
+		case 2:
+			berth_pcp_age(w->zone);
+			break;
+		default:
+			berth_pcp_drain_all(w->zone);
+			break;
+		}
+	}
 }
 
 /* The errors that other people's doings can cause. */

@@ -3,6 +3,7 @@
  * Allocating from nodes when memory runs low: who may go below which mark, and what is done, in which
  * order, before an allocation fails.
  */
+#include "core/internal.h"
 #include "tests/include/testnodes.h"
 
 /* How far down each kind of request gets in a zone whose min is 800, with nobody to reclaim. */
@@ -551,6 +552,28 @@ static void blocks_come_from_the_cpus_list(void **state)
 	machine_close(m);
 }
 
+/* kswapd makes lists smaller that have grown and aren't used, before it reclaims. */
+static void kswapd_ages_the_lists(void **state)
+{
+	struct machine *m = machine_open(.nr_nodes = 1);
+	struct test_zone *tz = add_zone(m, 0, NORMAL, 0, 65536);
+	const struct berth_pcp *pcp = berth__pcp(tz->zone, 0);
+	uint32_t grown;
+
+	(void)state;
+	test_set_cpu(0);
+	for (unsigned i = 0; i < 4000; i++)
+		assert_int_equal(berth_alloc_pages(tz->zone, 0, 0, 0, 0, &(berth_pfn_t){ 0 }), 0);
+	test_set_cpu(TEST_NO_CPU);
+	grown = berth__pcp_high_pages(tz->zone, pcp);
+	tune_min(m, 4 * 60000);
+	for (unsigned i = 0; i < 4 * 13;
+	     i++) /* once in all priorities; the first time they were used */
+		(void)berth_kswapd_step(m->nodes, 0, 0, NULL);
+	assert_true(berth__pcp_high_pages(tz->zone, pcp) + 640 / 2 <= grown);
+	machine_close(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -578,6 +601,7 @@ int main(void)
 		cmocka_unit_test(exact_sizes_are_cleared),
 		cmocka_unit_test(bad_exact_sizes_are_refused),
 		cmocka_unit_test(blocks_come_from_the_cpus_list),
+		cmocka_unit_test(kswapd_ages_the_lists),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
