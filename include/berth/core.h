@@ -134,12 +134,12 @@ struct berth_zone_params {
 	uint64_t nr_pages;        /* frames spanned, 1 .. 2^32 - 2^max_order */
 	unsigned max_order;       /* largest buddy order; 0 means 10; >= pageblock_order */
 	unsigned pageblock_order; /* log2 of a pageblock in frames; 0 means 9 */
-	unsigned nr_cpus;    /* CPU slots with their own lists; slots beyond take the zone lock */
+	unsigned nr_cpus; /* CPU slots with their own lists; slots beyond take the zone lock */
 	/* Single frames that a CPU's list may hold per type, at most 32768. 0: up to 640, by zone
 	 * size and pressure. */
 	unsigned pcp_high;
-	unsigned max_areas;  /* CMA areas that can be declared, <= BERTH_MAX_AREAS */
-	unsigned max_owners; /* owners that can be registered; 0 means 8 */
+	unsigned max_areas;       /* CMA areas that can be declared, <= BERTH_MAX_AREAS */
+	unsigned max_owners;      /* owners that can be registered; 0 means 8 */
 	unsigned max_claim_names; /* different names that claims can have at a time; 0 means 32 */
 	bool lru;        /* blocks can be on LRU lists (lru.h): one more byte a frame, 256 a CPU */
 	bool histograms; /* keep the histograms of <berth/stats.h>: 41 KiB of metadata */

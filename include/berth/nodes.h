@@ -135,8 +135,9 @@ int berth_node_free(struct berth_nodes *nodes, berth_pfn_t pfn) BERTH_MUST_CHECK
  * berth_node_alloc(); the rest is free again. They are several blocks, with the owner's cookies.
  * 0; -EINVAL: nr_pages is 0 or above 2^BERTH_MAX_ORDER_LIMIT, or as there; -ENOMEM.
  */
-int berth_node_alloc_exact(struct berth_nodes *nodes, unsigned node, uint64_t nr_pages, unsigned gfp,
-			   unsigned owner, uint64_t cookie, berth_pfn_t *pfn) BERTH_MUST_CHECK;
+int berth_node_alloc_exact(struct berth_nodes *nodes, unsigned node, uint64_t nr_pages,
+			   unsigned gfp, unsigned owner, uint64_t cookie,
+			   berth_pfn_t *pfn) BERTH_MUST_CHECK;
 
 /* berth_free_range() in the zone that spans the range; -EINVAL as well when no single one does. */
 int berth_node_free_exact(struct berth_nodes *nodes, berth_pfn_t pfn, uint64_t nr_pages,

@@ -334,9 +334,31 @@ static void op_allocate_or_free(struct model *m)
 	}
 }
 
+/* Of the zone, a CPU (there are none but those that nr_cpus says), or a range; or lists grow older. */
 static void op_drain(struct model *m)
 {
-	berth_pcp_drain_all(m->tz->zone);
+	uint64_t nr = 1 + model_below(m, m->tz->params.nr_pages);
+	berth_pfn_t start = m->tz->params.start_pfn +
+			    model_below(m, m->tz->params.nr_pages - nr + 1);
+	unsigned cpu = (unsigned)model_below(m, 3);
+
+	switch (model_below(m, 4)) {
+	case 0:
+		assert_int_equal(berth_pcp_drain(m->tz->zone, cpu),
+				 cpu < m->tz->params.nr_cpus ? 0 : -BERTH_EINVAL);
+		break;
+	case 1:
+		assert_int_equal(berth_pcp_drain_range(m->tz->zone, start, nr), 0);
+		for (berth_pfn_t pfn = start; pfn < start + nr; pfn++)
+			assert_true(frame_state(m->tz, pfn) != 'p');
+		break;
+	case 2:
+		berth_pcp_age(m->tz->zone);
+		break;
+	default:
+		berth_pcp_drain_all(m->tz->zone);
+		break;
+	}
 }
 
 static void op_change_cpu(struct model *m)
