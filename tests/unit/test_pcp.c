@@ -126,19 +126,6 @@ static void lists_hold_at_most_pcp_high(void **state)
 	lists_are_bounded(512);
 }
 
-static void high_orders_pass_the_lists_by(void **state)
-{
-	struct test_zone *tz = zone_open(.nr_cpus = 1);
-
-	(void)state;
-	test_set_cpu(0);
-	for (unsigned order = 1; order <= 10; order++)
-		zone_free(tz, zone_alloc(tz, order));
-	assert_int_equal(zone_stats(tz).pcp_pages, 0);
-	assert_int_equal(zone_stats(tz).free_pages, 4096);
-	zone_close(tz);
-}
-
 static void without_a_slot_nothing_is_cached(unsigned cpu)
 {
 	struct test_zone *tz = zone_open(.nr_cpus = 2);
@@ -340,7 +327,6 @@ int main(void)
 		cmocka_unit_test(draining_returns_everything),
 		cmocka_unit_test(draining_empty_lists_does_nothing),
 		cmocka_unit_test(lists_hold_at_most_pcp_high),
-		cmocka_unit_test(high_orders_pass_the_lists_by),
 		cmocka_unit_test(slots_beyond_nr_cpus_take_the_lock),
 		cmocka_unit_test(no_slot_takes_the_lock),
 		cmocka_unit_test(cpus_have_lists_of_their_own),
