@@ -350,7 +350,7 @@ static inline void worker_free(struct worker *k, unsigned slot)
 		return;
 	}
 	berth_mutex_lock(&w->lock);
-	if (below(&k->random, 2) && worker_free_whole(k, slot)) {
+	if (run->nr_pages > 1 && below(&k->random, 2) && worker_free_whole(k, slot)) {
 		berth_mutex_unlock(&w->lock);
 		return;
 	}
