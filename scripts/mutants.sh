@@ -73,12 +73,6 @@ mutant fence-before $pcp '/^static struct berth_pcp \*enter/,/^}/ { /atomic_stor
 mutant refill-unlocked $pcp '/^static unsigned refill/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 mutant spill-unlocked $pcp '/^void berth__pcp_spill/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 mutant list-outside $page_alloc '/^int berth_free_pages/,/^}/ { s/^\tif \(BERTH_UNLIKELY\(!berth__pcp_enter/\tlist = berth__pcp_route(zone, idx);\n&/; s/^\tlist = berth__pcp_route\(zone, idx\);$// }'
-# Blocks of higher orders
-mutant order-outside $pcp '/^bool berth__pcp_free_block/,/^}/ { s/^\tpcp = berth__pcp_enter_any\(zone\);/\tbool plain = is_plain(zone, idx, order, owner);\n&/; s/!is_plain\(zone, idx, order, owner\)/!plain/ }'
-mutant route-outside $pcp '/^bool berth__pcp_free_block/,/^}/ { s/^\tpcp = berth__pcp_enter_any\(zone\);/\troute = berth__pcp_route(zone, idx);\n&/; s/^\troute = berth__pcp_route\(zone, idx\);$// }'
-mutant block-by-its-head $pcp 's/stack\[i\] \+ berth__pages\(order\) > part->start/stack[i] >= part->start/'
-mutant tails-uncounted $pcp '/^static uint32_t free_cached_locked/,/^}/ s/berth__account_used_locked\(zone, idx, order, -1\);//'
-mutant age-inside $pcp '/^static void visit_slots/,/^}/ s/^\t\t\twait_until_outside\(zone, pcp\);/\t\t\tif (part)\n\t&/'
 # Claims
 mutant no-drain $contig 's/^\tberth__pcp_drain_range\(claim->zone, .*\);//'
 mutant early-drain $contig '/^int berth__claiming_begin/,/^}/ s/^\terror = berth__isolate_range/\tberth__pcp_drain_range(zone, start, end);\n&/; /^static int prepare_moves/,/^}/ s/^\tberth__pcp_drain_range.*$//'
