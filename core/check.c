@@ -451,26 +451,61 @@ static bool check_buckets(struct checker *checker, unsigned set)
 static bool check_free_counters(struct checker *checker)
 {
 	struct berth_zone *zone = (struct berth_zone *)checker->zone;
-	uint64_t cma = 0, unlent = 0;
+	uint64_t cma = 0, keeping = 0;
 
 	for (unsigned i = 0; i < zone->nr_areas; i++) {
-		uint64_t free = zone->sets[zone->areas[i].set].nr_free;
+		const struct berth_cma *area = &zone->areas[i];
 
-		cma += free;
-		unlent += berth__lend(&zone->areas[i]) == BERTH_LEND_OFF ?
-				  free :
-			  free < atomic_load(&zone->areas[i].lend_min_pages) ?
-				  free :
-				  atomic_load(&zone->areas[i].lend_min_pages);
+		cma += atomic_load(&zone->sets[area->set].nr_free);
+		keeping += berth__lend(area) == BERTH_LEND_OFF ||
+			   atomic_load((_Atomic uint64_t *)&area->lend_min_pages);
 	}
 	EXPECT("pageblock.I3 nr_free of the zone", 0,
-	       atomic_load(&zone->nr_free) + zone->sets[BERTH_ISOLATE].nr_free, checker->free);
+	       berth__zone_free(zone) + atomic_load(&zone->sets[BERTH_ISOLATE].nr_free),
+	       checker->free);
 	EXPECT("pageblock.I3 nr_free_cma", 0, atomic_load(&zone->nr_free_cma), cma);
-	EXPECT("pageblock.I3 nr_free_unlent", 0, atomic_load(&zone->nr_free_unlent), unlent);
+	EXPECT("pageblock nr_keeping", 0, atomic_load(&zone->nr_keeping), keeping);
 	EXPECT("pageblock.I3 nr_free_highatomic", 0, atomic_load(&zone->nr_free_highatomic),
-	       zone->sets[BERTH_HIGHATOMIC].nr_free);
+	       atomic_load(&zone->sets[BERTH_HIGHATOMIC].nr_free));
 	EXPECT("pageblock.I3 nr_highatomic", 0, atomic_load(&zone->nr_highatomic),
 	       checker->highatomic);
+	return true;
+}
+
+/* The stock of a set, whose frames are added to *frames. */
+static bool check_stock(struct checker *checker, unsigned set, uint64_t *frames)
+{
+	const struct berth_zone *zone = checker->zone;
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+	uint64_t stock = 0, taken = 0;
+
+	for (berth_idx_t idx = zone->first & ~(size - 1); idx < zone->end; idx += size) {
+		const struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+		uint32_t number = idx >> zone->pageblock_order;
+		enum berth_stock state = berth__stock(pageblock);
+
+		if (berth__pageblock_set(pageblock) != set)
+			continue;
+		EXPECT("stock.I1 free pageblock of an area that isn't in its stock, or another that is",
+		       number, state == BERTH_STOCK,
+		       set >= BERTH_CMA && berth__nr_free(pageblock) == size);
+		EXPECT("stock.I3 taken pageblock that isn't all claimed", number,
+		       state == BERTH_TAKEN &&
+			       (set < BERTH_CMA || berth__nr_claimed(pageblock) != size ||
+				pageblock->nr_isolating),
+		       false);
+		EXPECT("stock.I4 pageblock of the stock without its bit", number,
+		       state == BERTH_STOCK &&
+			       !(atomic_load(&zone->stocked[number / 64]) >> number % 64 & 1),
+		       false);
+		stock += state == BERTH_STOCK ? size : 0;
+		taken += state == BERTH_TAKEN ? size : 0;
+	}
+	EXPECT("stock.I5 frames taken of set", set, berth__taken(zone, set), taken);
+	EXPECT("stock.I5 frames in the stock of set", set, berth__set_stock(zone, set), stock);
+	EXPECT("buddy.I3 list of a pageblock and more of an area", set,
+	       set >= BERTH_CMA && zone->sets[set].nonempty >> zone->pageblock_order, false);
+	*frames += stock;
 	return true;
 }
 
@@ -501,7 +536,9 @@ static bool check_lists(struct checker *checker)
 		}
 		if (!check_buckets(checker, set))
 			return false;
-		EXPECT("pageblock.I1 nr_free of set", set, zone->sets[set].nr_free, frames);
+		if (!check_stock(checker, set, &frames))
+			return false;
+		EXPECT("pageblock.I1 nr_free of set", set, berth__set_free(zone, set), frames);
 		listed += frames;
 	}
 	EXPECT("buddy.I1 free blocks that are in no list", 0, checker->free, listed);
@@ -583,7 +620,7 @@ static bool check_area(struct checker *checker, struct berth_cma *area)
 {
 	const struct berth_zone *zone = checker->zone;
 	berth_idx_t unclaimed = area->start; /* since the end of the last claim */
-	uint64_t claimed = 0;
+	uint64_t claimed = 0, counted = 0;
 
 	for (berth_idx_t idx = area->start; idx < area->end;) {
 		berth_idx_t head = berth__head(zone, idx);
@@ -606,8 +643,9 @@ static bool check_area(struct checker *checker, struct berth_cma *area)
 	}
 	if (!check_bits(checker, area, unclaimed, area->end, false))
 		return false;
-	EXPECT("cma.I2 claimed_pages", berth__pfn(zone, area->start),
-	       atomic_load(&area->claimed_pages), claimed);
+	for (unsigned i = 0; i <= zone->tally_mask; i++)
+		counted += atomic_load(&area->tallies[i].claimed_pages);
+	EXPECT("cma.I2 claimed_pages", berth__pfn(zone, area->start), counted, claimed);
 	return true;
 }
 
@@ -635,7 +673,8 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	for (unsigned i = 0; i < zone->nr_areas; i++)
 		if (!check_area(checker, &zone->areas[i]))
 			return false;
-	EXPECT("pageblock.I2 nr_claimed of the zone", 0, zone->nr_claimed, checker->claimed);
+	EXPECT("pageblock.I2 nr_claimed of the zone", 0,
+	       zone->nr_claimed + berth__taken_of_all(zone), checker->claimed);
 	EXPECT("frame.I3 pinned blocks of the zone", 0, atomic_load(&zone->pinned_blocks),
 	       checker->pinned);
 	EXPECT("hand_over.I2 nr_reserved of the zone", 0, zone->nr_reserved, checker->reserved);

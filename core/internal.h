@@ -122,13 +122,29 @@ struct berth_free_list {
 };
 
 struct berth_list_set {
-	uint64_t nr_free;                 /* Z: frames in the set's lists */
+	/* a, written under Z: frames in the set's lists and stock; of those in its stock. Less what
+	 * claims have taken of the stock since: berth__set_free(). */
+	_Atomic uint64_t nr_free, nr_stocked;
 	uint32_t nonempty;                /* Z: bit k: there is a block of order k */
 	uint32_t orders[BERTH_DENSITIES]; /* Z: bit k: the bucket (density, k) has a pageblock */
 };
 
+/*
+ * An area's stock: its wholly free pageblocks, which are in no list, so that claims take and give them
+ * without a lock (frames/stock.c). Of each pageblock a word:
+ *	bits 0-1 below; 2-31 how often it was taken
+ */
+enum berth_stock {
+	BERTH_LISTED, /* Z: all that isn't one of these */
+	BERTH_STOCK,  /* free; whoever changes it by a compare-and-swap has it */
+	BERTH_TAKEN,  /* the claim's that took it */
+};
+#define BERTH_STOCK_STATE 3u
+#define BERTH_STOCK_ONCE 4u
+
 struct berth_pageblock {
-	_Atomic uint16_t set;  /* a: written under Z */
+	_Alignas(64) _Atomic uint32_t stock; /* a: see above; claimers touch a line each */
+	_Atomic uint16_t set;                /* a: written under Z */
 	_Atomic uint8_t skip;  /* a: likewise: compaction's hint, see struct berth_compact_state */
 	uint16_t home_set;     /* Z: the set it returns to when it isn't isolated */
 	uint16_t bucket;       /* Z: berth__bucket_number(), 0: in none */
@@ -136,7 +152,8 @@ struct berth_pageblock {
 	_Atomic uint32_t busy_until; /* a: by claims: see berth__mark_busy() */
 	_Atomic uint32_t nr_managed; /* a: under Z; grows when reserved frames are freed */
 	uint32_t nr_reserved;        /* Z */
-	_Atomic uint32_t nr_free; /* a: frames in buddy lists; written under Z, searches read it */
+	/* a: frames in buddy lists, or in the stock; written under Z, or while TAKEN by whose it is */
+	_Atomic uint32_t nr_free;
 	_Atomic uint32_t nr_claimed; /* a: likewise */
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */
 	uint32_t nr_joined; /* Z: frames of used and cached blocks, but the first of each: pageblock.c */
@@ -198,14 +215,25 @@ struct berth_pcp {
 
 /* ---- Areas, owners, the zone ------------------------------------------------------------------- */
 
-struct berth_cma {
-	struct berth_zone *zone; /* c */
-	const char *name;        /* c */
-	berth_idx_t start, end;  /* c */
-	unsigned order_per_bit;  /* c */
-	unsigned set;            /* c */
-	uint64_t *bitmap;        /* a: each bit by whose claim it is */
+/*
+ * What a claimer changes of its area beside pageblocks: in a line of its CPU, so that two don't share
+ * one. Sums count; each may be "negative".
+ */
+struct berth_tally {
+	_Alignas(64) _Atomic uint64_t taken; /* a: frames of TAKEN pageblocks */
+	_Atomic uint64_t turns; /* a: how often some were taken, or given back */
 	_Atomic uint64_t claimed_pages, claims_ok, claims_failed, releases; /* a */
+	_Atomic uint64_t last; /* a: the range taken last: its first pageblock, and how many << 32 */
+};
+
+struct berth_cma {
+	struct berth_zone *zone;     /* c */
+	const char *name;            /* c */
+	berth_idx_t start, end;      /* c */
+	unsigned order_per_bit;      /* c */
+	unsigned set;                /* c */
+	uint64_t *bitmap;            /* a: each bit by whose claim it is */
+	struct berth_tally *tallies; /* c: zone->tally_mask + 1 of them */
 	/* a: written under Z; enum berth_lend_policy */
 	_Atomic uint32_t lend;
 	_Atomic uint64_t lend_min_pages;
@@ -341,6 +369,9 @@ struct berth_zone {
 	_Atomic uint64_t *stale;         /* a: a word for each region: groups that have changed */
 	char *pcps;                      /* c: see berth__pcp() */
 	struct berth_cma *areas;         /* c */
+	struct berth_tally *tallies;     /* c: of all areas */
+	unsigned tally_mask;             /* c */
+	_Atomic uint64_t *stocked;       /* a: a bit for each pageblock: it may be in a stock */
 	struct berth_owner *owners;      /* c */
 	struct berth_counters *counters; /* c: see core/stats.h; counter_mask + 2 of them */
 	unsigned counter_mask;           /* c */
@@ -354,9 +385,12 @@ struct berth_zone {
 	uint64_t nr_managed;  /* Z */
 	uint64_t nr_reserved; /* Z: present - managed */
 	uint64_t nr_claimed;  /* Z */
-	/* a, written under Z: frames in buddy lists, but for what is isolated; of those the frames of
-	 * areas, those that areas don't lend, and those of HIGHATOMIC pageblocks. */
-	_Atomic uint64_t nr_free, nr_free_cma, nr_free_unlent, nr_free_highatomic;
+	/* a, written under Z: free frames, but for what is isolated; of those the frames of areas and
+	 * those of HIGHATOMIC pageblocks. The first two less what claims have taken of stocks:
+	 * berth__zone_free(), berth__zone_free_cma(). */
+	_Atomic uint64_t nr_free, nr_free_cma, nr_free_highatomic;
+	_Atomic uint32_t nr_stocks;     /* a, written under Z: as nr_areas */
+	_Atomic uint32_t nr_keeping;    /* a, written under Z: areas that don't lend all */
 	_Atomic uint64_t nr_highatomic; /* a, written under Z: frames of HIGHATOMIC pageblocks */
 	struct berth_isolation *isolations; /* Z: ranges that are being emptied */
 	struct berth_move *gathered;        /* c; what is there belongs to who has set: */
@@ -484,6 +518,15 @@ static inline unsigned berth__largest_order(berth_idx_t idx, berth_idx_t end, un
 	return order;
 }
 
+/*
+ * The k-th of nr things, in a walk that goes inward from both ends: what the processor fetches ahead of it
+ * is then never a neighbour's, who would have to get it back.
+ */
+static inline uint32_t berth__inward(uint32_t nr, uint32_t k)
+{
+	return k < nr / 2 ? k : nr - 1 - (k - nr / 2);
+}
+
 /* ---- frames/frame.c: blocks and references ----------------------------------------------------- */
 
 /* Head of the block that holds idx, or BERTH_IDX_NONE when it is in none. O(max_order). Z, or
@@ -560,6 +603,56 @@ void berth__buddy_expand_locked(struct berth_zone *zone, berth_idx_t idx, unsign
 berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t start,
 				      berth_idx_t end);
 
+/*
+ * Makes the pageblocks of [start, end) that are in a stock blocks of their set's list, so that they
+ * stay as they are until berth__restock_locked(), or until something of them is allocated. False: one is
+ * TAKEN; the others are in lists nevertheless. Z. O(pageblocks).
+ */
+bool berth__unstock_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
+/* Puts those that are wholly free, and a block of an area's list, back into the stock. Z. */
+void berth__restock_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
+
+/* ---- frames/stock.c ------------------------------------------------------------------------------ */
+
+static inline enum berth_stock berth__stock(const struct berth_pageblock *pageblock)
+{
+	return (enum berth_stock)(atomic_load_explicit(&pageblock->stock, memory_order_acquire) &
+				  BERTH_STOCK_STATE);
+}
+
+/* The tally of who calls. */
+struct berth_tally *berth__tally(const struct berth_cma *area);
+/* Frames that claims have taken of the stock of an area; of all. Without locks; O(tallies). */
+uint64_t berth__taken(const struct berth_zone *zone, unsigned set);
+uint64_t berth__taken_of_all(const struct berth_zone *zone);
+/* Free frames of a set; of those in its stock. Likewise, inexact while claims come and go. */
+uint64_t berth__set_free(const struct berth_zone *zone, unsigned set);
+uint64_t berth__set_stock(const struct berth_zone *zone, unsigned set);
+/* Free blocks of the order in a set, its stock's included. Z. */
+uint64_t berth__nr_blocks(const struct berth_zone *zone, unsigned set, unsigned order);
+/* The set has a block of the order or more; from 2^(pageblock_order + 1) on, it may have one. Z. */
+bool berth__has_block(const struct berth_zone *zone, unsigned set, unsigned order);
+/* As the fields of the zone say, at this moment. Without locks. */
+uint64_t berth__zone_free(const struct berth_zone *zone);
+uint64_t berth__zone_free_cma(const struct berth_zone *zone);
+/* Free frames that areas don't lend: all, or as many as their watermark. O(areas) if one keeps any. */
+uint64_t berth__zone_free_unlent(const struct berth_zone *zone);
+/* The pageblocks [first, first + nr), free and in no list, become a part of their area's stock. Z. */
+void berth__stock_add_locked(struct berth_zone *zone, uint32_t first, uint32_t nr);
+/* Takes a pageblock out of the stock: LISTED, and in no list. False: it isn't in it. Z. */
+bool berth__stock_remove_locked(struct berth_zone *zone, uint32_t number);
+/* The first frame of 2^order, aligned, of the set's stock, removed from it; or BERTH_IDX_NONE. Z.
+ * O(pageblocks / 64), O(pageblocks) above a pageblock's order. */
+berth_idx_t berth__stock_remove_any_locked(struct berth_zone *zone, unsigned set, unsigned order);
+/*
+ * A claim takes [start, end), whole pageblocks, or nothing: false, one of them isn't in the stock. Without
+ * locks, but for a name. O(pageblocks).
+ */
+bool berth__stock_take(struct berth_cma *area, berth_idx_t start, berth_idx_t end,
+		       const char *name);
+/* The claim ends. Without locks, likewise. */
+void berth__stock_give(struct berth_cma *area, berth_idx_t start, berth_idx_t end);
+
 /* ---- frames/zone.c ------------------------------------------------------------------------------- */
 
 #define BERTH_SET_NONE UINT32_MAX
@@ -567,6 +660,9 @@ berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head,
 /* The set that the migratetype policy picks first for a block of 2^order, without stealing from a
  * foreign type; BERTH_SET_NONE: none has one. Z. */
 unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp);
+/* The same, but not these areas: a bit for each. Z. */
+unsigned berth__choose_set_but_locked(const struct berth_zone *zone, unsigned order, unsigned gfp,
+				      uint64_t areas);
 
 /* The largest order, at most `limit`, of which the set may give a block now, after it was chosen for a
  * smaller one: an area lends no more than its watermark allows. Z. */
@@ -840,6 +936,7 @@ struct berth_search {
 	bool ignore_pins;   /* only asking whether claims leave room */
 	bool free_only;     /* what isn't free is in the way */
 	bool first_fit;
+	berth_idx_t from;    /* free runs are looked for from here on first: somebody was faster before */
 	uint32_t busy_clock; /* not where a claim was refused lately, if possible; 0: anywhere */
 	unsigned nr_avoid;
 	berth_idx_t avoid[BERTH_CLAIM_TRIES]; /* heads that were busy in this claim */
@@ -848,6 +945,8 @@ struct berth_search {
 /* 0; -E2BIG: no such range can ever be had in the area. params: valid. */
 int berth__search_init(struct berth_search *search, struct berth_cma *area,
 		       const struct berth_claim_params *params);
+/* A range may begin there. */
+bool berth__legal_start(const struct berth_search *search, uint64_t idx);
 /* The range to claim; false: none. Somebody else may be faster. Takes S, and Z for a group or a sweep. */
 bool berth__choose_range(const struct berth_search *search, berth_idx_t *best);
 /* Nothing can be chosen: because of claims, or because of pins, and whose? Returns the error, or

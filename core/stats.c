@@ -71,6 +71,9 @@ void berth__timing_add(struct berth_zone *zone, enum berth_timing timing, uint64
 	if (!zone->timings)
 		return;
 	live = &zone->timings->of[timing];
+	if (timing == BERTH_TIMING_CLAIM && berth_cpu_fast() % BERTH_CLAIM_TIMINGS)
+		live = &zone->timings->of[BERTH_NR_TIMINGS - 1u +
+					  berth_cpu_fast() % BERTH_CLAIM_TIMINGS];
 	/* The maximum first: who sees the value in its bucket sees it there, too. */
 	max = atomic_load_explicit(&live->max, memory_order_relaxed);
 	while (max < ns &&
@@ -82,22 +85,31 @@ void berth__timing_add(struct berth_zone *zone, enum berth_timing timing, uint64
 				  memory_order_release);
 }
 
+static void add_live(struct berth_histogram *histogram, const struct berth__live_histogram *live)
+{
+	uint64_t max;
+
+	for (unsigned i = 0; i < BERTH_HISTOGRAM_BUCKETS; i++) {
+		uint64_t nr = atomic_load_explicit(&live->buckets[i], memory_order_acquire);
+
+		histogram->buckets[i] += nr;
+		histogram->count += nr;
+	}
+	histogram->sum += atomic_load_explicit(&live->sum, memory_order_relaxed);
+	max = atomic_load_explicit(&live->max, memory_order_relaxed);
+	if (max > histogram->max)
+		histogram->max = max;
+}
+
 int berth_zone_histogram(struct berth_zone *zone, enum berth_timing timing,
 			 struct berth_histogram *histogram)
 {
-	struct berth__live_histogram *live;
-
 	__builtin_memset(histogram, 0, sizeof(*histogram));
 	if (!zone->timings)
 		return -BERTH_ENOENT;
-	live = &zone->timings->of[timing];
-	for (unsigned i = 0; i < BERTH_HISTOGRAM_BUCKETS; i++) {
-		histogram->buckets[i] = atomic_load_explicit(&live->buckets[i],
-							     memory_order_acquire);
-		histogram->count += histogram->buckets[i];
-	}
-	histogram->sum = atomic_load_explicit(&live->sum, memory_order_relaxed);
-	histogram->max = atomic_load_explicit(&live->max, memory_order_relaxed);
+	add_live(histogram, &zone->timings->of[timing]);
+	for (unsigned i = 1; timing == BERTH_TIMING_CLAIM && i < BERTH_CLAIM_TIMINGS; i++)
+		add_live(histogram, &zone->timings->of[BERTH_NR_TIMINGS - 1u + i]);
 	return 0;
 }
 

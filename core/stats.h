@@ -25,11 +25,13 @@ struct berth_counters {
 	_Alignas(64) _Atomic uint64_t events[BERTH_NR_EVENTS];
 };
 
+#define BERTH_CLAIM_TIMINGS 4u /* claims are short: their CPUs record them apart */
+
 struct berth_timings {
 	struct berth__live_histogram {
-		_Atomic uint64_t sum, max;
+		_Alignas(64) _Atomic uint64_t sum, max;
 		_Atomic uint64_t buckets[BERTH_HISTOGRAM_BUCKETS];
-	} of[BERTH_NR_TIMINGS];
+	} of[BERTH_NR_TIMINGS + BERTH_CLAIM_TIMINGS - 1]; /* the last: BERTH_TIMING_CLAIM, too */
 };
 
 static inline void berth__count_locked(struct berth_zone *zone, enum berth_event event, uint64_t nr)

@@ -2,8 +2,9 @@
 /*
  * The public functions of libberth: handles, and the checks at the border.
  *
- * A handle is 32 bytes that are never freed, so that a stale one can be recognised for ever. They
- * hang in one list, so that a leak checker finds them. `users` counts the calls inside.
+ * A handle is 320 bytes that are never freed, so that a stale one can be recognised for ever. They
+ * hang in one list, so that a leak checker finds them. `inside` counts the calls inside, by slots: two
+ * threads that call at the same time don't share a line of it.
  */
 #define _GNU_SOURCE
 #include "runtime/internal.h"
@@ -12,14 +13,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HANDLE_CLOSED (1u << 31)
-#define HANDLE_CLOSING (1u << 30) /* being decided: wait */
+enum handle_state {
+	HANDLE_OPEN,
+	HANDLE_CLOSING, /* being decided: wait */
+	HANDLE_CLOSED,
+};
 
 struct berth_pool {
+	struct berth__spread inside;
 	struct berth_pool_impl *impl;    /* a pool of our own, or */
 	struct berth_attached *attached; /* another process's */
 	struct berth_pool *next;         /* in all_handles */
-	_Atomic uint32_t users;          /* | HANDLE_CLOSED | HANDLE_CLOSING */
+	_Atomic uint32_t state;          /* enum handle_state */
 	uint32_t generation;             /* berth__fork_generation at opening */
 };
 
@@ -38,12 +43,15 @@ static bool enter_any(struct berth_pool *handle)
 	if (!handle || handle->generation != atomic_load(&berth__fork_generation))
 		return false;
 	for (;;) {
-		uint32_t users = atomic_fetch_add(&handle->users, 1);
+		uint32_t state;
 
-		if (!(users & (HANDLE_CLOSED | HANDLE_CLOSING)))
+		/* Counted first: who closes looks at the counts after it has said so. */
+		berth__spread_add(&handle->inside, 1);
+		state = atomic_load(&handle->state);
+		if (state == HANDLE_OPEN)
 			return true;
-		atomic_fetch_sub(&handle->users, 1);
-		if (users & HANDLE_CLOSED)
+		berth__spread_add(&handle->inside, UINT64_MAX);
+		if (state == HANDLE_CLOSED)
 			return false;
 		berth_relax(); /* somebody is about to decide */
 	}
@@ -51,7 +59,7 @@ static bool enter_any(struct berth_pool *handle)
 
 static void leave(struct berth_pool *handle)
 {
-	atomic_fetch_sub(&handle->users, 1);
+	berth__spread_add(&handle->inside, UINT64_MAX);
 }
 
 /* The pool of our own behind a handle for the time until leave(), or NULL: see refusal(). */
@@ -96,10 +104,12 @@ int berth__refusal(struct berth_pool *handle)
 /* A new handle; `generation` is set. NULL: no memory. */
 static struct berth_pool *new_handle(void)
 {
-	struct berth_pool *handle = calloc(1, sizeof(*handle));
+	struct berth_pool *handle = aligned_alloc(_Alignof(struct berth_pool), sizeof(*handle));
 
-	if (handle)
-		handle->generation = atomic_load(&berth__fork_generation);
+	if (!handle)
+		return NULL;
+	memset(handle, 0, sizeof(*handle));
+	handle->generation = atomic_load(&berth__fork_generation);
 	return handle;
 }
 
@@ -153,7 +163,7 @@ static bool is_idle(struct berth_pool_impl *pool)
 
 	berth_space_stats(pool->space, &stats);
 	berth_mutex_lock(&pool->regions.lock);
-	idle = pool->regions.nr == 0 && !stats.pins && !atomic_load(&pool->claims_held);
+	idle = pool->regions.nr == 0 && !stats.pins && !berth__spread_sum(&pool->claims_held);
 	berth_mutex_unlock(&pool->regions.lock);
 	return idle;
 }
@@ -162,25 +172,30 @@ int berth_pool_close(struct berth_pool *handle)
 {
 	struct berth_attached *attached;
 	struct berth_pool_impl *pool;
-	uint32_t alone = 1;
+	uint32_t open = HANDLE_OPEN;
 
 	if (!enter_any(handle))
 		return -BERTH_ESTALE;
-	/* Others inside mean that it is in use. Alone, keep everybody out and look. */
-	if (!atomic_compare_exchange_strong(&handle->users, &alone, 1 | HANDLE_CLOSING)) {
+	/* Keep everybody out and look. Others inside mean that it is in use. */
+	if (!atomic_compare_exchange_strong(&handle->state, &open, HANDLE_CLOSING)) {
+		leave(handle);
+		return -BERTH_EBUSY;
+	}
+	if (berth__spread_sum(&handle->inside) != 1) {
+		atomic_store(&handle->state, HANDLE_OPEN);
 		leave(handle);
 		return -BERTH_EBUSY;
 	}
 	pool = handle->impl;
 	attached = handle->attached;
 	if (pool ? !is_idle(pool) : !berth__attached_is_idle(attached)) {
-		atomic_fetch_and(&handle->users, ~HANDLE_CLOSING);
+		atomic_store(&handle->state, HANDLE_OPEN);
 		leave(handle);
 		return -BERTH_EBUSY;
 	}
 	handle->impl = NULL;
 	handle->attached = NULL;
-	atomic_fetch_or(&handle->users, HANDLE_CLOSED);
+	atomic_store(&handle->state, HANDLE_CLOSED);
 	leave(handle);
 	if (pool)
 		berth__pool_close(pool);

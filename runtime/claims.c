@@ -97,7 +97,7 @@ int berth__pool_claim(struct berth_pool_impl *pool, const char *name, const char
 			abort(); /* it was claimed some lines above */
 		return report->error = error;
 	}
-	atomic_fetch_add(&pool->claims_held, 1);
+	berth__spread_add(&pool->claims_held, 1);
 	return 0;
 }
 
@@ -122,7 +122,7 @@ int berth__pool_release(struct berth_pool_impl *pool, const struct berth_buffer 
 	error = berth_contig_release(pool->contig, berth__pages_of(buffer->offset),
 				     berth__pages_of(buffer->bytes));
 	if (!error)
-		atomic_fetch_sub(&pool->claims_held, 1);
+		berth__spread_add(&pool->claims_held, -(uint64_t)1);
 	return error;
 }
 
@@ -148,7 +148,7 @@ static int claim_many(struct berth_pool_impl *pool, const struct berth_pool_area
 		got = report->error = error;
 	}
 	if (got > 0)
-		atomic_fetch_add(&pool->claims_held, (uint64_t)got);
+		berth__spread_add(&pool->claims_held, (uint64_t)got);
 	free(pfns);
 	return got;
 }
@@ -208,7 +208,7 @@ int berth_release_bulk(struct berth_pool *handle, const struct berth_buffer *buf
 		error = berth_contig_area_release_bulk(area->area, pfns, nr,
 						       berth__pages_of(buffers[0].bytes));
 	if (!error)
-		atomic_fetch_sub(&pool->claims_held, nr);
+		berth__spread_add(&pool->claims_held, -(uint64_t)nr);
 	free(pfns);
 	berth__leave(handle);
 	return error;
@@ -338,7 +338,7 @@ static int prepare(struct berth_pool_impl *pool, struct berth_pool *handle, cons
 		return error;
 	}
 	prepared->has_thread = true;
-	atomic_fetch_add(&pool->claims_held, 1);
+	berth__spread_add(&pool->claims_held, 1);
 	*out = prepared;
 	return 0;
 }
@@ -398,7 +398,7 @@ int berth_prepare_take(struct berth_prepared *prepared, uint64_t timeout_ns,
 	if (report)
 		*report = prepared->report;
 	if (error)
-		atomic_fetch_sub(&prepared->pool->claims_held, 1);
+		berth__spread_add(&prepared->pool->claims_held, -(uint64_t)1);
 	else
 		*buffer = prepared->buffer;
 	berth__leave(prepared->handle);
@@ -424,7 +424,7 @@ int berth_prepare_cancel(struct berth_prepared *prepared)
 	    berth_contig_release(pool->contig, berth__pages_of(prepared->buffer.offset),
 				 prepared->nr_pages) != 0)
 		abort(); /* it is the preparation's alone */
-	atomic_fetch_sub(&pool->claims_held, 1);
+	berth__spread_add(&pool->claims_held, -(uint64_t)1);
 	berth__leave(prepared->handle);
 	free_prepared(prepared);
 	return 0;

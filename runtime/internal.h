@@ -24,6 +24,30 @@
 #define BERTH_NAME_BYTES 32u
 #define BERTH_POISON_BYTE 0xdb
 
+/* ---- A counter that many threads change ----------------------------------------------------------- */
+
+/* Each in a line of its own; the sum counts. */
+#define BERTH_SPREAD 4u
+struct berth__spread {
+	struct {
+		_Alignas(64) _Atomic uint64_t nr;
+	} of[BERTH_SPREAD];
+};
+
+static inline void berth__spread_add(struct berth__spread *counter, uint64_t nr)
+{
+	atomic_fetch_add(&counter->of[berth_cpu() % BERTH_SPREAD].nr, nr);
+}
+
+static inline uint64_t berth__spread_sum(const struct berth__spread *counter)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < BERTH_SPREAD; i++)
+		sum += atomic_load(&counter->of[i].nr);
+	return sum;
+}
+
 /* ---- Regions: addresses that berth_map() gave out (regions.c) ------------------------------------- */
 
 struct berth_region {
@@ -87,7 +111,7 @@ struct berth_pool_impl {
 	struct berth_config config; /* each area with its place; under areas.c's lock */
 	struct berth_pool_area areas[BERTH_MAX_POOL_AREAS];
 	_Atomic unsigned nr_areas; /* those below don't change */
-	_Atomic uint64_t claims_held;
+	struct berth__spread claims_held;
 	struct berth_regions regions;
 };
 

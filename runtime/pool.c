@@ -277,7 +277,7 @@ void berth__pool_leave(struct berth_pool_impl *pool)
 	berth_port_linux_fork_child();
 	berth__stores_leave(pool);
 	close_frames(pool);
-	atomic_store(&pool->claims_held, 0);
+	memset(&pool->claims_held, 0, sizeof(pool->claims_held));
 }
 
 int berth__pool_revive(struct berth_pool_impl *pool, const struct berth_pool_params *params)
@@ -335,7 +335,7 @@ void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *st
 		.used_bytes = (zone.used_pages + zone.pcp_pages) << BERTH_PAGE_SHIFT,
 		.mapped_bytes = space.mapped_pages << BERTH_PAGE_SHIFT,
 		.metadata_bytes = zone.metadata_bytes,
-		.claims_held = atomic_load(&pool->claims_held),
+		.claims_held = berth__spread_sum(&pool->claims_held),
 		.moved_bytes = space.moved_pages << BERTH_PAGE_SHIFT,
 		.moved_runs = space.moved_runs,
 		.stalled_runs = space.stalled_runs,

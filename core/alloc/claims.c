@@ -86,15 +86,17 @@ uint64_t berth__note_age_ns(uint64_t note, uint64_t now_ns)
 	return (((now_ns >> SINCE_SHIFT) - note) & SINCE_MASK) << SINCE_SHIFT;
 }
 
+/* Of a claim out of an area's stock it changes without the zone lock. */
 static uint64_t note_of(const struct berth_frame *frame)
 {
-	return (uint64_t)frame->prev << 32 | frame->next;
+	return (uint64_t)__atomic_load_n(&frame->prev, __ATOMIC_RELAXED) << 32 |
+	       __atomic_load_n(&frame->next, __ATOMIC_RELAXED);
 }
 
 static void set_note(struct berth_frame *frame, uint64_t note)
 {
-	frame->next = (uint32_t)note;
-	frame->prev = (uint32_t)(note >> 32);
+	__atomic_store_n(&frame->next, (uint32_t)note, __ATOMIC_RELAXED);
+	__atomic_store_n(&frame->prev, (uint32_t)(note >> 32), __ATOMIC_RELAXED);
 }
 
 void berth__claim_note_locked(struct berth_zone *zone, berth_idx_t start, const char *name,
@@ -112,6 +114,28 @@ void berth__claim_forget_locked(struct berth_zone *zone, berth_idx_t start)
 	set_note(frame, 0);
 }
 
+void berth__claim_note(struct berth_zone *zone, berth_idx_t start, const char *name)
+{
+	uint64_t now_ns = berth__now(zone);
+
+	if (!name || !*name) {
+		set_note(&zone->frames[start], berth__note(0, now_ns));
+		return;
+	}
+	berth_lock(&zone->lock);
+	berth__claim_note_locked(zone, start, name, now_ns);
+	berth_unlock(&zone->lock);
+}
+
+void berth__claim_forget(struct berth_zone *zone, berth_idx_t start)
+{
+	if (!berth__note_name(note_of(&zone->frames[start])))
+		return;
+	berth_lock(&zone->lock);
+	berth__claim_forget_locked(zone, start);
+	berth_unlock(&zone->lock);
+}
+
 unsigned berth__claim_name_number(const struct berth_zone *zone, berth_idx_t start)
 {
 	return berth__note_name(note_of(&zone->frames[start]));
@@ -119,20 +143,26 @@ unsigned berth__claim_name_number(const struct berth_zone *zone, berth_idx_t sta
 
 /* ---- The list --------------------------------------------------------------------------------- */
 
-/* What the claim at `start` is. Z. */
-static void describe_locked(const struct berth_zone *zone, berth_idx_t start, uint64_t now_ns,
+/* What the claim at `start` is. False: it has just ended. Z, which holds only those claims that
+ * aren't out of a stock: of the others, the pageblock's word says whether it is one and the same. */
+static bool describe_locked(const struct berth_zone *zone, berth_idx_t start, uint64_t now_ns,
 			    struct berth_claim_info *claim)
 {
 	const struct berth_frame *frame = &zone->frames[start];
-	unsigned home = berth__pageblock(zone, start)->home_set;
+	const struct berth_pageblock *pageblock = berth__pageblock(zone, start);
+	uint32_t before = atomic_load_explicit(&pageblock->stock, memory_order_acquire);
+	uint32_t tag = atomic_load_explicit(&frame->tag, memory_order_acquire);
 
 	claim->pfn = berth__pfn(zone, start);
-	claim->nr_pages = frame->cookie;
+	claim->nr_pages = __atomic_load_n(&frame->cookie, __ATOMIC_RELAXED);
 	claim->age_ns = berth__note_age_ns(note_of(frame), now_ns);
-	claim->area = berth__tag(frame) & BERTH_TAG_AREA ? zone->areas[home - BERTH_CMA].name :
-							   NULL;
+	claim->area = tag & BERTH_TAG_AREA ? zone->areas[pageblock->home_set - BERTH_CMA].name :
+					     NULL;
 	berth__copy_name(claim->name,
 			 berth__name_text(&zone->names, berth__note_name(note_of(frame))));
+	atomic_thread_fence(memory_order_acquire);
+	return (tag & BERTH_TAG_START) && berth__tag(frame) == tag &&
+	       atomic_load_explicit(&pageblock->stock, memory_order_relaxed) == before;
 }
 
 /* The first claim that begins in [idx, stop), which is in one pageblock; `stop`: none. Z. */
@@ -168,9 +198,9 @@ bool berth_claim_next(struct berth_zone *zone, berth_pfn_t *pfn, struct berth_cl
 			stop = zone->end;
 		berth_lock(&zone->lock);
 		idx = first_claim_locked(zone, idx, stop);
-		found = idx < stop;
-		if (found)
-			describe_locked(zone, idx, now_ns, claim);
+		found = idx < stop && describe_locked(zone, idx, now_ns, claim);
+		if (idx < stop && !found)
+			idx++; /* it began and ended under the look: so its pageblock had no other */
 		berth_unlock(&zone->lock);
 	}
 	*pfn = found ? claim->pfn + claim->nr_pages : berth__pfn(zone, zone->end);

@@ -32,6 +32,9 @@ uint64_t berth__note_age_ns(uint64_t note, uint64_t now_ns);
 void berth__claim_note_locked(struct berth_zone *zone, berth_idx_t start, const char *name,
 			      uint64_t now_ns);
 void berth__claim_forget_locked(struct berth_zone *zone, berth_idx_t start);
+/* The same of a claim out of a stock, without locks unless it has a name; before it is to be seen. */
+void berth__claim_note(struct berth_zone *zone, berth_idx_t start, const char *name);
+void berth__claim_forget(struct berth_zone *zone, berth_idx_t start);
 /* The number of the claim's name. */
 unsigned berth__claim_name_number(const struct berth_zone *zone, berth_idx_t start);
 

@@ -3,12 +3,14 @@
  * CMA areas: declaring them, and claiming the range that alloc/range.c chooses.
  *
  * I1  A set bit of the bitmap: some claim of the area covers a frame of the bit's 2^order_per_bit.
- * I2  claimed_pages of an area = frames of its claims.
+ * I2  claimed_pages of an area, the sum of its tallies, = frames of its claims.
  *
  * An area has no lock. The search looks at counters that change under it; whose a range is, is decided
  * under zone->lock when it is taken or fenced off (motion/isolate.c), and the slower of two searches
  * again. So claims of different areas, and of disjoint ranges of one, only meet in zone->lock, for
- * O(blocks) at the beginning and at the end and for O(blocks of a pageblock) in between.
+ * O(blocks) at the beginning and at the end and for O(blocks of a pageblock) in between. Claims of whole
+ * pageblocks that are free don't meet there either (frames/stock.c); and who claims as much again as it
+ * did last time looks for it there first, without a search.
  */
 #include "core/alloc/claims.h"
 #include "core/stats.h"
@@ -126,9 +128,11 @@ int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *pa
 		area->order_per_bit = params->order_per_bit;
 		area->set = BERTH_CMA + zone->nr_areas;
 		area->bitmap = params->bitmap;
+		area->tallies = &zone->tallies[zone->nr_areas * (zone->tally_mask + 1)];
 		berth__lend_locked(zone, area, params->lend, params->lend_min_pages);
 		retag_locked(zone, start, end, area->set);
 		zone->nr_areas++;
+		atomic_store_explicit(&zone->nr_stocks, zone->nr_areas, memory_order_release);
 		*out = area;
 	}
 	berth_unlock(&zone->lock);
@@ -154,6 +158,18 @@ int berth__attempt_init(struct berth_attempt *attempt, struct berth_cma *area,
 	return error;
 }
 
+/* Where the CPU's next claim of this size looks first. */
+static void note_last(struct berth_tally *tally, const struct berth_cma *area, berth_idx_t start,
+		      berth_idx_t end)
+{
+	unsigned shift = area->zone->pageblock_order;
+	uint64_t last = start >> shift | (uint64_t)((end - start) >> shift) << 32;
+
+	if (!((start | end) & (berth__pages(shift) - 1)) &&
+	    atomic_load_explicit(&tally->last, memory_order_relaxed) != last)
+		atomic_store_explicit(&tally->last, last, memory_order_relaxed);
+}
+
 /* All is taken: what the area remembers of it. */
 static void note_claims(struct berth_cma *area, berth_idx_t start, berth_idx_t end,
 			const struct berth_pieces *pieces)
@@ -161,21 +177,39 @@ static void note_claims(struct berth_cma *area, berth_idx_t start, berth_idx_t e
 	berth_idx_t nr = pieces->nr_pages ? pieces->nr_pages : end - start;
 	berth_idx_t stride = pieces->nr_pages ? pieces->stride : end - start;
 	berth_idx_t claims = (end - start - 1) / stride + 1;
+	struct berth_tally *tally = berth__tally(area);
 
 	if (nr == stride) /* no gaps: a word at a time */
 		berth__bitmap_set(area, start, end, true);
 	for (berth_idx_t i = 0; nr < stride && i < claims; i++)
 		berth__bitmap_set(area, start + i * stride, start + i * stride + nr, true);
-	atomic_fetch_add_explicit(&area->claimed_pages, (uint64_t)claims * nr,
+	atomic_fetch_add_explicit(&tally->claimed_pages, (uint64_t)claims * nr,
 				  memory_order_relaxed);
-	atomic_fetch_add_explicit(&area->claims_ok, claims, memory_order_relaxed);
+	atomic_fetch_add_explicit(&tally->claims_ok, claims, memory_order_relaxed);
+	note_last(tally, area, start, end);
+}
+
+/* How often claims of the area have come and gone without the zone lock. */
+static uint64_t comings_and_goings(const struct berth_cma *area)
+{
+	uint64_t sum = 0;
+
+	atomic_thread_fence(memory_order_acquire); /* after what was looked at */
+	for (unsigned i = 0; i <= area->zone->tally_mask; i++)
+		sum += atomic_load_explicit(&area->tallies[i].turns, memory_order_acquire);
+	return sum;
 }
 
 /* Another claim was faster, or has just given back what the search missed. */
 static int look_again(struct berth_attempt *attempt)
 {
 	struct berth_claim_report *report = attempt->report;
+	struct berth_search *search = &attempt->search;
 
+	/* Elsewhere, so that two that come and go in step don't meet for ever. */
+	search->from = attempt->start >= search->lo && attempt->start + search->nr < search->hi ?
+			       attempt->start + search->nr :
+			       0;
 	if (++attempt->conflicts >= MAX_CONFLICTS)
 		return -BERTH_EBUSY;
 	if (!attempt->search.nr_avoid) /* otherwise an earlier range's blocker is remembered */
@@ -217,6 +251,7 @@ static int choose_and_begin(struct berth_attempt *attempt)
 	struct berth_claim_report *report = attempt->report;
 	struct berth_zone *zone = attempt->area->zone;
 	uint64_t began = berth__now(zone);
+	uint64_t turns = comings_and_goings(attempt->area);
 	bool found;
 
 	search->busy_clock = berth__busy_clock(began);
@@ -225,7 +260,9 @@ static int choose_and_begin(struct berth_attempt *attempt)
 	if (!found) {
 		int why = attempt->explain ? berth__explain_range(search, report) : -BERTH_ENOSPC;
 
-		return why > 0 ? look_again(attempt) : why;
+		/* What went from here to there while the search looked it saw in neither place. */
+		return why > 0 || comings_and_goings(attempt->area) != turns ? look_again(attempt) :
+									       why;
 	}
 	return settle_step(attempt, berth__claiming_begin(&attempt->claiming, zone, attempt->start,
 							  attempt->start + search->nr,
@@ -307,9 +344,30 @@ void berth__claim_ended(struct berth_cma *area, struct berth_claim_report *repor
 		return;
 	if (error != -BERTH_E2BIG)
 		berth__count(zone, BERTH_EVENT_CMA_FAIL, 1);
-	atomic_fetch_add_explicit(&area->claims_failed, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&berth__tally(area)->claims_failed, 1, memory_order_relaxed);
 	berth__largest_runs(area, REPORT_EDGES, &report->largest_free_pages,
 			    &report->largest_claimable_pages);
+}
+
+/* Where this CPU's last claim was, if that had the same size and is whole free pageblocks again: it costs
+ * nothing, and takes no more of any free run than it did then. */
+static bool claim_again(struct berth_attempt *attempt)
+{
+	struct berth_cma *area = attempt->area;
+	const struct berth_search *search = &attempt->search;
+	unsigned shift = area->zone->pageblock_order;
+	uint64_t last = atomic_load_explicit(&berth__tally(area)->last, memory_order_relaxed);
+	uint64_t start = (last & UINT32_MAX) << shift, nr = last >> 32 << shift;
+
+	if (nr != search->nr || search->first_fit || !berth__legal_start(search, start) ||
+	    !berth__stock_take(area, (berth_idx_t)start, (berth_idx_t)(start + nr),
+			       attempt->params.name))
+		return false;
+	attempt->start = (berth_idx_t)start;
+	attempt->report->tries++;
+	attempt->report->free_pages_taken += nr;
+	note_claims(area, attempt->start, attempt->start + search->nr, &attempt->how.pieces);
+	return true;
 }
 
 int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *params,
@@ -328,7 +386,7 @@ int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *par
 	report->nr_pages = params->nr_pages;
 	BERTH_TRACE(area->zone, start, area->name, params);
 	error = berth__attempt_init(&attempt, area, params, report);
-	if (!error)
+	if (!error && !claim_again(&attempt))
 		error = berth__attempt_run(&attempt);
 	berth__claim_ended(area, report, error, !error, began_ns);
 	if (!error)
@@ -351,9 +409,11 @@ static bool in_area(const struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_p
  * have set them. */
 static void finish_release(struct berth_cma *area, berth_idx_t start, uint64_t nr_pages)
 {
+	struct berth_tally *tally = berth__tally(area);
+
 	berth__bitmap_set(area, start, start + (berth_idx_t)nr_pages, false);
-	atomic_fetch_sub_explicit(&area->claimed_pages, nr_pages, memory_order_relaxed);
-	atomic_fetch_add_explicit(&area->releases, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&tally->claimed_pages, nr_pages, memory_order_relaxed);
+	atomic_fetch_add_explicit(&tally->releases, 1, memory_order_relaxed);
 	berth__count(area->zone, BERTH_EVENT_CMA_RELEASE, 1);
 	berth__release_end(area->zone, start, nr_pages);
 	BERTH_TRACE(area->zone, release, area->name, berth__pfn(area->zone, start), nr_pages);
@@ -400,17 +460,21 @@ void berth_cma_stats_brief(struct berth_cma *area, struct berth_cma_stats *stats
 		.name = area->name,
 		.start_pfn = berth__pfn(zone, area->start),
 		.nr_pages = area->end - area->start,
-		.claimed_pages = atomic_load_explicit(&area->claimed_pages, memory_order_relaxed),
-		.claims_ok = atomic_load_explicit(&area->claims_ok, memory_order_relaxed),
-		.claims_failed = atomic_load_explicit(&area->claims_failed, memory_order_relaxed),
-		.releases = atomic_load_explicit(&area->releases, memory_order_relaxed),
 		.lend = berth__lend(area),
 		.order_per_bit = area->order_per_bit,
 		.lend_min_pages = atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed),
 	};
-	berth_lock(&zone->lock);
-	stats->free_pages = zone->sets[area->set].nr_free;
-	berth_unlock(&zone->lock);
+	for (unsigned i = 0; i <= zone->tally_mask; i++) {
+		const struct berth_tally *tally = &area->tallies[i];
+
+		stats->claimed_pages += atomic_load_explicit(&tally->claimed_pages,
+							     memory_order_relaxed);
+		stats->claims_ok += atomic_load_explicit(&tally->claims_ok, memory_order_relaxed);
+		stats->claims_failed += atomic_load_explicit(&tally->claims_failed,
+							     memory_order_relaxed);
+		stats->releases += atomic_load_explicit(&tally->releases, memory_order_relaxed);
+	}
+	stats->free_pages = berth__set_free(zone, area->set);
 	/* A claim in progress has frames in neither count. */
 	if (stats->claimed_pages + stats->free_pages < stats->nr_pages)
 		stats->lent_pages = stats->nr_pages - stats->claimed_pages - stats->free_pages;

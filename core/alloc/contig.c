@@ -522,7 +522,7 @@ bool berth__release_begin(struct berth_zone *zone, berth_idx_t start, uint64_t n
 	/* Nobody but who releases it changes the tag of a claim's first frame, so no lock is needed; of
 	 * two that do, one gets it. */
 	return (tag & mask) == (BERTH_TAG(BERTH_FRAME_CLAIMED, 0) | BERTH_TAG_START | flags) &&
-	       frame->cookie == nr_pages &&
+	       __atomic_load_n(&frame->cookie, __ATOMIC_RELAXED) == nr_pages &&
 	       atomic_compare_exchange_strong_explicit(&frame->tag, &tag,
 						       tag & ~(BERTH_TAG_START | flags),
 						       memory_order_acquire, memory_order_relaxed);
@@ -539,6 +539,13 @@ void berth__release_undo(struct berth_zone *zone, berth_idx_t start, uint32_t fl
 
 void berth__release_end(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages)
 {
+	const struct berth_pageblock *pageblock = berth__pageblock(zone, start);
+
+	if (berth__stock(pageblock) == BERTH_TAKEN) {
+		berth__stock_give(&zone->areas[pageblock->home_set - BERTH_CMA], start,
+				  start + (berth_idx_t)nr_pages);
+		return;
+	}
 	berth_lock(&zone->lock);
 	berth__release_claimed_locked(zone, start, start + (berth_idx_t)nr_pages);
 	berth_unlock(&zone->lock);

@@ -480,7 +480,7 @@ bool berth_contig_check(struct berth_contig *contig, struct berth_violation *vio
 
 struct cma_state {
 	struct berth_cma *area;
-	_Alignas(16) uint64_t bitmap[];
+	_Alignas(64) uint64_t bitmap[]; /* whole pageblocks' words are lines of their own */
 };
 
 static size_t cma_bytes(const struct berth_contig_area_params *params)

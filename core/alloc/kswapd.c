@@ -105,8 +105,8 @@ bool berth__want_kswapd(struct berth_nodes *nodes, unsigned node, unsigned order
 static uint64_t lacks(const struct berth_zone *zone, unsigned order)
 {
 	uint64_t mark = load(&zone->marks.mark[BERTH_MARK_HIGH]) + load(&zone->marks.boost);
-	uint64_t free = load(&zone->nr_free),
-		 others = load(&zone->nr_free_cma) + load(&zone->nr_free_highatomic);
+	uint64_t free = berth__zone_free(zone),
+		 others = berth__zone_free_cma(zone) + load(&zone->nr_free_highatomic);
 
 	/* A larger block will be made by compaction, which needs room for that. */
 	mark += order ? 2ull << order : 0;

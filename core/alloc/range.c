@@ -50,12 +50,16 @@ void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t en
 	uint64_t first = (uint64_t)(start - area->start) >> area->order_per_bit;
 	uint64_t last = (uint64_t)(end - 1 - area->start) >> area->order_per_bit;
 	uint64_t word = first / 64, last_word = last / 64;
+	uint32_t inside;
 
 	change_word(&bitmap[word], bits_in_word(first, word == last_word ? last : 63), value);
-	while (++word < last_word) /* nobody else's bits are in it */
-		atomic_store_explicit(&bitmap[word], value ? ~0ull : 0, memory_order_relaxed);
 	if (word == last_word)
-		change_word(&bitmap[word], bits_in_word(0, last), value);
+		return;
+	inside = (uint32_t)(last_word - word - 1); /* nobody else's bits are in those */
+	for (uint32_t k = 0; k < inside; k++)
+		atomic_store_explicit(&bitmap[word + 1 + berth__inward(inside, k)],
+				      value ? ~0ull : 0, memory_order_relaxed);
+	change_word(&bitmap[last_word], bits_in_word(0, last), value);
 }
 
 /* ---- Legal starts --------------------------------------------------------------------------------- */
@@ -93,6 +97,11 @@ static uint64_t legal_down(const struct berth_search *search, uint64_t idx)
 		idx = (idx - behind + search->boundary - search->nr) &
 		      ~((uint64_t)search->step - 1);
 	return idx;
+}
+
+bool berth__legal_start(const struct berth_search *search, uint64_t idx)
+{
+	return idx >= search->lo && idx + search->nr <= search->hi && legal_up(search, idx) == idx;
 }
 
 int berth__search_init(struct berth_search *search, struct berth_cma *area,
@@ -474,22 +483,22 @@ static uint32_t pass_over(const struct choice *choice, uint32_t number, uint32_t
 
 /* ---- Free runs --------------------------------------------------------------------------------------- */
 
-/* The shortest run of wholly free pageblocks that has room. */
-static void free_runs(struct choice *choice)
+/* The shortest run of wholly free pageblocks that has room, from the frame `lo` on. */
+static void free_runs(struct choice *choice, berth_idx_t lo)
 {
 	const struct berth_search *search = choice->search;
 	unsigned shift = choice->zone->pageblock_order;
 	uint32_t first, end, shortest = UINT32_MAX;
 	struct berth_run_walk walk = { .zone = choice->zone,
 				       .kind = BERTH_RUN_FREE,
-				       .at = search->lo >> shift,
+				       .at = lo >> shift,
 				       .end = ((search->hi - 1) >> shift) + 1,
 				       .least = ((search->nr - 1) >> shift) + 1 };
 
 	while (shortest > walk.least && berth__next_run(&walk, &first, &end)) {
 		uint64_t from = (uint64_t)first << shift, to = (uint64_t)end << shift;
 
-		from = legal_up(search, from < search->lo ? search->lo : from);
+		from = legal_up(search, from < lo ? lo : from);
 		if (end - first >= shortest || from + search->nr > to ||
 		    from + search->nr > search->hi)
 			continue;
@@ -766,8 +775,10 @@ static bool choose_locked(const struct berth_search *search, uint32_t busy_clock
 
 	if (!search->first_fit && search->nr < choice.size)
 		partly_free(&choice);
+	if (!search->first_fit && !enough(&choice) && search->from)
+		free_runs(&choice, search->from);
 	if (!search->first_fit && !enough(&choice))
-		free_runs(&choice);
+		free_runs(&choice, search->lo);
 	if (!search->first_fit && !enough(&choice) && search->nr >= choice.size)
 		aligned_starts(&choice);
 	if (!enough(&choice) && (search->first_fit || !at_boundaries))

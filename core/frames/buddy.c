@@ -9,9 +9,11 @@
  * together are number / 2, and the numbers of an order are a range. Freeing and merging touch these
  * bits, two cache lines for 512 frames, and the heads that change; no neighbour in any list.
  *
- * I1  A FREE head is in exactly one list: that of its order in its set, or its pageblock's bits.
+ * I1  A FREE head is in exactly one list: that of its order in its set, or its pageblock's bits; or it is
+ *     a pageblock of an area's stock (stock.c).
  * I2  Merging is maximal: no two free buddies of one set stand side by side below max_order.
- * I3  A block larger than a pageblock covers pageblocks of one set only.
+ * I3  A block larger than a pageblock covers pageblocks of one set only. Areas have none: there,
+ *     pageblocks that are free don't merge.
  * I4  Bit k of `nonempty`, of a set and of a pageblock, says whether it has a block of order k.
  * I5  A pageblock that has blocks of its own is in the bucket of its set that its free frames
  *     and its largest block say; others are in none.
@@ -283,7 +285,8 @@ static void free_and_merge(struct berth_zone *zone, berth_idx_t idx, unsigned or
 		order = merge_inside(zone, pageblock, set, &idx, order);
 	if (order >= zone->pageblock_order)
 		set = give_up_type(zone, idx, set);
-	for (; order >= zone->pageblock_order && order < zone->max_order; order++) {
+	for (; order >= zone->pageblock_order && order < zone->max_order && set < BERTH_CMA;
+	     order++) {
 		berth_idx_t buddy = idx ^ berth__pages(order);
 
 		/* Indices below `first` are never FREE; a block beyond `end` would be cut off. */
@@ -294,9 +297,14 @@ static void free_and_merge(struct berth_zone *zone, berth_idx_t idx, unsigned or
 		list_del(zone, set, order, buddy);
 		idx &= ~berth__pages(order);
 	}
-	list_add(zone, set, order, idx);
+	if (order < zone->pageblock_order || set < BERTH_CMA)
+		list_add(zone, set, order, idx);
+	else
+		berth__set_tag(&zone->frames[idx], BERTH_TAG(BERTH_FRAME_FREE, order));
 	if (pageblock->bucket || pageblock->nonempty)
 		berth__rebucket_locked(zone, pageblock);
+	if (order == zone->pageblock_order && set >= BERTH_CMA) /* last: it's anybody's then */
+		berth__stock_add_locked(zone, idx >> order, 1);
 }
 
 /* The pageblocks of a large block are of one set, which they keep when they are free. */
@@ -308,7 +316,7 @@ static bool of_one_set(const struct berth_zone *zone, berth_idx_t idx, unsigned 
 	for (berth_idx_t at = size; at < berth__pages(order); at += size)
 		if (berth__pageblock_set(berth__pageblock(zone, idx + at)) != set)
 			return false;
-	return set != BERTH_UNMOVABLE && set != BERTH_RECLAIMABLE;
+	return set != BERTH_UNMOVABLE && set != BERTH_RECLAIMABLE && set < BERTH_CMA;
 }
 
 void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order)
@@ -319,7 +327,7 @@ void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned
 		free_and_merge(zone, idx, order);
 		return;
 	}
-	/* One of its pageblocks may be isolated: each part goes to its own set, and merges. */
+	/* One of its pageblocks may be isolated, or all be an area's: each part goes to its own set. */
 	for (berth_idx_t at = 0; at < berth__pages(order); at += size)
 		free_and_merge(zone, idx + at, zone->pageblock_order);
 }
@@ -336,16 +344,23 @@ void berth__buddy_free_range_locked(struct berth_zone *zone, berth_idx_t start, 
 
 /* ---- Allocating --------------------------------------------------------------------------------- */
 
-/* Takes the block `idx` of 2^from frames out of its list and gives back all but 2^order. */
-static void take(struct berth_zone *zone, unsigned set, berth_idx_t idx, unsigned from,
-		 unsigned order)
+/* Of the block `idx` of 2^from frames, which is in no list any more, gives back all but 2^order. */
+static void cut(struct berth_zone *zone, unsigned set, berth_idx_t idx, unsigned from,
+		unsigned order)
 {
-	list_del(zone, set, from, idx);
 	berth__account_free_locked(zone, idx, berth__pages(order), -1);
 	while (from-- > order)
 		list_add(zone, set, from, idx + berth__pages(from));
 	if (order < zone->pageblock_order)
 		berth__rebucket_locked(zone, berth__pageblock(zone, idx));
+}
+
+/* Takes a block out of its list. */
+static void take(struct berth_zone *zone, unsigned set, berth_idx_t idx, unsigned from,
+		 unsigned order)
+{
+	list_del(zone, set, from, idx);
+	cut(zone, set, idx, from, order);
 }
 
 /* The smallest sufficient block of a pageblock that has one. */
@@ -362,6 +377,20 @@ static berth_idx_t alloc_from(struct berth_zone *zone, const struct berth_pagebl
 	return idx;
 }
 
+/* From an area's stock, where claims may be faster. */
+static berth_idx_t alloc_stock(struct berth_zone *zone, unsigned set, unsigned order)
+{
+	unsigned from = order < zone->pageblock_order ? zone->pageblock_order : order;
+	berth_idx_t idx = berth__stock_remove_any_locked(zone, set, from);
+
+	if (idx == BERTH_IDX_NONE)
+		return idx;
+	for (berth_idx_t at = 0; at < berth__pages(from); at += berth__pages(zone->pageblock_order))
+		berth__set_tag(&zone->frames[idx + at], 0);
+	cut(zone, set, idx, from, order);
+	return idx;
+}
+
 /* From a block of a pageblock and more. */
 static berth_idx_t alloc_large(struct berth_zone *zone, unsigned set, unsigned order)
 {
@@ -369,6 +398,8 @@ static berth_idx_t alloc_large(struct berth_zone *zone, unsigned set, unsigned o
 	uint32_t fitting = zone->sets[set].nonempty >> least << least;
 	berth_idx_t idx;
 
+	if (set >= BERTH_CMA)
+		return alloc_stock(zone, set, order);
 	if (!fitting)
 		return BERTH_IDX_NONE;
 	from = (unsigned)__builtin_ctz(fitting);
@@ -449,4 +480,43 @@ berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head,
 	berth__rebucket_locked(zone, berth__pageblock(zone, start));
 	berth__rebucket_locked(zone, berth__pageblock(zone, end - 1));
 	return end - start;
+}
+
+/* ---- The stock's pageblocks in lists ------------------------------------------------------------- */
+
+bool berth__unstock_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
+{
+	unsigned order = zone->pageblock_order;
+	bool all = true;
+
+	for (uint32_t number = start >> order; number <= (end - 1) >> order; number++) {
+		struct berth_pageblock *pageblock = &zone->pageblocks[number];
+
+		if (berth__stock(pageblock) == BERTH_LISTED)
+			continue;
+		if (berth__stock_remove_locked(zone, number))
+			list_add(zone, berth__pageblock_set(pageblock), order,
+				 (berth_idx_t)number << order);
+		else
+			all = false;
+	}
+	return all;
+}
+
+void berth__restock_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
+{
+	unsigned order = zone->pageblock_order;
+
+	for (uint32_t number = start >> order; number <= (end - 1) >> order; number++) {
+		struct berth_pageblock *pageblock = &zone->pageblocks[number];
+		unsigned set = berth__pageblock_set(pageblock);
+		berth_idx_t idx = (berth_idx_t)number << order;
+
+		if (set < BERTH_CMA || berth__stock(pageblock) != BERTH_LISTED ||
+		    berth__nr_free(pageblock) != berth__pages(order))
+			continue;
+		list_del(zone, set, order, idx);
+		berth__set_tag(&zone->frames[idx], BERTH_TAG(BERTH_FRAME_FREE, order));
+		berth__stock_add_locked(zone, number, 1);
+	}
 }

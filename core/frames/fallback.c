@@ -155,13 +155,18 @@ berth_idx_t berth__rmqueue_locked(struct berth_zone *zone, unsigned order, unsig
 				  unsigned *from)
 {
 	berth_idx_t idx = BERTH_IDX_NONE;
+	uint64_t lost = 0; /* areas of which claims were faster */
 
 	if (gfp & BERTH_GFP_RESERVE_FIRST)
 		idx = berth__buddy_alloc_locked(zone, BERTH_HIGHATOMIC, order);
 	if (idx == BERTH_IDX_NONE) {
-		*from = berth__choose_set_locked(zone, order, gfp);
-		if (*from != BERTH_SET_NONE)
-			return berth__buddy_alloc_locked(zone, *from, order);
+		while ((*from = berth__choose_set_but_locked(zone, order, gfp, lost)) !=
+		       BERTH_SET_NONE) {
+			idx = berth__buddy_alloc_locked(zone, *from, order);
+			if (idx != BERTH_IDX_NONE || *from < BERTH_CMA)
+				return idx;
+			lost |= 1ull << (*from - BERTH_CMA);
+		}
 		idx = fall_back_locked(zone, berth__wanted_type(gfp), order);
 	}
 	if (idx == BERTH_IDX_NONE && (gfp & BERTH_GFP_RESERVE_LAST))

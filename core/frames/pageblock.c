@@ -2,17 +2,19 @@
 /*
  * Pageblocks: the counters that range choice and isolation live on.
  *
- * I1  nr_free of a pageblock = its frames in buddy lists; of a set = all frames in its lists.
- * I2  nr_claimed of a pageblock = its frames in CLAIMED blocks, and the zone's is their sum.
- * I3  The zone's nr_free, nr_free_cma, nr_free_unlent and nr_free_highatomic are the sums over the
- *     sets that they name, and nr_highatomic that over the pageblocks which belong to HIGHATOMIC.
- *     Unlent is what areas don't lend of their free frames: all, or as many as their watermark.
+ * I1  nr_free of a pageblock = its free frames; of a set = all frames in its lists and its stock, and
+ *     what claims have taken of that.
+ * I2  nr_claimed of a pageblock = its frames in CLAIMED blocks; the zone's is their sum less what
+ *     claims have taken of stocks.
+ * I3  The zone's nr_free, nr_free_cma and nr_free_highatomic are the sums over the sets that they
+ *     name, and nr_highatomic that over the pageblocks which belong to HIGHATOMIC.
  * I4  A free block lies in pageblocks of one set, and in that set's list.
  * I5  nr_joined of a pageblock = its frames in USED and cached blocks, less one for each part of a
  *     block in it. So its used blocks, cached ones included, are managed - free - claimed - joined,
  *     although nothing is counted when a CPU's list gives or takes a block.
  *
- * Each counter changes in exactly one function here. Complexity: O(1), or O(pageblocks touched) for
+ * Each counter changes in exactly one function here, but for pageblocks that a claim takes out of the
+ * stock: those are its own (stock.c). Complexity: O(1), or O(pageblocks touched) for
  * blocks larger than one.
  */
 #include "core/frames/summary.h"
@@ -108,23 +110,21 @@ void berth__account_managed_locked(struct berth_zone *zone, berth_idx_t start, b
 	}
 }
 
-/* How many of an area's free frames it doesn't lend. Z. */
-static uint64_t unlent(const struct berth_cma *area, uint64_t nr_free)
+static bool keeps(const struct berth_cma *area)
 {
-	uint64_t keep = atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed);
-
-	return berth__lend(area) == BERTH_LEND_OFF || keep > nr_free ? nr_free : keep;
+	return berth__lend(area) == BERTH_LEND_OFF ||
+	       atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed);
 }
 
 void berth__lend_locked(struct berth_zone *zone, struct berth_cma *area,
 			enum berth_lend_policy lend, uint64_t lend_min_pages)
 {
-	uint64_t nr_free = zone->sets[area->set].nr_free;
+	uint32_t keeping = atomic_load_explicit(&zone->nr_keeping, memory_order_relaxed);
 
-	count(&zone->nr_free_unlent, unlent(area, nr_free), -1);
+	keeping -= keeps(area);
 	atomic_store_explicit(&area->lend, lend, memory_order_relaxed);
 	atomic_store_explicit(&area->lend_min_pages, lend_min_pages, memory_order_relaxed);
-	count(&zone->nr_free_unlent, unlent(area, nr_free), 1);
+	atomic_store_explicit(&zone->nr_keeping, keeping + keeps(area), memory_order_relaxed);
 	/* Only what is lent first is cached: a cached frame is used before other memory. */
 	zone->pcp_type_of_set[area->set] = lend == BERTH_LEND_FIRST ? BERTH_PCP_CMA :
 								      BERTH_PCP_NONE;
@@ -133,29 +133,21 @@ void berth__lend_locked(struct berth_zone *zone, struct berth_cma *area,
 		berth__pageblock_route_locked(zone, berth__pageblock(zone, idx));
 }
 
-/* The set has as many more free frames as `nr` and `sign` say. Z. */
-static void count_area_free(struct berth_zone *zone, unsigned number, uint64_t nr, int sign)
-{
-	const struct berth_cma *area = &zone->areas[number - BERTH_CMA];
-	uint64_t after = zone->sets[number].nr_free, before = sign > 0 ? after - nr : after + nr;
-
-	count(&zone->nr_free_cma, nr, sign);
-	count(&zone->nr_free_unlent, unlent(area, after) - unlent(area, before), 1);
-}
-
 void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr, int sign)
 {
 	unsigned number = berth__pageblock_set(berth__pageblock(zone, idx));
 	struct berth_list_set *set = &zone->sets[number];
 
-	BERTH_ASSERT(zone, sign > 0 || set->nr_free >= nr, set->nr_free, nr);
-	set->nr_free += sign > 0 ? nr : -(uint64_t)nr;
+	BERTH_ASSERT(zone,
+		     sign > 0 || atomic_load_explicit(&set->nr_free, memory_order_relaxed) >= nr,
+		     nr, number);
+	count(&set->nr_free, nr, sign);
 	if (number != BERTH_ISOLATE)
 		count(&zone->nr_free, nr, sign);
 	if (number == BERTH_HIGHATOMIC)
 		count(&zone->nr_free_highatomic, nr, sign);
 	if (number >= BERTH_CMA)
-		count_area_free(zone, number, nr, sign);
+		count(&zone->nr_free_cma, nr, sign);
 	while (nr) {
 		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
 		berth_idx_t part = nr == 1 ? 1 : in_pageblock(zone, idx, nr);

@@ -6,7 +6,8 @@
  * I1  A group that isn't marked stale says what its pageblocks' counters say; a region whose groups
  *     aren't stale says what they say.
  * I2  Whoever changes a counter, a set or a skip hint marks the group stale: after the change, or
- *     under the zone lock. So a change is never lost between two refreshments.
+ *     under the zone lock. So a change is never lost between two refreshments. (Without the lock by a
+ *     read-modify-write, or with a fence between the change and the look whether it's marked.)
  *
  * Marking is one load, and one atomic operation when the group wasn't stale: nothing is computed on
  * the way of an allocation. A search brings up to date what is stale in its range, one group at a
@@ -222,6 +223,8 @@ static void refresh_group(struct berth_zone *zone, uint32_t number)
 	berth_lock(&zone->lock);
 	atomic_fetch_and_explicit(&zone->stale[number / GROUP], ~(1ull << number % GROUP),
 				  memory_order_acquire);
+	atomic_thread_fence(
+		memory_order_seq_cst); /* whoever sees the mark away: we see its change */
 	berth__summarise_group(zone, number, &zone->groups[number],
 			       &zone->loads[(size_t)number * GROUP]);
 	berth_unlock(&zone->lock);

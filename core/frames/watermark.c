@@ -138,8 +138,8 @@ static uint64_t unusable_free(const struct berth_zone *zone, unsigned order, uns
 
 	if (!(flags & (BERTH_ALLOC_NON_BLOCK | BERTH_ALLOC_MIN_RESERVE | BERTH_ALLOC_OOM)))
 		unusable += load(&zone->nr_free_highatomic);
-	return unusable +
-	       load(flags & BERTH_ALLOC_CMA ? &zone->nr_free_unlent : &zone->nr_free_cma);
+	return unusable + (flags & BERTH_ALLOC_CMA ? berth__zone_free_unlent(zone) :
+						     berth__zone_free_cma(zone));
 }
 
 /* A block of the order is free in a list that the request may be served from. Z. */
@@ -153,7 +153,7 @@ static bool has_block_locked(const struct berth_zone *zone, unsigned order, unsi
 		return true;
 	for (unsigned i = 0; (flags & BERTH_ALLOC_CMA) && i < zone->nr_areas; i++)
 		if (berth__lend(&zone->areas[i]) != BERTH_LEND_OFF &&
-		    zone->sets[zone->areas[i].set].nonempty >> order)
+		    berth__has_block(zone, zone->areas[i].set, order))
 			return true;
 	return false;
 }
@@ -161,7 +161,7 @@ static bool has_block_locked(const struct berth_zone *zone, unsigned order, unsi
 bool berth__watermark_pages_ok(const struct berth_zone *zone, unsigned order, uint64_t mark,
 			       enum berth_zone_kind highest, unsigned flags)
 {
-	uint64_t free = load(&zone->nr_free), unusable = unusable_free(zone, order, flags);
+	uint64_t free = berth__zone_free(zone), unusable = unusable_free(zone, order, flags);
 
 	if (flags & BERTH_ALLOC_NO_WATERMARKS)
 		return true;

@@ -16,8 +16,8 @@
 struct layout {
 	size_t frames, pageblocks, sets, lists, bits, buckets, areas, owners, names, pcps, total;
 	size_t counters, timings;
-	size_t loads, groups, regions, stale;
-	unsigned nr_counters, bit_words;
+	size_t loads, groups, regions, stale, stocked, tallies;
+	unsigned nr_counters, nr_tallies, bit_words;
 	size_t pcp_stride;
 	berth_pfn_t base_pfn;
 	uint64_t nr_frames, nr_groups;
@@ -49,6 +49,16 @@ static unsigned counter_slots(uint64_t nr_pages, unsigned nr_cpus)
 	if (most > nr_cpus)
 		most = nr_cpus;
 	return most < 2 ? 1 : 1u << log2_floor(2 * most - 1);
+}
+
+/* A line for each CPU that claims, up to four, unless areas are many for the zone's size. */
+static unsigned tallies_of_area(uint64_t nr_pages, unsigned nr_cpus, unsigned nr_areas)
+{
+	uint64_t most = nr_areas ? nr_pages / (4 * sizeof(struct berth_tally) * nr_areas) : 1;
+
+	if (most > nr_cpus)
+		most = nr_cpus;
+	return most >= 4 ? 4 : most >= 2 ? 2 : 1;
 }
 
 static bool lay_out(const struct berth_zone_params *params, struct layout *l)
@@ -107,6 +117,10 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->stale = place(&at, 64, (l->nr_groups - 1) / BERTH_GROUP + 1, sizeof(uint64_t));
 	l->gather_room = berth__gather_room(params->nr_pages);
 	l->gathered = place(&at, 64, l->gather_room, sizeof(struct berth_move));
+	l->stocked = place(&at, 64, l->nr_groups, sizeof(uint64_t));
+	l->nr_tallies = tallies_of_area(params->nr_pages, params->nr_cpus, params->max_areas);
+	l->tallies = place(&at, 64, (uint64_t)params->max_areas * l->nr_tallies,
+			   sizeof(struct berth_tally));
 	l->areas = place(&at, 64, params->max_areas, sizeof(struct berth_cma));
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
 	l->names = place(&at, 64, l->max_names, sizeof(struct berth_name));
@@ -184,6 +198,9 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->groups = (void *)(base + l.groups);
 	zone->regions = (void *)(base + l.regions);
 	zone->stale = (void *)(base + l.stale);
+	zone->stocked = (void *)(base + l.stocked);
+	zone->tallies = (void *)(base + l.tallies);
+	zone->tally_mask = l.nr_tallies - 1;
 	zone->areas = (void *)(base + l.areas);
 	zone->owners = (void *)(base + l.owners);
 	zone->gathered = (void *)(base + l.gathered);
@@ -262,16 +279,11 @@ int berth_owner_register(struct berth_zone *zone, const struct berth_owner_ops *
 
 /* ---- Which set serves a request ------------------------------------------------------------------ */
 
-static bool has(const struct berth_zone *zone, unsigned set, unsigned order)
-{
-	return zone->sets[set].nonempty >> order != 0;
-}
-
 /* Frames that an area could lend without getting below its watermark. Z. */
 static uint64_t spare(const struct berth_zone *zone, const struct berth_cma *area)
 {
 	uint64_t keep = atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed);
-	uint64_t nr_free = zone->sets[area->set].nr_free;
+	uint64_t nr_free = berth__set_free(zone, area->set);
 
 	return nr_free > keep ? nr_free - keep : 0;
 }
@@ -288,15 +300,17 @@ unsigned berth__lendable_order_locked(const struct berth_zone *zone, unsigned se
 	return limit;
 }
 
-/* A CMA area that lends by a policy from `first` to `last` and has a block; its set, or BERTH_SET_NONE. */
+/* A CMA area that lends by a policy from `first` to `last` and has a block, none of `but`; its set, or
+ * BERTH_SET_NONE. */
 static unsigned choose_lent(const struct berth_zone *zone, unsigned order,
-			    enum berth_lend_policy first, enum berth_lend_policy last)
+			    enum berth_lend_policy first, enum berth_lend_policy last, uint64_t but)
 {
 	for (unsigned i = 0; i < zone->nr_areas; i++) {
 		const struct berth_cma *area = &zone->areas[i];
 
-		if (has(zone, area->set, order) && berth__lend(area) >= first &&
-		    berth__lend(area) <= last && spare(zone, area) >= berth__pages(order))
+		if (!(but >> i & 1) && berth__has_block(zone, area->set, order) &&
+		    berth__lend(area) >= first && berth__lend(area) <= last &&
+		    spare(zone, area) >= berth__pages(order))
 			return area->set;
 	}
 	return BERTH_SET_NONE;
@@ -306,27 +320,33 @@ static unsigned choose_lent(const struct berth_zone *zone, unsigned order,
  * asks. */
 static bool areas_have_most(const struct berth_zone *zone)
 {
-	uint64_t unlent = atomic_load_explicit(&zone->nr_free_unlent, memory_order_relaxed);
-	uint64_t lendable = atomic_load_explicit(&zone->nr_free_cma, memory_order_relaxed) - unlent;
+	uint64_t unlent = berth__zone_free_unlent(zone), cma = berth__zone_free_cma(zone);
+	uint64_t free = berth__zone_free(zone);
 
-	return lendable > (atomic_load_explicit(&zone->nr_free, memory_order_relaxed) - unlent) / 2;
+	return cma > unlent && free > unlent && cma - unlent > (free - unlent) / 2;
 }
 
-unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp)
+unsigned berth__choose_set_but_locked(const struct berth_zone *zone, unsigned order, unsigned gfp,
+				      uint64_t but)
 {
 	unsigned want = berth__wanted_type(gfp), set = BERTH_SET_NONE;
 	bool lent = want == BERTH_MOVABLE && !(gfp & BERTH_GFP_NO_CMA);
 
 	if (lent && !(gfp & BERTH_GFP_CMA_LAST))
-		set = choose_lent(zone, order, BERTH_LEND_FIRST, BERTH_LEND_FIRST);
+		set = choose_lent(zone, order, BERTH_LEND_FIRST, BERTH_LEND_FIRST, but);
 	if (set == BERTH_SET_NONE && lent && !(gfp & BERTH_GFP_CMA_LAST) && zone->nr_areas &&
 	    areas_have_most(zone))
-		set = choose_lent(zone, order, BERTH_LEND_BALANCED, BERTH_LEND_BALANCED);
-	if (set == BERTH_SET_NONE && has(zone, want, order))
+		set = choose_lent(zone, order, BERTH_LEND_BALANCED, BERTH_LEND_BALANCED, but);
+	if (set == BERTH_SET_NONE && berth__has_block(zone, want, order))
 		set = want;
 	if (set == BERTH_SET_NONE && lent)
-		set = choose_lent(zone, order, BERTH_LEND_FIRST, BERTH_LEND_LAST);
+		set = choose_lent(zone, order, BERTH_LEND_FIRST, BERTH_LEND_LAST, but);
 	return set;
+}
+
+unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp)
+{
+	return berth__choose_set_but_locked(zone, order, gfp, 0);
 }
 
 /* ---- Statistics ----------------------------------------------------------------------------------- */
@@ -343,6 +363,8 @@ static uint64_t pcp_pages(struct berth_zone *zone)
 
 void berth_zone_stats(struct berth_zone *zone, struct berth_zone_stats *stats)
 {
+	uint64_t taken;
+
 	clear(stats, sizeof(*stats));
 	stats->spanned_pages = zone->end - zone->first;
 	stats->metadata_bytes = zone->metadata_bytes;
@@ -353,11 +375,14 @@ void berth_zone_stats(struct berth_zone *zone, struct berth_zone_stats *stats)
 	berth_lock(&zone->lock);
 	stats->managed_pages = zone->nr_managed;
 	stats->present_pages = zone->nr_managed + zone->nr_reserved;
-	stats->claimed_pages = zone->nr_claimed;
+	taken = berth__taken_of_all(zone);
+	stats->claimed_pages = zone->nr_claimed + taken;
 	stats->compact_successes = zone->compact.successes;
 	stats->compact_failures = zone->compact.failures;
 	for (unsigned set = 0; set < BERTH_CMA + zone->max_areas; set++)
-		stats->free_pages += zone->sets[set].nr_free;
+		stats->free_pages += atomic_load_explicit(&zone->sets[set].nr_free,
+							  memory_order_relaxed);
+	stats->free_pages -= taken;
 	stats->pcp_pages = pcp_pages(zone);
 	berth_unlock(&zone->lock);
 	stats->used_pages = stats->managed_pages - stats->free_pages - stats->claimed_pages -

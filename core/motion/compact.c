@@ -52,7 +52,7 @@ static struct free_blocks count_free_locked(const struct berth_zone *zone, unsig
 
 	for (unsigned set = 0; set < BERTH_CMA + zone->max_areas; set++) {
 		for (unsigned k = 0; k <= zone->max_order; k++) {
-			uint64_t nr = zone->lists[set * (zone->max_order + 1) + k].nr_blocks;
+			uint64_t nr = berth__nr_blocks(zone, set, k);
 
 			found.blocks += nr;
 			found.pages += nr << k;
@@ -227,7 +227,8 @@ static uint64_t room(struct berth_zone *zone, unsigned set)
 	uint64_t pages;
 
 	berth_lock(&zone->lock);
-	pages = zone->sets[set].nr_free;
+	pages = atomic_load_explicit(&zone->sets[set].nr_free, memory_order_relaxed) -
+		atomic_load_explicit(&zone->sets[set].nr_stocked, memory_order_relaxed);
 	for (unsigned k = zone->pageblock_order; k <= zone->max_order; k++)
 		pages -= (uint64_t)zone->lists[set * (zone->max_order + 1) + k].nr_blocks << k;
 	berth_unlock(&zone->lock);

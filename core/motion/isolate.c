@@ -15,7 +15,7 @@
  * ends last puts it back.
  *
  * What is free already is taken in the same walk that isolates, and a range that is wholly free is
- * taken without isolating anything. Either costs O(blocks + pageblocks), and no frame inside a block
+ * taken without isolating anything: whole pageblocks of an area out of its stock, without a lock. Either costs O(blocks + pageblocks), and no frame inside a block
  * is looked at.
  */
 #include "core/alloc/claims.h"
@@ -215,6 +215,19 @@ static bool is_free_locked(const struct berth_zone *zone, berth_idx_t start, ber
 	       part_is_free_locked(zone, end & ~(size - 1), end);
 }
 
+/* As one claim of its area, if it is whole pageblocks of the stock. */
+static bool take_stock(const struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
+		       const struct berth_pieces *pieces)
+{
+	berth_idx_t size = berth__pages(zone->pageblock_order);
+
+	if (!(pieces->start_flags & BERTH_TAG_AREA) || ((start | end) & (size - 1)) ||
+	    (pieces->nr_pages && pieces->nr_pages < end - start))
+		return false;
+	return berth__stock_take(&zone->areas[berth__pageblock(zone, start)->home_set - BERTH_CMA],
+				 start, end, pieces->name);
+}
+
 bool berth__take_if_free(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
 			 const struct berth_pieces *pieces)
 {
@@ -222,14 +235,17 @@ bool berth__take_if_free(struct berth_zone *zone, berth_idx_t start, berth_idx_t
 
 	if (!may_be_free(zone, start, end))
 		return false;
+	if (take_stock(zone, start, end, pieces))
+		return true;
 	berth_lock(&zone->lock);
-	taken = is_free_locked(zone, start, end);
+	taken = berth__unstock_locked(zone, start, end) && is_free_locked(zone, start, end);
 	if (taken) {
 		for (berth_idx_t idx = start; idx < end;)
 			idx += berth__buddy_carve_locked(zone, berth__head(zone, idx), idx, end);
 		berth__account_claimed_locked(zone, start, end - start, 1);
 		lay_out_claims_locked(zone, start, end, pieces);
 	}
+	berth__restock_locked(zone, start, end);
 	berth_unlock(&zone->lock);
 	return taken;
 }
@@ -253,6 +269,9 @@ static int check_isolatable_locked(struct berth_zone *zone, berth_idx_t start, b
 
 		if (stop > end)
 			stop = end;
+		*blocker = at;
+		if (berth__stock(pageblock) != BERTH_LISTED) /* TAKEN, or was just now */
+			return -BERTH_EBUSY;
 		if (!berth__nr_claimed(pageblock) && berth__nr_managed(pageblock) == size)
 			at = stop;
 		while (at < stop) {
@@ -323,8 +342,11 @@ int berth__isolate_range(struct berth_zone *zone, struct berth_isolation *range,
 	int error;
 
 	berth_lock(&zone->lock);
+	berth__unstock_locked(zone, range->start, range->end);
 	error = check_isolatable_locked(zone, range->start, range->end, blocker);
-	if (!error) {
+	if (error) {
+		berth__restock_locked(zone, range->start, range->end);
+	} else {
 		range->next = zone->isolations;
 		zone->isolations = range;
 		*taken = take_all_free_locked(zone, range->start, range->end);

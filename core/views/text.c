@@ -363,8 +363,8 @@ static void put_gauges(struct text *text, const struct berth_nodes *nodes)
 	struct berth_zone *zone;
 
 	for (unsigned i = 0; (zone = zone_at(nodes, i)); i++) {
-		free += atomic_load_explicit(&zone->nr_free, memory_order_relaxed);
-		free_cma += atomic_load_explicit(&zone->nr_free_cma, memory_order_relaxed);
+		free += berth__zone_free(zone);
+		free_cma += berth__zone_free_cma(zone);
 	}
 	PUT(text, "nr_free_pages %\nnr_free_cma %\n", N(free, 0), N(free_cma, 0));
 }

@@ -26,8 +26,8 @@ static void view_lists_locked(const struct berth_zone *zone, struct berth_zone_v
 {
 	for (unsigned set = 0; set < BERTH_CMA + zone->nr_areas; set++)
 		for (unsigned order = 0; order <= zone->max_order; order++)
-			view->free_blocks[type_of_set(set)][order] +=
-				zone->lists[set * (zone->max_order + 1) + order].nr_blocks;
+			view->free_blocks[type_of_set(set)][order] += berth__nr_blocks(zone, set,
+										       order);
 	for (unsigned i = 0; i < zone->nr_areas; i++)
 		view->cma_pages += zone->areas[i].end - zone->areas[i].start;
 }
@@ -54,9 +54,9 @@ void berth_zone_view(struct berth_zone *zone, struct berth_zone_view *view)
 	berth_lock(&zone->lock);
 	view->managed_pages = zone->nr_managed;
 	view->present_pages = zone->nr_managed + zone->nr_reserved;
-	view->claimed_pages = zone->nr_claimed;
-	view->free_pages = load(&zone->nr_free);
-	view->free_cma_pages = load(&zone->nr_free_cma);
+	view->claimed_pages = zone->nr_claimed + berth__taken_of_all(zone);
+	view->free_pages = berth__zone_free(zone);
+	view->free_cma_pages = berth__zone_free_cma(zone);
 	view->free_highatomic_pages = load(&zone->nr_free_highatomic);
 	view->highatomic_pages = load(&zone->nr_highatomic);
 	view_lists_locked(zone, view);

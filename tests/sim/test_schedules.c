@@ -181,6 +181,48 @@ static void test_claims_of_one_area_at_once(void **state)
 		      NULL, 1500);
 }
 
+/* Whole pageblocks out of an area's stock, by more than it has room for with all of the time: nobody is in
+ * the way but who has one at this moment. */
+static void test_whole_pageblocks_at_once(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_claims = 6,
+					      .nr_claimers = 3,
+					      .one_area = true,
+					      .whole = true },
+		      NULL, 2500);
+}
+
+/* Three claimers of one pageblock each, and four are there: no claim can fail, wherever the others go
+ * meanwhile. */
+static void test_whole_pageblocks_that_must_be_had(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_claims = 6,
+					      .nr_claimers = 3,
+					      .one_area = true,
+					      .must_succeed = true,
+					      .whole = true },
+		      NULL, 2500);
+}
+
+/* Borrowers take pageblocks out of the stock and give them back, claims empty others. */
+static void test_whole_pageblocks_against_borrowers(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 2,
+					      .nr_ops = 30,
+					      .max_order = 2,
+					      .movable = true,
+					      .nr_drains = 2,
+					      .nr_ranges = 2,
+					      .nr_claims = 5,
+					      .nr_claimers = 2,
+					      .one_area = true,
+					      .whole = true },
+		      NULL, 2000);
+}
+
 /* Single, in bulk and prepared, with cancels, pins, ranges and deadlines. */
 static void test_claims_in_all_ways_at_once(void **state)
 {
@@ -231,6 +273,9 @@ int main(void)
 		cmocka_unit_test(test_migration_when_memory_is_short),
 		cmocka_unit_test(test_claims_with_changing_cpus),
 		cmocka_unit_test(test_claims_of_one_area_at_once),
+		cmocka_unit_test(test_whole_pageblocks_at_once),
+		cmocka_unit_test(test_whole_pageblocks_that_must_be_had),
+		cmocka_unit_test(test_whole_pageblocks_against_borrowers),
 		cmocka_unit_test(test_claims_in_all_ways_at_once),
 		cmocka_unit_test(test_claims_in_all_ways_when_memory_is_short),
 	};

@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include <berth/claims.h>
 #include <berth/core.h>
 #include <berth/vm.h>
 #include <berth_port.h>
@@ -41,6 +42,7 @@
 #define ZONE_PAGES 256u
 #define ZONE_START 0x1000u
 #define AREA_PAGES 64u
+#define PAGEBLOCK 16u
 #define MAX_WORKERS 6u
 #define MAX_CLAIMERS 4u
 #define SLOTS 10u
@@ -75,8 +77,9 @@ struct world_params {
 	unsigned nr_claimers; /* of areas; 0: one */
 	bool one_area;        /* they all claim from the first one, */
 	bool many_ways;       /* also in bulk, and prepared */
+	bool whole; /* claims are of one or two whole pageblocks, or with must_succeed, one */
 	uint64_t deadline_ns; /* of a claim, from its start; 0: none */
-	bool must_succeed;    /* claims are of a whole area, and none may fail */
+	bool must_succeed;    /* claims are of a whole area if not `whole`, and none may fail */
 	bool prefilled;       /* workers begin with pages that nobody's list has seen */
 	unsigned ballast;     /* frames that nobody else gets */
 	unsigned reserved;    /* the zone's last frames, in use since before it */
@@ -534,6 +537,24 @@ static inline bool claim_otherwise(struct worker *k, struct berth_cma *area, uns
 	}
 }
 
+/* The claim that the caller has is in the list, as it is. */
+static inline void check_listed(struct world *w, berth_pfn_t pfn,
+				const struct berth_claim_params *params)
+{
+	struct berth_claim_info claim = { .pfn = 0 };
+	berth_pfn_t at = 0;
+
+	while (berth_claim_next(w->zone, &at, &claim) && claim.pfn != pfn)
+		require(w,
+			!claim.area || claim.nr_pages == PAGEBLOCK ||
+				claim.nr_pages == 2 * PAGEBLOCK,
+			"pages of a listed claim", claim.nr_pages, PAGEBLOCK);
+	require(w, claim.pfn == pfn, "a claim that isn't listed", claim.pfn, pfn);
+	require(w, claim.nr_pages == params->nr_pages, "pages of a claim", claim.nr_pages,
+		params->nr_pages);
+	require(w, !claim.name[0] == !params->name, "a claim's name", claim.name[0], 0);
+}
+
 static inline void claimer_main(void *arg)
 {
 	struct worker *k = arg;
@@ -546,7 +567,12 @@ static inline void claimer_main(void *arg)
 		berth_pfn_t pfn;
 		int ret;
 
-		if (w->params.must_succeed) {
+		if (w->params.whole) {
+			params.nr_pages = PAGEBLOCK
+					  << (w->params.must_succeed ? 0 : below(&k->random, 2));
+			params.flags = 0;
+			params.name = below(&k->random, 3) ? NULL : "whole";
+		} else if (w->params.must_succeed) {
 			area = w->areas[0];
 			params = whole;
 		}
@@ -555,6 +581,8 @@ static inline void claimer_main(void *arg)
 		ret = berth_cma_alloc(area, &params, &pfn, NULL);
 		if (ret == 0) {
 			claimed(w, pfn, params.nr_pages);
+			if (w->params.whole)
+				check_listed(w, pfn, &params);
 			ret = berth_cma_release(area, pfn, params.nr_pages);
 			require_ret(w, "a release", ret, 0);
 		} else {

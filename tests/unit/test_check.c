@@ -259,11 +259,13 @@ static void list_link_beyond_the_zone(struct scene *s)
 /* The pageblock with free blocks of its own; the scene has some. */
 static struct berth_pageblock *partly_free(struct scene *s)
 {
-	for (berth_idx_t idx = 0; idx < s->zone->end; idx += 512)
-		if (berth__pageblock(s->zone, idx)->bucket)
-			return berth__pageblock(s->zone, idx);
-	fail();
-	return NULL;
+	berth_idx_t idx = 0;
+
+	while (!berth__pageblock(s->zone, idx)->bucket) {
+		idx += 512;
+		assert_true(idx < s->zone->end);
+	}
+	return berth__pageblock(s->zone, idx);
 }
 
 static void pageblock_in_another_bucket(struct scene *s)
@@ -396,7 +398,7 @@ static void claimed_frames_of_the_zone(struct scene *s)
 
 static void claimed_frames_of_an_area(struct scene *s)
 {
-	atomic_fetch_add(&s->area->claimed_pages, 1);
+	atomic_fetch_add(&s->area->tallies[0].claimed_pages, 1);
 }
 
 static void claim_larger_than_its_area(struct scene *s)

@@ -225,7 +225,7 @@ static void a_view_says_what_the_zone_has(void **state)
 	assert_int_equal(v.claimed_pages, 1000);
 	assert_int_equal(v.cma_pages, 1024);
 	assert_int_equal(v.free_cma_pages, 1024);
-	assert_int_equal(v.free_blocks[BERTH_CMA][10], 1);
+	assert_int_equal(v.free_blocks[BERTH_CMA][9], 2);
 	assert_int_equal(v.pcp_pages, 0);
 	for (unsigned type = 0; type < BERTH_NR_MIGRATETYPES; type++)
 		for (unsigned order = 0; order <= v.max_order; order++)
