@@ -101,7 +101,6 @@ mutant stock-taken-unseen $isolate 's/berth__stock\(pageblock\) != BERTH_LISTED\
 mutant stock-lost-unseen $isolate 's/berth__unstock_locked\(zone, start, end\) \&\& is_free/(berth__unstock_locked(zone, start, end), 1) \&\& is_free/'
 mutant stock-turns-unseen $cma '/^static uint64_t comings_and_goings/,/^}/ s/return sum;/return 0;/'
 mutant stock-listed-torn $claims '/^static bool describe_locked/,/^}/ s/return \(tag/return 1 || (tag/'
-mutant stock-relaxed-start $stock '/^bool berth__stock_take/,/^}/ s/memory_order_release/memory_order_relaxed/'
 
 # LRU lists
 program=test_lru_schedules

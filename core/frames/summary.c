@@ -223,8 +223,8 @@ static void refresh_group(struct berth_zone *zone, uint32_t number)
 	berth_lock(&zone->lock);
 	atomic_fetch_and_explicit(&zone->stale[number / GROUP], ~(1ull << number % GROUP),
 				  memory_order_acquire);
-	atomic_thread_fence(
-		memory_order_seq_cst); /* whoever sees the mark away: we see its change */
+	/* Whoever sees the mark away afterwards: we see its change. */
+	atomic_thread_fence(memory_order_seq_cst);
 	berth__summarise_group(zone, number, &zone->groups[number],
 			       &zone->loads[(size_t)number * GROUP]);
 	berth_unlock(&zone->lock);

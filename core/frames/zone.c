@@ -41,10 +41,10 @@ static unsigned log2_floor(uint64_t value)
 	return 63 - (unsigned)__builtin_clzll(value);
 }
 
-/* A power of two, as many as CPUs unless that would be more than half a byte a frame. */
+/* A power of two, as many as CPUs unless that would be more than a third of a byte a frame. */
 static unsigned counter_slots(uint64_t nr_pages, unsigned nr_cpus)
 {
-	uint64_t most = nr_pages / (2 * sizeof(struct berth_counters));
+	uint64_t most = nr_pages / (6 * sizeof(struct berth_counters));
 
 	if (most > nr_cpus)
 		most = nr_cpus;

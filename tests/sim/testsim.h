@@ -545,10 +545,8 @@ static inline void check_listed(struct world *w, berth_pfn_t pfn,
 	berth_pfn_t at = 0;
 
 	while (berth_claim_next(w->zone, &at, &claim) && claim.pfn != pfn)
-		require(w,
-			!claim.area || claim.nr_pages == PAGEBLOCK ||
-				claim.nr_pages == 2 * PAGEBLOCK,
-			"pages of a listed claim", claim.nr_pages, PAGEBLOCK);
+		require(w, !claim.area || claim.nr_pages == (claim.name[0] ? 2 : 1) * PAGEBLOCK,
+			"pages of a listed claim", claim.nr_pages, claim.name[0]);
 	require(w, claim.pfn == pfn, "a claim that isn't listed", claim.pfn, pfn);
 	require(w, claim.nr_pages == params->nr_pages, "pages of a claim", claim.nr_pages,
 		params->nr_pages);
@@ -567,11 +565,12 @@ static inline void claimer_main(void *arg)
 		berth_pfn_t pfn;
 		int ret;
 
-		if (w->params.whole) {
-			params.nr_pages = PAGEBLOCK
-					  << (w->params.must_succeed ? 0 : below(&k->random, 2));
-			params.flags = 0;
-			params.name = below(&k->random, 3) ? NULL : "whole";
+		if (w->params.whole) { /* two have a name; first fit doesn't go where it was */
+			bool two = !w->params.must_succeed && below(&k->random, 2);
+
+			params.nr_pages = two ? 2 * PAGEBLOCK : PAGEBLOCK;
+			params.name = two ? "two" : NULL;
+			params.flags = below(&k->random, 2) ? BERTH_CLAIM_FIRST_FIT : 0;
 		} else if (w->params.must_succeed) {
 			area = w->areas[0];
 			params = whole;
