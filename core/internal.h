@@ -221,7 +221,7 @@ struct berth_pcp {
  */
 struct berth_tally {
 	_Alignas(64) _Atomic uint64_t taken; /* a: frames of TAKEN pageblocks */
-	_Atomic uint64_t turns; /* a: how often some were taken, or given back */
+	_Atomic uint64_t turns;              /* a: how often some were taken, or given back */
 	_Atomic uint64_t claimed_pages, claims_ok, claims_failed, releases; /* a */
 	_Atomic uint64_t last; /* a: the range taken last: its first pageblock, and how many << 32 */
 };
@@ -936,7 +936,8 @@ struct berth_search {
 	bool ignore_pins;   /* only asking whether claims leave room */
 	bool free_only;     /* what isn't free is in the way */
 	bool first_fit;
-	berth_idx_t from;    /* free runs are looked for from here on first: somebody was faster before */
+	berth_idx_t
+		from; /* free runs are looked for from here on first: somebody was faster before */
 	uint32_t busy_clock; /* not where a claim was refused lately, if possible; 0: anywhere */
 	unsigned nr_avoid;
 	berth_idx_t avoid[BERTH_CLAIM_TRIES]; /* heads that were busy in this claim */

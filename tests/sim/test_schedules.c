@@ -193,6 +193,18 @@ static void test_whole_pageblocks_at_once(void **state)
 		      NULL, 2500);
 }
 
+/* Short runs, after which the summaries must say what is, or be marked: what the last search overlooked
+ * nobody mends. */
+static void test_whole_pageblocks_and_their_summaries(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_claims = 2,
+					      .nr_claimers = 2,
+					      .one_area = true,
+					      .whole = true },
+		      NULL, 8000);
+}
+
 /* Three claimers of one pageblock each, and four are there: no claim can fail, wherever the others go
  * meanwhile. */
 static void test_whole_pageblocks_that_must_be_had(void **state)
@@ -274,6 +286,7 @@ int main(void)
 		cmocka_unit_test(test_claims_with_changing_cpus),
 		cmocka_unit_test(test_claims_of_one_area_at_once),
 		cmocka_unit_test(test_whole_pageblocks_at_once),
+		cmocka_unit_test(test_whole_pageblocks_and_their_summaries),
 		cmocka_unit_test(test_whole_pageblocks_that_must_be_had),
 		cmocka_unit_test(test_whole_pageblocks_against_borrowers),
 		cmocka_unit_test(test_claims_in_all_ways_at_once),

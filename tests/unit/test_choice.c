@@ -310,6 +310,38 @@ static void the_cheapest_of_many_is_found(void **state)
 	zone_close(tz);
 }
 
+/* One pin in all of a full area: what fits beside it is had by the fewest moves, which is what isn't free in
+ * the window that has the free pages; what doesn't moves nothing. */
+static void one_pin_costs_no_more_than_it_must(void **state)
+{
+	struct berth_cma *area;
+	struct test_zone *tz = zone_with_area(&area, AREA_PAGES);
+	struct test_owner *o = owner_open(tz, "borrower");
+	struct berth_claim_params params = { .nr_pages = AREA_PAGES - 1001 + 1 };
+	struct berth_claim_report report;
+	berth_pfn_t pfn;
+
+	(void)state;
+	for (unsigned page = 0; page < AREA_PAGES; page++)
+		(void)owner_alloc(o, 0);
+	assert_int_equal(count_state(tz, AREA, AREA + AREA_PAGES, 'u'), AREA_PAGES);
+	owner_free_all(o, AREA + 1500, AREA + 1540);
+	berth_pcp_drain_all(tz->zone);
+	assert_int_equal(berth_page_pin(tz->zone, AREA + 1000), 0);
+	assert_int_equal(berth_cma_alloc(area, &params, &pfn, &report), -BERTH_EBUSY);
+	assert_int_equal(report.moved_pages, 0);
+	assert_int_equal(report.blockers[0].pfn, AREA + 1000);
+	params.nr_pages = 1000;
+	assert_int_equal(berth_cma_alloc(area, &params, &pfn, &report), 0);
+	assert_int_equal(report.moved_pages, 1000 - 40);
+	assert_true(pfn > AREA + 1000 && pfn <= AREA + 1500 && pfn + 1000 >= AREA + 1540);
+	area_release(tz, area, pfn, 1000);
+	assert_int_equal(berth_page_unpin(tz->zone, AREA + 1000), 0);
+	owner_verify(o);
+	owner_close(o);
+	zone_close(tz);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -320,6 +352,7 @@ int main(void)
 		cmocka_unit_test(a_refusal_names_who_is_in_the_way),
 		cmocka_unit_test(the_only_free_place_is_found),
 		cmocka_unit_test(the_cheapest_of_many_is_found),
+		cmocka_unit_test(one_pin_costs_no_more_than_it_must),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
