@@ -88,7 +88,8 @@ mutant pin-unlocked $frame '/^int berth_page_pin/,/^}/ s/berth_(un)?lock\(&zone-
 mutant unpin-unlocked $frame '/^static void put_pin/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 mutant free-unlocked $page_alloc '/^static int free_block/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 # Claims out of an area's stock. (Not seen here: the acquire of take_run(), which is for what the claimer finds
-# in the frames; the fence of refresh_group(); a listed claim's second look, since notes aren't steps.)
+# in the frames; the fence of refresh_group(); the turns that a search in vain compares; a listed claim's second
+# look, since notes are no steps.)
 mutant stock-unmarked $stock '/^static void mark_changed/,/^}/ s/^\tatomic_thread_fence\(memory_order_seq_cst\);//'
 mutant stock-bit-lost $stock '/^static void take_bit_away/,/^}/ s/^\tatomic_thread_fence\(memory_order_seq_cst\);//'
 mutant stock-relaxed-remove $stock '/^bool berth__stock_remove_locked/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
