@@ -77,6 +77,17 @@ struct berth_frame {
 	uint64_t cookie;           /* USED: the owner's; CLAIMED start: pages. Written with tag */
 };
 
+/* Whoever scans reads it beside an allocation from a per-CPU list, and finds out later that the block is another one. */
+static inline uint64_t berth__cookie(const struct berth_frame *frame)
+{
+	return __atomic_load_n(&frame->cookie, __ATOMIC_RELAXED);
+}
+
+static inline void berth__set_cookie(struct berth_frame *frame, uint64_t cookie)
+{
+	__atomic_store_n(&frame->cookie, cookie, __ATOMIC_RELAXED);
+}
+
 static inline uint32_t berth__tag(const struct berth_frame *frame)
 {
 	return atomic_load_explicit(&frame->tag, memory_order_relaxed);
@@ -764,7 +775,7 @@ void berth__pcp_init(const struct berth_zone *zone, struct berth_pcp *pcp);
 /* Writes everything that makes an untagged block an allocated one. In P or under Z. */
 static inline void berth__mark_used(struct berth_frame *frame, uint32_t tag, uint64_t cookie)
 {
-	__atomic_store_n(&frame->cookie, cookie, __ATOMIC_RELAXED); /* see berth__ask_holder() */
+	berth__set_cookie(frame, cookie);
 	atomic_store_explicit(&frame->refcount, 1, memory_order_relaxed);
 	berth__set_tag(frame, tag);
 }

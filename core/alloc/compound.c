@@ -43,7 +43,7 @@ static void split_locked(struct berth_zone *zone, berth_idx_t idx, unsigned orde
 	berth__account_used_locked(zone, idx, order, 1);
 	for (berth_idx_t i = berth__pages(order); i < pages; i += berth__pages(order)) {
 		berth__account_used_locked(zone, idx + i, order, 1);
-		berth__mark_used(&frame[i], base, frame->cookie + i);
+		berth__mark_used(&frame[i], base, berth__cookie(frame) + i);
 	}
 	berth__set_tag(frame, base);
 	for (berth_idx_t i = berth__pages(order); i < pages && (tag & BERTH_TAG_LRU);

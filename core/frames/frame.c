@@ -193,7 +193,7 @@ bool berth__split_used_at_locked(struct berth_zone *zone, berth_idx_t head, bert
 		berth__account_used_locked(zone, head, order, 1);
 		berth__account_used_locked(zone, middle, order, 1);
 		berth__mark_used(&zone->frames[middle], base | BERTH_TAG(0, order),
-				 zone->frames[head].cookie + berth__pages(order));
+				 berth__cookie(&zone->frames[head]) + berth__pages(order));
 		berth__set_tag(&zone->frames[head], base | BERTH_TAG(0, order));
 		if (tag & BERTH_TAG_LRU)
 			berth__lru_inherit_locked(zone, head, middle);

@@ -319,7 +319,7 @@ bool berth__stock_take(struct berth_cma *area, berth_idx_t start, berth_idx_t en
 				       BERTH_TAG(BERTH_FRAME_CLAIMED, shift));
 	}
 	berth__claim_note(zone, start, name);
-	__atomic_store_n(&zone->frames[start].cookie, end - start, __ATOMIC_RELAXED);
+	berth__set_cookie(&zone->frames[start], end - start);
 	atomic_store_explicit(&zone->frames[start].tag,
 			      BERTH_TAG(BERTH_FRAME_CLAIMED, shift) | BERTH_TAG_START |
 				      BERTH_TAG_AREA,

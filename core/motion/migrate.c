@@ -92,7 +92,7 @@ static bool unchanged_locked(const struct berth_zone *zone, const struct berth_m
 	return (berth__tag(head) & ~BERTH_TAG_LRU) ==
 		       (BERTH_TAG(BERTH_FRAME_USED, move->order) | BERTH_TAG_MOVABLE |
 			(uint32_t)move->owner << BERTH_TAG_OWNER_SHIFT) &&
-	       head->cookie == move->cookie;
+	       berth__cookie(head) == move->cookie;
 }
 
 /*

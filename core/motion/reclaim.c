@@ -69,7 +69,7 @@ static struct berth_reclaim_item item_at(const struct berth_zone *zone, berth_id
 
 	return (struct berth_reclaim_item){
 		.pfn = berth__pfn(zone, idx),
-		.cookie = frame->cookie,
+		.cookie = berth__cookie(frame),
 		.order = (uint8_t)berth__tag_order(tag),
 		.owner = (uint16_t)berth__tag_owner(tag),
 	};
@@ -154,7 +154,7 @@ bool berth_reclaim_freeze(struct berth_zone *zone, const struct berth_reclaim_it
 	tag = berth__tag(frame);
 	state = berth__lru_state(zone, idx);
 	if ((tag & BERTH_TAG_LRU) && berth__tag_order(tag) == item->order &&
-	    berth__tag_owner(tag) == item->owner && frame->cookie == item->cookie &&
+	    berth__tag_owner(tag) == item->owner && berth__cookie(frame) == item->cookie &&
 	    !(state & not_now) && (state & BERTH_LRU_WHERE)) /* not taken off the lists */
 		return true;
 	berth__unfreeze(zone, frame);
@@ -488,7 +488,7 @@ static void learn_dirty(struct berth_zone *zone, const struct batch *batch)
 		if (item->result == BERTH_RECLAIM_DIRTY &&
 		    (berth__lru_state(zone, idx) & BERTH_LRU_WHERE) &&
 		    berth__tag_order(tag) == item->order && berth__tag_owner(tag) == item->owner &&
-		    __atomic_load_n(&frame->cookie, __ATOMIC_RELAXED) == item->cookie &&
+		    berth__cookie(frame) == item->cookie &&
 		    !(atomic_fetch_or_explicit(&zone->lru_state[idx], BERTH_LRU_DIRTY,
 					       memory_order_relaxed) &
 		      BERTH_LRU_DIRTY))
