@@ -33,7 +33,7 @@ static sqlite3_file *below_of(sqlite3_file *file)
 	return ((struct file *)file)->below;
 }
 
-#define BELOW(method, ...) (below_of(file)->pMethods->method(below_of(file), ##__VA_ARGS__))
+#define BELOW(method) (below_of(file)->pMethods->method)
 
 /* ---- Reading and writing ------------------------------------------------------------------------------ */
 
@@ -45,7 +45,7 @@ static void verify(sqlite3_file *file, const void *buffer, int bytes, sqlite3_in
 
 	if (!read)
 		return;
-	(void)BELOW(xRead, read, bytes, offset);
+	(void)BELOW(xRead)(below_of(file), read, bytes, offset);
 	if (memcmp(read, buffer, (size_t)bytes) != 0) {
 		fprintf(stderr, "berth: the store has a stale page %u of SQLite's\n", pgno);
 		abort();
@@ -60,7 +60,7 @@ static int file_read(sqlite3_file *file, void *buffer, int bytes, sqlite3_int64 
 	int result;
 
 	if (expected->buffer != buffer || expected->bytes != bytes)
-		return BELOW(xRead, buffer, bytes, offset);
+		return BELOW(xRead)(below_of(file), buffer, bytes, offset);
 	expected->buffer = NULL;
 	if (expected->filled) {
 		if (berth__sqlite_verify)
@@ -69,7 +69,7 @@ static int file_read(sqlite3_file *file, void *buffer, int bytes, sqlite3_int64 
 		page->writes = berth__writes_now(page);
 		return SQLITE_OK;
 	}
-	result = BELOW(xRead, buffer, bytes, offset);
+	result = BELOW(xRead)(below_of(file), buffer, bytes, offset);
 	page->writes = berth__writes_now(page);
 	if (result == SQLITE_OK)
 		berth__lent_was_read(expected->cache, page);
@@ -82,89 +82,89 @@ static int file_write(sqlite3_file *file, const void *buffer, int bytes, sqlite3
 		atomic_fetch_add_explicit(berth__writes_of(buffer), 1, memory_order_relaxed);
 	if (berth__sqlite_verify)
 		berth__lent_was_written(buffer, (size_t)bytes);
-	return BELOW(xWrite, buffer, bytes, offset);
+	return BELOW(xWrite)(below_of(file), buffer, bytes, offset);
 }
 
 /* ---- All else goes down -------------------------------------------------------------------------------- */
 
 static int file_close(sqlite3_file *file)
 {
-	return BELOW(xClose);
+	return BELOW(xClose)(below_of(file));
 }
 
 static int file_truncate(sqlite3_file *file, sqlite3_int64 bytes)
 {
-	return BELOW(xTruncate, bytes);
+	return BELOW(xTruncate)(below_of(file), bytes);
 }
 
 static int file_sync(sqlite3_file *file, int flags)
 {
-	return BELOW(xSync, flags);
+	return BELOW(xSync)(below_of(file), flags);
 }
 
 static int file_size(sqlite3_file *file, sqlite3_int64 *bytes)
 {
-	return BELOW(xFileSize, bytes);
+	return BELOW(xFileSize)(below_of(file), bytes);
 }
 
 static int file_lock(sqlite3_file *file, int lock)
 {
-	return BELOW(xLock, lock);
+	return BELOW(xLock)(below_of(file), lock);
 }
 
 static int file_unlock(sqlite3_file *file, int lock)
 {
-	return BELOW(xUnlock, lock);
+	return BELOW(xUnlock)(below_of(file), lock);
 }
 
 static int file_check_reserved(sqlite3_file *file, int *reserved)
 {
-	return BELOW(xCheckReservedLock, reserved);
+	return BELOW(xCheckReservedLock)(below_of(file), reserved);
 }
 
 static int file_control(sqlite3_file *file, int what, void *argument)
 {
-	return BELOW(xFileControl, what, argument);
+	return BELOW(xFileControl)(below_of(file), what, argument);
 }
 
 static int file_sector_size(sqlite3_file *file)
 {
-	return BELOW(xSectorSize);
+	return BELOW(xSectorSize)(below_of(file));
 }
 
 static int file_characteristics(sqlite3_file *file)
 {
-	return BELOW(xDeviceCharacteristics);
+	return BELOW(xDeviceCharacteristics)(below_of(file));
 }
 
 static int file_shm_map(sqlite3_file *file, int region, int bytes, int extend, void volatile **at)
 {
-	return BELOW(xShmMap, region, bytes, extend, at);
+	return BELOW(xShmMap)(below_of(file), region, bytes, extend, at);
 }
 
 static int file_shm_lock(sqlite3_file *file, int first, int nr, int flags)
 {
-	return BELOW(xShmLock, first, nr, flags);
+	return BELOW(xShmLock)(below_of(file), first, nr, flags);
 }
 
 static void file_shm_barrier(sqlite3_file *file)
 {
-	BELOW(xShmBarrier);
+	BELOW(xShmBarrier)(below_of(file));
 }
 
 static int file_shm_unmap(sqlite3_file *file, int remove)
 {
-	return BELOW(xShmUnmap, remove);
+	return BELOW(xShmUnmap)(below_of(file), remove);
 }
 
 static int file_fetch(sqlite3_file *file, sqlite3_int64 offset, int bytes, void **at)
 {
-	return BELOW(xFetch, offset, bytes, at);
+	return BELOW(xFetch)(below_of(file), offset, bytes, at);
 }
 
 static int file_unfetch(sqlite3_file *file, sqlite3_int64 offset, void *at)
 {
-	return BELOW(xUnfetch, offset, at);
+	return BELOW(xUnfetch)(below_of(file), offset, at);
 }
 
 #define METHODS(version)                                                                         \

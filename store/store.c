@@ -216,7 +216,7 @@ static void touch(const void *data)
 	const volatile char *bytes = data;
 
 	(void)bytes[0];
-	(void)bytes[BERTH_PAGE_SIZE - 1];
+	(void)bytes[8 * BERTH_PORT_PAGE_WORDS - 1];
 }
 
 enum filled { FILLED, CLOSED, NO_CPU };
