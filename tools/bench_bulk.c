@@ -127,11 +127,6 @@ static int warm_list(struct bench *bench)
 	return error ? error : berth_free_pages(bench->zone, pfn);
 }
 
-static double us_since(uint64_t began)
-{
-	return (double)(berth__clock_ns(CLOCK_MONOTONIC) - began) / 1000;
-}
-
 static int round_bulk(struct bench *bench, unsigned nr, double *us)
 {
 	struct berth_claim_params params = { .nr_pages = bench->nr_pages };
@@ -139,7 +134,7 @@ static int round_bulk(struct bench *bench, unsigned nr, double *us)
 	int got = berth_cma_alloc_bulk(bench->area, &params, nr, bench->pfns,
 				       BERTH_BULK_ALL_OR_NOTHING, NULL);
 
-	*us = us_since(began);
+	*us = berth__us_since(CLOCK_MONOTONIC, began);
 	if (got < 0)
 		return got;
 	return berth_cma_release_bulk(bench->area, bench->pfns, nr, bench->nr_pages);
@@ -153,7 +148,7 @@ static int round_single(struct bench *bench, unsigned nr, double *us)
 
 	for (unsigned i = 0; i < nr && !error; i++)
 		error = berth_cma_alloc(bench->area, &params, &bench->pfns[i], NULL);
-	*us = us_since(began);
+	*us = berth__us_since(CLOCK_MONOTONIC, began);
 	if (error)
 		return error;
 	return berth_cma_release_bulk(bench->area, bench->pfns, nr, bench->nr_pages);
@@ -166,7 +161,7 @@ static int round_naive(struct bench *bench, unsigned nr, double *us)
 
 	for (unsigned i = 0; i < nr && !error; i++)
 		error = claim_as_kernel(bench, &bench->pfns[i]);
-	*us = us_since(began);
+	*us = berth__us_since(CLOCK_MONOTONIC, began);
 	for (unsigned i = 0; i < nr && !error; i++) {
 		error = berth_free_contig_range(bench->zone, bench->pfns[i], bench->nr_pages);
 		change_bits(bench->naive_bitmap, bench->pfns[i], bench->nr_pages, false);

@@ -185,25 +185,6 @@ static void close_pool(struct bench *bench)
 
 /* ---- One claim ------------------------------------------------------------------------------- */
 
-static double us_since(clockid_t clock, uint64_t began_ns)
-{
-	return (double)(berth__clock_ns(clock) - began_ns) / 1000;
-}
-
-/* Writes to each claimed page, and with --verify all of it: no borrower may see that. */
-static double touch(const struct bench *bench, const struct berth_buffer *buffer)
-{
-	uint64_t began = berth__clock_ns(CLOCK_MONOTONIC);
-	double us;
-
-	for (size_t at = 0; at < buffer->bytes; at += BERTH_PAGE_SIZE)
-		*((volatile char *)buffer->address + at) = 0x5a;
-	us = us_since(CLOCK_MONOTONIC, began);
-	if (bench->config.verify)
-		memset(buffer->address, 0x5a, buffer->bytes);
-	return us;
-}
-
 /* The first one's words, in one line. */
 static void keep_failure(struct bench *bench, const struct berth_claim_report *report)
 {
@@ -242,9 +223,9 @@ static void make_claim(const struct bench *bench, struct one_claim *claim)
 	began = berth__clock_ns(CLOCK_MONOTONIC);
 	claim->error = berth_claim(bench->pool, AREA, bench->config.size, &options, &claim->buffer,
 				   &claim->report);
-	claim->us = us_since(CLOCK_MONOTONIC, began);
+	claim->us = berth__us_since(CLOCK_MONOTONIC, began);
 	claim->to = berth__ticks();
-	claim->cpu_us = us_since(clock, cpu);
+	claim->cpu_us = berth__us_since(clock, cpu);
 }
 
 static void keep_stall(void *ctx, const struct berth__stall *stall)
@@ -391,7 +372,8 @@ static bool run_once(struct bench *bench, bool warm_up)
 	if (!warm_up)
 		keep(bench, &claim, writers);
 	if (!claim.error) {
-		double us = touch(bench, &claim.buffer);
+		double us = berth__touch_us(claim.buffer.address, claim.buffer.bytes,
+					    bench->config.verify);
 
 		if (!warm_up)
 			berth__sample_add(&bench->touch_us, us);

@@ -222,24 +222,6 @@ static bool stop_writers(struct bench *bench, struct writer *writers, _Atomic bo
 
 /* ---- Claims ------------------------------------------------------------------------------------ */
 
-static double us_since(clockid_t clock, uint64_t began_ns)
-{
-	return (double)(berth__clock_ns(clock) - began_ns) / 1000;
-}
-
-static double touch(const struct bench *bench, const struct berth_buffer *buffer)
-{
-	uint64_t began = berth__clock_ns(CLOCK_MONOTONIC);
-	double us;
-
-	for (size_t at = 0; at < buffer->bytes; at += BERTH_PAGE_SIZE)
-		*((volatile char *)buffer->address + at) = 0x5a;
-	us = us_since(CLOCK_MONOTONIC, began);
-	if (bench->config.verify)
-		memset(buffer->address, 0x5a, buffer->bytes);
-	return us;
-}
-
 /* With --verify: nobody has written to the buffer since it was claimed. */
 static bool is_intact(const struct bench *bench, const struct berth_buffer *buffer)
 {
@@ -259,18 +241,18 @@ static bool claim_once(struct bench *bench, struct times *times)
 
 	began = berth__clock_ns(CLOCK_MONOTONIC);
 	error = berth_claim(bench->pool, AREA, bench->config.size, NULL, &buffer, &report);
-	claim_us = us_since(CLOCK_MONOTONIC, began);
-	cpu_us = us_since(CLOCK_THREAD_CPUTIME_ID, cpu);
+	claim_us = berth__us_since(CLOCK_MONOTONIC, began);
+	cpu_us = berth__us_since(CLOCK_THREAD_CPUTIME_ID, cpu);
 	if (error)
 		return wrong(bench, "a claim failed that shouldn't", error);
-	touch_us = touch(bench, &buffer);
+	touch_us = berth__touch_us(buffer.address, buffer.bytes, bench->config.verify);
 	intact = is_intact(bench, &buffer);
 	began = berth__clock_ns(CLOCK_MONOTONIC);
 	error = berth_release(bench->pool, &buffer);
 	if (error)
 		return wrong(bench, "a claim can't be released", error);
 	if (times) {
-		berth__sample_add(&times->release_us, us_since(CLOCK_MONOTONIC, began));
+		berth__sample_add(&times->release_us, berth__us_since(CLOCK_MONOTONIC, began));
 		berth__sample_add(&times->claim_us, claim_us);
 		berth__sample_add(&times->cpu_us, cpu_us);
 		berth__sample_add(&times->touch_us, touch_us);

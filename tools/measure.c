@@ -132,6 +132,19 @@ void berth__unmap_resident(void *at, size_t bytes)
 		munmap(at, bytes);
 }
 
+double berth__touch_us(void *buffer, size_t bytes, bool all)
+{
+	uint64_t began = berth__clock_ns(CLOCK_MONOTONIC);
+	double us;
+
+	for (size_t at = 0; at < bytes; at += BERTH_PAGE_SIZE)
+		*((volatile char *)buffer + at) = 0x5a;
+	us = berth__us_since(CLOCK_MONOTONIC, began);
+	if (all)
+		memset(buffer, 0x5a, bytes);
+	return us;
+}
+
 /* The bytes on a line of /proc/meminfo; UINT64_MAX: there is no such line. */
 static uint64_t meminfo(const char *label)
 {

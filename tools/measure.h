@@ -25,6 +25,11 @@ static inline uint64_t berth__clock_ns(clockid_t clock)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static inline double berth__us_since(clockid_t clock, uint64_t began_ns)
+{
+	return (double)(berth__clock_ns(clock) - began_ns) / 1000;
+}
+
 /*
  * The cheapest clock that all CPUs agree on: the time stamp counter where it is constant, else
  * CLOCK_MONOTONIC. berth__ticks_start() picks and calibrates it; call it before the first tick.
@@ -76,6 +81,9 @@ static inline uint64_t berth__random(uint64_t *state)
 /* Zeroed memory with pages behind it, or NULL. */
 void *berth__map_resident(size_t bytes);
 void berth__unmap_resident(void *at, size_t bytes);
+/* Writes to each page of a claimed buffer; what that took, in us. `all`: after the clock, to the rest as well, which no
+ * borrower may see. */
+double berth__touch_us(void *buffer, size_t bytes, bool all);
 /* What the system could give now without swapping, and all that it has, swap included; UINT64_MAX
  * where it can't be told. */
 uint64_t berth__available_bytes(void);
