@@ -8,6 +8,7 @@
  */
 #include "core/alloc/claims.h"
 #include "core/frames/summary.h"
+#include "core/motion/internal.h"
 #include "core/stats.h"
 
 struct checker {

@@ -14,6 +14,7 @@
  * Complexity: as a claim for each range, plus O(1) for each claim in it.
  */
 #include "core/alloc/claims.h"
+#include "core/alloc/internal.h"
 #include "core/stats.h"
 
 struct bulk {

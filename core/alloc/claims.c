@@ -11,6 +11,7 @@
  * Complexity: naming a claim O(names in the table), for those that have one; else O(1).
  */
 #include "core/alloc/claims.h"
+#include "core/frames/internal.h"
 
 #define SINCE_SHIFT 16u
 #define SINCE_MASK (UINT64_MAX >> 16)

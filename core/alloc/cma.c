@@ -13,6 +13,7 @@
  * did last time looks for it there first, without a search.
  */
 #include "core/alloc/claims.h"
+#include "core/alloc/internal.h"
 #include "core/stats.h"
 
 #define FIRST_PAUSE_NS 50000ull /* between rounds of tries; doubles */

@@ -10,6 +10,7 @@
  * piece. All under the zone lock.
  */
 #include "core/frames/pcp_fast.h"
+#include "core/motion/internal.h"
 #include "core/stats.h"
 
 berth_pfn_t berth_compound_head(struct berth_zone *zone, berth_pfn_t pfn, unsigned *order)

@@ -20,7 +20,7 @@
  * the moves.
  */
 #include "core/alloc/claims.h"
-#include "core/internal.h"
+#include "core/alloc/internal.h"
 
 #define FIRST_WAIT_NS 20000ull /* for blocks in flight; doubles with each pass */
 

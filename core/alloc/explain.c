@@ -7,7 +7,7 @@
  * Complexity: one or two searches (range.c), O(pageblocks) of the range that would be cheapest without its
  * pins, O(blocks) in those that have pins, and a question to an owner for each of BERTH_MAX_BLOCKERS.
  */
-#include "core/internal.h"
+#include "core/alloc/internal.h"
 
 static void add_blocker(struct berth_zone *zone, berth_idx_t head,
 			struct berth_claim_report *report)

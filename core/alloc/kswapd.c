@@ -18,6 +18,7 @@
  * balanced, not one of them: lists belong to zones here.
  */
 #include "core/frames/node.h"
+#include "core/motion/internal.h"
 
 #define WRITE_WAIT_NS 1000000ull
 

@@ -7,7 +7,7 @@
  *
  * Complexity: O(pageblocks of the area), and a drain.
  */
-#include "core/internal.h"
+#include "core/frames/internal.h"
 
 int berth_cma_set_lend(struct berth_cma *area, enum berth_lend_policy lend, uint64_t lend_min_pages)
 {

@@ -12,6 +12,7 @@
  */
 #include <berth/views.h>
 
+#include "core/alloc/internal.h"
 #include "core/frames/node.h"
 #include "core/frames/pcp_fast.h"
 #include "core/stats.h"

@@ -8,6 +8,7 @@
  * Complexity: order 0 O(1) from the per-CPU list; other orders O(max_order) under the zone lock;
  * free_range O(blocks).
  */
+#include "core/alloc/internal.h"
 #include "core/frames/pcp_fast.h"
 #include "core/stats.h"
 

@@ -10,7 +10,7 @@
  * Complexity: taking and polling O(1); the rest as a claim.
  */
 #include "core/alloc/claims.h"
-#include "core/internal.h"
+#include "core/alloc/internal.h"
 
 struct berth_cma_prepared {
 	berth_mutex_t lock;

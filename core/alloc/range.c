@@ -16,6 +16,7 @@
  * O(pageblocks) at most for aligned starts; a sweep O(blocks of three pageblocks). The zone lock is held
  * for one group or one sweep at a time; the search lock throughout.
  */
+#include "core/alloc/internal.h"
 #include "core/frames/summary.h"
 
 #define COST_NONE UINT64_MAX

@@ -10,6 +10,7 @@
  * Complexity: O(pageblocks / 64) where whole pageblocks decide; O(blocks) of each pageblock walked. The
  * zone lock is held for one of those, or one group, at a time.
  */
+#include "core/alloc/internal.h"
 #include "core/frames/summary.h"
 
 struct search {

@@ -25,7 +25,7 @@
  * 2^pageblock_order / 64 words at most (8 by default), then O(max_order) to split; free
  * O(max_order) to merge, and stops at the first buddy that isn't free. All under the zone lock.
  */
-#include "core/internal.h"
+#include "core/frames/internal.h"
 
 static struct berth_free_list *list_of(const struct berth_zone *zone, unsigned set, unsigned order)
 {

@@ -21,6 +21,7 @@
  *
  * Complexity: O(max_order), and O(blocks of the pageblock) when one changes its type.
  */
+#include "core/alloc/internal.h"
 #include "core/stats.h"
 
 static unsigned order_above(uint32_t orders)

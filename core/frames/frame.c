@@ -9,6 +9,7 @@
  *
  * Complexity: O(max_order) for a lookup, O(1) for the rest; a split writes one head per piece.
  */
+#include "core/motion/internal.h"
 #include "core/stats.h"
 
 _Noreturn void berth__panic(const struct berth_zone *zone, const char *what, uint64_t value,

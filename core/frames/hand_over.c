@@ -12,7 +12,7 @@
  */
 #include <berth/memblock.h>
 
-#include "core/internal.h"
+#include "core/frames/internal.h"
 
 /* ---- Reserved frames of a zone ------------------------------------------------------------------ */
 

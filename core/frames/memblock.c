@@ -16,7 +16,7 @@
  */
 #include <berth/memblock.h>
 
-#include "core/internal.h"
+#include "core/frames/internal.h"
 
 #define MAX_REGIONS (1u << 28) /* that an array can grow to */
 /* Of memory that nobody may allocate, whether it is reserved or not. */

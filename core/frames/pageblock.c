@@ -17,6 +17,7 @@
  * stock: those are its own (stock.c). Complexity: O(1), or O(pageblocks touched) for
  * blocks larger than one.
  */
+#include "core/frames/internal.h"
 #include "core/frames/summary.h"
 
 /* A counter that is written under Z and read by anybody: no read-modify-write needed. */

@@ -27,6 +27,7 @@
  * freed together, as in bulk frees, merge in one step.
  */
 #include "core/frames/pcp_fast.h"
+#include "core/motion/internal.h"
 #include "core/stats.h"
 
 #define AGE_SHIFT 27u     /* of ns: the ages' unit is 134 ms, */

@@ -7,7 +7,7 @@
 #ifndef BERTH_CORE_PCP_FAST_H
 #define BERTH_CORE_PCP_FAST_H
 
-#include "core/internal.h"
+#include "core/frames/internal.h"
 
 #ifndef BERTH_HAVE_CPU_FAST
 #define berth_cpu_fast berth_cpu

@@ -18,6 +18,7 @@
  *
  * Complexity: O(lists).
  */
+#include "core/frames/internal.h"
 #include "core/frames/pcp_fast.h"
 
 #define MOST_PAGES 640u   /* of a list, by default: a batch of a pageblock, and some at hand */

@@ -2,7 +2,7 @@
 /*
  * Looking at frames from outside, for reports, tools and tests.
  */
-#include "core/internal.h"
+#include "core/frames/internal.h"
 
 char berth_frame_state(struct berth_zone *zone, berth_pfn_t pfn, berth_pfn_t *head, unsigned *order)
 {

@@ -24,6 +24,7 @@
  * Complexity: O(1) for each pageblock taken or given.
  */
 #include "core/alloc/claims.h"
+#include "core/frames/internal.h"
 #include "core/frames/summary.h"
 
 /* ---- Sums ---------------------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@
  *
  * Complexity: a check O(1) for order 0, without a lock; O(areas) under the zone lock otherwise.
  */
-#include "core/internal.h"
+#include "core/frames/internal.h"
 
 #define KBYTES_PER_PAGE (BERTH_PAGE_SIZE / 1024u)
 #define MIN_FREE_KBYTES_LEAST 128u

@@ -10,6 +10,7 @@
  */
 #include "core/alloc/claims.h"
 #include "core/frames/summary.h"
+#include "core/motion/internal.h"
 #include "core/stats.h"
 
 /* The places of the parts in the metadata. */

@@ -22,8 +22,9 @@
  * Deferral, the fragmentation index and their constants are those of Linux (mm/compaction.c,
  * mm/vmstat.c; Documentation/admin-guide/sysctl/vm.rst, extfrag_threshold).
  */
-#include "core/stats.h"
+#include "core/alloc/internal.h"
 #include "core/frames/summary.h"
+#include "core/stats.h"
 
 #define MAX_TRIES 16u /* sources for one order */
 #define MAX_PASSES 8u /* walks over a set's pageblocks; one does it where everything moves */

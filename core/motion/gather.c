@@ -15,7 +15,7 @@
  * Complexity: per window one question to the owner for each 64 cookies and O(1) for each frame; the zone lock is
  * held for 64 frames at a time.
  */
-#include "core/internal.h"
+#include "core/motion/internal.h"
 
 #define CHUNK 64u
 

@@ -19,7 +19,7 @@
  * is looked at.
  */
 #include "core/alloc/claims.h"
-#include "core/internal.h"
+#include "core/motion/internal.h"
 
 /* The range [start, end) widened to whole pageblocks. */
 struct span {

@@ -20,6 +20,7 @@
  * lock.
  */
 #include "core/frames/pcp_fast.h"
+#include "core/motion/internal.h"
 
 static _Atomic uint8_t *state_of(const struct berth_zone *zone, berth_idx_t idx)
 {

@@ -14,6 +14,7 @@
  * for the destination, plus the owner's move. The zone lock is held for a batch's destinations and for
  * its settlement, never during the move.
  */
+#include "core/motion/internal.h"
 #include "core/stats.h"
 
 static struct berth_frame *frame_at(struct berth_zone *zone, berth_pfn_t pfn)

@@ -16,6 +16,7 @@
  * Batch size, priorities, the ratio of the lists and the second chance are those of Linux (mm/vmscan.c:
  * shrink_lruvec, inactive_is_low, folio_check_references).
  */
+#include "core/motion/internal.h"
 #include "core/stats.h"
 
 /* Who may not write begins to when it gets into trouble: below this priority (as in Linux), and after a

@@ -10,7 +10,7 @@
  *
  * The shares are those of Linux (mm/vmscan.c, do_shrink_slab).
  */
-#include "core/internal.h"
+#include "core/motion/internal.h"
 
 #define DEFAULT_BATCH 128u
 #define LEAVE_WAIT_NS 20000ull

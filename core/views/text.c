@@ -12,6 +12,7 @@
 
 #include <berth/stats.h>
 
+#include "core/frames/internal.h"
 #include "core/frames/node.h"
 
 #define KBYTES(pages) ((pages) * (BERTH_PAGE_SIZE / 1024u))

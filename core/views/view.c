@@ -7,6 +7,7 @@
  */
 #include <berth/views.h>
 
+#include "core/frames/internal.h"
 #include "core/frames/node.h"
 
 #define OWNERS_AT_ONCE 64u /* counters on the stack */

@@ -4,6 +4,7 @@
  * mutates, and never reads outside the metadata. And the panics that stop a zone whose lists are
  * broken.
  */
+#include "core/frames/internal.h"
 #include "core/stats.h"
 #include "tests/include/testowner.h"
 

@@ -3,6 +3,7 @@
  * Pages whose frames are scattered: they move together, and are together after it; in either way to make others
  * wait, with a block in between that can't move, and to destinations that are scattered.
  */
+#include "core/motion/internal.h"
 #include "tests/include/testspace.h"
 
 #define FIRST 1024u

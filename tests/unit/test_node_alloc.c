@@ -3,7 +3,7 @@
  * Allocating from nodes when memory runs low: who may go below which mark, and what is done, in which
  * order, before an allocation fails.
  */
-#include "core/internal.h"
+#include "core/frames/internal.h"
 #include "tests/include/testnodes.h"
 
 /* How far down each kind of request gets in a zone whose min is 800, with nobody to reclaim. */

@@ -5,7 +5,7 @@
  */
 #include <berth/stats.h>
 
-#include "core/internal.h"
+#include "core/frames/internal.h"
 #include "tests/include/testowner.h"
 
 #define LARGE 65536u /* frames of a zone whose lists may hold pageblocks */

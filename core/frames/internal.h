@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the files of frames/ do for each other and for motion/ and alloc/ (prefix berth__). The structures, and the
+ * letters that say under which lock a function is called, are in core/internal.h.
+ */
+#ifndef BERTH_CORE_FRAMES_INTERNAL_H
+#define BERTH_CORE_FRAMES_INTERNAL_H
+
+#include "core/internal.h"
+
+/* ---- frames/frame.c: blocks and references ----------------------------------------------------- */
+
+/* Head of the block that holds idx, or BERTH_IDX_NONE when it is in none. O(max_order). Z, or
+ * the caller knows that the block can't change. */
+berth_idx_t berth__head(const struct berth_zone *zone, berth_idx_t idx);
+/* One pin more of the USED head, false: it is frozen. Z or L, so that the block isn't split. */
+bool berth__pin_head(struct berth_zone *zone, berth_idx_t head);
+/* Takes the count of a USED head from 1 to 0 / back. */
+bool berth__freeze(struct berth_frame *head);
+void berth__unfreeze(struct berth_zone *zone, struct berth_frame *head);
+/*
+ * Cuts the USED block at `head` so that a block boundary falls on `at` (inside the block); false
+ * when it is held by somebody else. Z.
+ */
+bool berth__split_used_at_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t at);
+
+/* ---- frames/pageblock.c: counters that must add up ---------------------------------------------- */
+
+/* The only places that change nr_free / nr_claimed. [idx, idx + nr) lies in one block. Z. */
+void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr, int sign);
+void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr,
+				   int sign);
+/* [start, end) is managed from now on. The only place that changes nr_managed. Z. */
+void berth__account_managed_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
+/* Around a USED or PCP block that appears among the others, or goes: the only place that changes
+ * nr_joined. Order 0: nothing. Z. */
+void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order, int sign);
+void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
+/* Declares how an area lends: what it lends of its free frames, and where those are cached. Z.
+ * O(pageblocks of the area). */
+void berth__lend_locked(struct berth_zone *zone, struct berth_cma *area,
+			enum berth_lend_policy lend, uint64_t lend_min_pages);
+/* Moves a whole free or empty pageblock between sets; its free blocks must be off the lists (and it in
+ * no bucket). Z. */
+void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
+				 unsigned set);
+/* The same for good: where the pageblock belongs from now on. Z. */
+void berth__pageblock_home_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,
+				  unsigned set);
+/*
+ * Where freed frames of the pageblock are cached, by its set and its bucket: what is far from full gives
+ * them back, so that it becomes wholly free instead of being filled again; what is nearly free at
+ * once. Z.
+ */
+void berth__pageblock_route_locked(struct berth_zone *zone, struct berth_pageblock *pageblock);
+
+/* ---- frames/buddy.c ------------------------------------------------------------------------------ */
+
+/* Frees one block to the set of its pageblock and merges. The frames' tags need not be clear at the
+ * head. Z. O(max_order). */
+void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order);
+/* Frees any range of untagged frames as the largest blocks. Z. O(pageblocks). */
+void berth__buddy_free_range_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
+/*
+ * A block of a set: of the fullest pageblock that has a sufficient one, there the smallest, split to
+ * order; BERTH_IDX_NONE: none. Its tag is zero. Z.
+ */
+berth_idx_t berth__buddy_alloc_locked(struct berth_zone *zone, unsigned set, unsigned order);
+/* The same, but a free pageblock isn't broken. Below a pageblock's order. Z. */
+berth_idx_t berth__buddy_alloc_partial_locked(struct berth_zone *zone, unsigned set,
+					      unsigned order);
+/* The smallest block of the fullest pageblock, or a part of it with at most 2^limit frames; *order:
+ * what it is. A free pageblock is taken whole, or else only if it may be broken. limit: below a
+ * pageblock's order, or equal. Z. */
+berth_idx_t berth__buddy_take_locked(struct berth_zone *zone, unsigned set, unsigned limit,
+				     bool may_break, unsigned *order);
+/* Puts the pageblock into the bucket that fits it now. For whoever changes its lists or counters. Z. */
+void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pageblock);
+/* Frees all but the first 2^order frames of the untagged block at idx, which has 2^from. Z. */
+void berth__buddy_expand_locked(struct berth_zone *zone, berth_idx_t idx, unsigned from,
+				unsigned order);
+/* Takes the free block `head` out of its list; the part outside [start, end) returns to the lists
+ * of the same set. Tags inside are zero after. Returns the frames taken. Z. */
+berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t start,
+				      berth_idx_t end);
+
+/*
+ * Makes the pageblocks of [start, end) that are in a stock blocks of their set's list, so that they
+ * stay as they are until berth__restock_locked(), or until something of them is allocated. False: one is
+ * TAKEN; the others are in lists nevertheless. Z. O(pageblocks).
+ */
+bool berth__unstock_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
+/* Puts those that are wholly free, and a block of an area's list, back into the stock. Z. */
+void berth__restock_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
+
+/* ---- frames/stock.c ------------------------------------------------------------------------------ */
+
+static inline enum berth_stock berth__stock(const struct berth_pageblock *pageblock)
+{
+	return (enum berth_stock)(atomic_load_explicit(&pageblock->stock, memory_order_acquire) &
+				  BERTH_STOCK_STATE);
+}
+
+/* The tally of who calls. */
+struct berth_tally *berth__tally(const struct berth_cma *area);
+/* Frames that claims have taken of the stock of an area; of all. Without locks; O(tallies). */
+uint64_t berth__taken(const struct berth_zone *zone, unsigned set);
+uint64_t berth__taken_of_all(const struct berth_zone *zone);
+/* Free frames of a set; of those in its stock. Likewise, inexact while claims come and go. */
+uint64_t berth__set_free(const struct berth_zone *zone, unsigned set);
+uint64_t berth__set_stock(const struct berth_zone *zone, unsigned set);
+/* Free blocks of the order in a set, its stock's included. Z. */
+uint64_t berth__nr_blocks(const struct berth_zone *zone, unsigned set, unsigned order);
+/* The set has a block of the order or more; from 2^(pageblock_order + 1) on, it may have one. Z. */
+bool berth__has_block(const struct berth_zone *zone, unsigned set, unsigned order);
+/* As the fields of the zone say, at this moment. Without locks. */
+uint64_t berth__zone_free(const struct berth_zone *zone);
+uint64_t berth__zone_free_cma(const struct berth_zone *zone);
+/* Free frames that areas don't lend: all, or as many as their watermark. O(areas) if one keeps any. */
+uint64_t berth__zone_free_unlent(const struct berth_zone *zone);
+/* The pageblocks [first, first + nr), free and in no list, become a part of their area's stock. Z. */
+void berth__stock_add_locked(struct berth_zone *zone, uint32_t first, uint32_t nr);
+/* Takes a pageblock out of the stock: LISTED, and in no list. False: it isn't in it. Z. */
+bool berth__stock_remove_locked(struct berth_zone *zone, uint32_t number);
+/* The first frame of 2^order, aligned, of the set's stock, removed from it; or BERTH_IDX_NONE. Z.
+ * O(pageblocks / 64), O(pageblocks) above a pageblock's order. */
+berth_idx_t berth__stock_remove_any_locked(struct berth_zone *zone, unsigned set, unsigned order);
+/*
+ * A claim takes [start, end), whole pageblocks, or nothing: false, one of them isn't in the stock. Without
+ * locks, but for a name. O(pageblocks).
+ */
+bool berth__stock_take(struct berth_cma *area, berth_idx_t start, berth_idx_t end,
+		       const char *name);
+/* The claim ends. Without locks, likewise. */
+void berth__stock_give(struct berth_cma *area, berth_idx_t start, berth_idx_t end);
+
+/* ---- frames/zone.c ------------------------------------------------------------------------------- */
+
+#define BERTH_SET_NONE UINT32_MAX
+
+/* The set that the migratetype policy picks first for a block of 2^order, without stealing from a
+ * foreign type; BERTH_SET_NONE: none has one. Z. */
+unsigned berth__choose_set_locked(const struct berth_zone *zone, unsigned order, unsigned gfp);
+/* The same, but not these areas: a bit for each. Z. */
+unsigned berth__choose_set_but_locked(const struct berth_zone *zone, unsigned order, unsigned gfp,
+				      uint64_t areas);
+
+/* The largest order, at most `limit`, of which the set may give a block now, after it was chosen for a
+ * smaller one: an area lends no more than its watermark allows. Z. */
+unsigned berth__lendable_order_locked(const struct berth_zone *zone, unsigned set, unsigned limit);
+static inline enum berth_lend_policy berth__lend(const struct berth_cma *area)
+{
+	return (enum berth_lend_policy)atomic_load_explicit(&area->lend, memory_order_relaxed);
+}
+
+/* ---- frames/fallback.c --------------------------------------------------------------------------- */
+
+static inline unsigned berth__wanted_type(unsigned gfp)
+{
+	return gfp & BERTH_GFP_MOVABLE     ? BERTH_MOVABLE :
+	       gfp & BERTH_GFP_RECLAIMABLE ? BERTH_RECLAIMABLE :
+					     BERTH_UNMOVABLE;
+}
+
+/* A block by that policy, and from a foreign type when nothing else is left. BERTH_IDX_NONE: nothing
+ * at all. *from is the set it came from. The block is untagged. Z. */
+berth_idx_t berth__rmqueue_locked(struct berth_zone *zone, unsigned order, unsigned gfp,
+				  unsigned *from);
+
+/* After an urgent block of this order was allocated: its pageblock is reserved for such from now on,
+ * if the reserve isn't full. Without locks. */
+void berth__reserve_highatomic(struct berth_zone *zone, berth_idx_t idx, unsigned order);
+/* Gives a pageblock of the reserve back, to the type that gfp wants; the last one only as the last
+ * resort. False: there is none with free memory. */
+bool berth__unreserve_highatomic(struct berth_zone *zone, unsigned gfp, bool last_resort);
+
+/* ---- frames/watermark.c -------------------------------------------------------------------------- */
+
+/* Raises the marks by a pageblock, since a request had to take another type's; false: not here. Z. */
+bool berth__boost_locked(struct berth_zone *zone);
+/* berth_watermark_ok() without the question whether there is a block. Without locks. */
+bool berth__watermark_pages_ok(const struct berth_zone *zone, unsigned order, uint64_t mark,
+			       enum berth_zone_kind highest, unsigned flags);
+
+/* ---- frames/hand_over.c, frames/memblock.c --------------------------------------------------------- */
+
+/* True when no frame of [start, end) is managed or reserved. O(pageblocks), O(frames) in those that
+ * have some already. Z. */
+bool berth__untouched_locked(const struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
+
+struct berth_memblock;
+/* True when one of memblock's own arrays lies in the bytes [base, end). */
+bool berth__memblock_in_use(const struct berth_memblock *memblock, uint64_t base, uint64_t end);
+/* Freeing [base, end) in two steps: the first may fail with -ENOMEM, the second can't. */
+int berth__memblock_prepare_free(struct berth_memblock *memblock, uint64_t base, uint64_t end);
+void berth__memblock_free_prepared(struct berth_memblock *memblock, uint64_t base, uint64_t end);
+
+/* ---- frames/pcp.c -------------------------------------------------------------------------------- */
+
+/* A cached order, whatever the slot's state. alloc: the block is tagged USED; BERTH_IDX_NONE: take the
+ * zone lock. */
+berth_idx_t berth__pcp_alloc(struct berth_zone *zone, unsigned order, unsigned gfp, uint32_t tag,
+			     uint64_t cookie);
+/* A frame whose references are gone; false: take the zone lock. */
+bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx);
+/* Frees the USED block of 2^order frames, a cached order above 0, if it is there, nobody has a reference
+ * but the owner, and it goes to a list; `owner`: must be his, or BERTH_ANY_OWNER. False: nothing has
+ * changed, take the zone lock. */
+#define BERTH_ANY_OWNER UINT32_MAX
+bool berth__pcp_free_block(struct berth_zone *zone, berth_idx_t idx, unsigned order,
+			   unsigned owner);
+/*
+ * Returns to the buddy lists the blocks that are cached and touch [start, end); afterwards no per-CPU
+ * section that began before the call is running. Without locks.
+ */
+void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
+/* True when some slot caches frames. Inexact while CPUs allocate. */
+bool berth__pcp_any(struct berth_zone *zone);
+/* Frames that a slot's lists hold; those that they may hold now. Inexact likewise. */
+uint32_t berth__pcp_pages(const struct berth_zone *zone, const struct berth_pcp *pcp);
+uint32_t berth__pcp_high_pages(const struct berth_zone *zone, const struct berth_pcp *pcp);
+
+/* The bounds of the lists in a zone: how many blocks each may hold, and where its stack is. */
+struct berth_pcp_layout {
+	uint8_t row[BERTH_MAX_ORDER_LIMIT + 1], order[BERTH_NR_PCP_LISTS];
+	uint16_t min[BERTH_NR_PCP_LISTS], max[BERTH_NR_PCP_LISTS];
+	uint32_t base[BERTH_NR_PCP_LISTS], budget;
+	size_t bytes; /* of a slot */
+};
+/* pcp_high: of berth_zone_params; nr_cpus: at least 1. */
+void berth__pcp_lay_out(struct berth_pcp_layout *layout, uint64_t nr_pages, unsigned nr_cpus,
+			unsigned pageblock_order, unsigned pcp_high);
+/* How many blocks a list exchanges at a time. */
+uint32_t berth__pcp_batch(const struct berth_zone *zone, const struct berth_pcp *pcp,
+			  unsigned list);
+/* In P or before the slot is used. A list has exchanged blocks: its limit may grow. Takes Z. */
+void berth__pcp_grow(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list);
+/* The limits of these lists (a bit each) are halved; what is beyond goes to the buddy lists. In P. Takes Z. */
+void berth__pcp_shrink(struct berth_zone *zone, struct berth_pcp *pcp, uint32_t lists);
+/* Returns the oldest nr blocks of a list, and up to a pageblock more, to the buddy lists. In P. Takes Z. */
+void berth__pcp_spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list, uint32_t nr);
+/* Before a slot is used. */
+void berth__pcp_init(const struct berth_zone *zone, struct berth_pcp *pcp);
+
+/* Writes everything that makes an untagged block an allocated one. In P or under Z. */
+static inline void berth__mark_used(struct berth_frame *frame, uint32_t tag, uint64_t cookie)
+{
+	berth__set_cookie(frame, cookie);
+	atomic_store_explicit(&frame->refcount, 1, memory_order_relaxed);
+	berth__set_tag(frame, tag);
+}
+
+#endif
