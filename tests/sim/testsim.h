@@ -798,13 +798,11 @@ static inline bool world_run(struct world *w, uint64_t seed, bool quiet)
 	return world_finish(w, berth_sim_run(w->sim), seed, quiet);
 }
 
-static inline struct world *world_open(const struct world_params *params,
-				       const struct berth_sim_params *sim_params)
+static inline void world_setup(struct world *w, const struct world_params *params,
+			       const struct berth_sim_params *sim_params)
 {
-	struct world *w = calloc(1, sizeof(*w));
 	struct berth_sim_params plain = { .weak_memory = true, .leap_ns = 2000000 };
 
-	assert_non_null(w);
 	w->params = *params;
 	for (unsigned i = 0; i < MAX_CLAIMERS; i++) {
 		w->prepared[i] = aligned_alloc(16, (params->nr_claims + 1) *
@@ -812,15 +810,29 @@ static inline struct world *world_open(const struct world_params *params,
 		assert_non_null(w->prepared[i]);
 	}
 	w->sim = berth_sim_create(sim_params ? sim_params : &plain);
-	return w;
 }
 
-static inline void world_close(struct world *w)
+static inline void world_teardown(struct world *w)
 {
 	berth_sim_destroy(w->sim);
 	free(w->metadata);
 	for (unsigned i = 0; i < MAX_CLAIMERS; i++)
 		free(w->prepared[i]);
+}
+
+static inline struct world *world_open(const struct world_params *params,
+				       const struct berth_sim_params *sim_params)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	assert_non_null(w);
+	world_setup(w, params, sim_params);
+	return w;
+}
+
+static inline void world_close(struct world *w)
+{
+	world_teardown(w);
 	free(w);
 }
 
