@@ -632,20 +632,17 @@ static void print_text(struct bench *bench)
 /* More than one claim at a time. */
 static int run_many(const struct berth__claim_config *config)
 {
-	/* Where claims come and go, as many ranges more, so that there is always a whole one. */
-	const uint64_t ranges = config->fill == BERTH__FILL_EMPTY ? 2 * config->claimers :
-								    config->claimers;
-	const uint64_t least = config->size * ranges;
 	struct berth__many many = {
 		.command = COMMAND,
 		.size = config->size,
-		.area = config->area > least ? config->area : least,
+		.area = config->area,
 		.run = config->run,
 		.count = config->count,
 		.seed = config->seed,
 		.claimers = config->claimers,
 		.bulk = config->bulk,
-		.movable = config->fill == BERTH__FILL_MOVABLE,
+		.fill = config->fill,
+		.kind = config->kind,
 		.json = config->json,
 		.mover = config->mover,
 	};
@@ -674,10 +671,10 @@ static int run_without_moves(const struct berth__claim_config *config)
 
 static int run(struct bench *bench)
 {
-	if (bench->config.kind != BERTH__AREA_CMA)
-		return run_without_moves(&bench->config);
 	if (bench->config.bulk || bench->config.claimers)
 		return run_many(&bench->config);
+	if (bench->config.kind != BERTH__AREA_CMA)
+		return run_without_moves(&bench->config);
 	berth__catch_interrupts();
 	berth__ticks_start();
 	if (open_pool(bench) && (bench->config.fill != BERTH__FILL_PINNED || pin(bench)))

@@ -44,7 +44,8 @@ static const char help[] =
 	"  --area-size SIZE  the area (SIZE; for pinned at least 512M)\n"
 	"  --pin-every SIZE  the distance between pins (32M)\n"
 	"  --claimers N      instead: the claims of N threads, 2 to 8, at the same time and one after the\n"
-	"                    other, out of one area and out of an area for each\n"
+	"                    other, out of one area and out of an area for each, and what the same threads\n"
+	"                    make of work by which they share nothing\n"
 	"  --bulk N          instead: N buffers of SIZE in one call, in N, and in N of the kernel's kind\n"
 	"                    (one search, isolation and drain each), out of an empty area\n"
 	"  --first-fit       claim the first range that fits, not the cheapest\n"
@@ -236,12 +237,11 @@ static const char *misfit(const struct berth__claim_config *config)
 	    (config->fill == BERTH__FILL_MOVABLE || config->fill == BERTH__FILL_PINNED))
 		return "only --area-kind cma lends movable memory; use --fill empty, or discardable "
 		       "with gcma";
-	if (config->kind != BERTH__AREA_CMA &&
-	    (config->bulk || config->claimers || config->first_fit || config->mover))
-		return "--bulk, --claimers, --first-fit and --mover are for --area-kind cma; leave "
-		       "them out";
+	if (config->kind != BERTH__AREA_CMA && (config->bulk || config->first_fit || config->mover))
+		return "--bulk, --first-fit and --mover are for --area-kind cma; leave them out";
 	if (config->claimers && (config->fill == BERTH__FILL_PINNED || config->writers))
-		return "--claimers take neither pins nor writers; use --fill empty or movable";
+		return "--claimers take neither pins nor writers; use --fill empty, movable or "
+		       "discardable";
 	if (config->destination && (config->fill != BERTH__FILL_MOVABLE || config->claimers))
 		return "--destination is for one claimer of movable memory; use --fill movable";
 	if (config->writers && config->fill == BERTH__FILL_EMPTY)
@@ -275,12 +275,12 @@ static bool complete_config(struct berth__claim_config *config)
 		if (!config->area)
 			config->area = config->size > least ? config->size : least;
 		config->area = (config->area + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
+		if (!config->count && config->claimers)
+			config->count = config->fill == BERTH__FILL_EMPTY ? 200 : 20;
 		if (!config->count && config->kind != BERTH__AREA_CMA)
 			config->count = count_of_discarding(config);
 		if (!config->count)
-			config->count = config->fill == BERTH__FILL_EMPTY && !config->claimers ?
-						200 :
-						20;
+			config->count = config->fill == BERTH__FILL_EMPTY ? 200 : 20;
 		if (config->fill == BERTH__FILL_PINNED &&
 		    config->area / config->pin_every >= BERTH__CLAIM_MOST_PINS)
 			why = "there would be more than 1023 pins; use a larger --pin-every";

@@ -8,12 +8,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tools/bench_claim.h"
+
 #define BERTH__MAX_CLAIMERS 8u
 
 struct berth__many {
 	const char *command; /* for complaints */
 	uint64_t size, area, run, count, seed, claimers, bulk;
-	bool movable, json;
+	int fill; /* enum berth__fill_kind */
+	int kind; /* enum berth__area_kind */
+	bool json;
 	const char *mover;
 };
 

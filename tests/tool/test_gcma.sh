@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # `berth bench claim` with areas that move nothing: --area-kind gcma, full of discardable pages or empty, and
-# reserve. Contents are looked at by the command itself; how long anything takes isn't looked at here.
+# reserve; and with several claimers. Contents are looked at by the command itself; how long anything takes isn't looked at here.
 #
 #   BERTH  the command to test (default build/berth)
 #
@@ -19,7 +19,6 @@ refuses 2 movable bench claim --size 4M --fill movable --area-kind gcma
 refuses 2 movable bench claim --size 4M --fill pinned --area-kind reserve
 refuses 2 --writers bench claim --size 4M --fill empty --area-kind gcma --writers 1
 refuses 2 --bulk bench claim --size 64K --bulk 10 --area-kind gcma
-refuses 2 --claimers bench claim --size 4M --fill empty --claimers 2 --area-kind gcma
 refuses 2 --mover bench claim --size 4M --fill empty --area-kind reserve --mover mprotect
 refuses 1 "--size" bench claim --size 1T --fill discardable --area-kind gcma
 
@@ -71,6 +70,34 @@ if [ $status -eq 0 ] && [ "$(grep -cE ' (met|missed)$' out)" -eq 3 ] && grep -q 
 else
 	miss "claims of a full store for people" "status $status" "$(head -n 5 out)"
 fi
+
+# Two claimers: rates and their bounds, and the machine's beside them.
+for fill in empty movable discardable; do
+	kind=cma
+	[ $fill = discardable ] && kind=gcma
+	berth bench claim --size 4M --fill $fill --area-kind $kind --claimers 2 --count 5 --json
+	[ $status -eq 0 ] || miss "two claimers, $fill" "status $status"
+	check "two claimers, $fill" out "
+need(len(lines) == 1, 'not one JSON object')
+line = lines[0]
+fields(line, 'bench area_kind fill claimers size_bytes run_bytes count claims one_area different_areas')
+need((line['area_kind'], line['fill'], line['claimers'], line['count']) == ('$kind', '$fill', 2, 5), 'not asked for')
+least = {'empty': 2, 'movable': 1, 'discardable': line['claims']}['$fill'] * (4 << 20)
+need(line['one_area']['area_bytes'] == 2 * least and line['different_areas']['area_bytes'] == least, 'wrong sizes')
+for row in (line['one_area'], line['different_areas']):
+    for rates in (row, row['machine']):
+        number(rates, 'in_turn_p50', 'at_once_p50', 'ratio', 'ratio_low', 'ratio_high', least=0.001)
+        need(rates['ratio_low'] <= rates['ratio'] <= rates['ratio_high'], f'no order in {rates}')
+"
+done
+berth bench claim --size 4M --fill empty --claimers 2 --count 5
+if [ $status -eq 0 ] && [ "$(grep -cE ' (met|missed)$' out)" -eq 2 ] && [ "$(grep -c memset out)" -eq 2 ]; then
+	pass
+else
+	miss "two claimers for people" "status $status" "$(head -n 5 out)"
+fi
+refuses 2 --claimers bench claim --size 4M --fill pinned --claimers 2
+refuses 2 --claimers bench claim --size 4M --fill empty --claimers 9
 
 # Interrupted: no figures, and the exit code says so.
 "$BERTH" bench claim --size 64M --fill discardable --area-kind gcma --count 1000000 --writers 1 >out 2>err </dev/null &
