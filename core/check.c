@@ -190,6 +190,36 @@ static bool check_block(struct checker *checker, berth_idx_t head)
 	return true;
 }
 
+/* What is discardable of a pageblock. */
+static bool check_discardables(struct checker *checker, berth_idx_t first)
+{
+	const struct berth_zone *zone = checker->zone;
+	berth_idx_t end = first + berth__pages(zone->pageblock_order), next;
+	uint32_t pages[BERTH_DISCARD_NOT + 1] = { 0 }, blocks[BERTH_DISCARD_NOT + 1] = { 0 };
+	struct berth_discardables *counted = &zone->discardables[first >> zone->pageblock_order];
+
+	for (berth_idx_t idx = first; idx < end; idx = next) {
+		berth_idx_t head = berth__head(zone, idx);
+		enum berth_discardable kind;
+
+		next = idx + 1;
+		if (head == BERTH_IDX_NONE)
+			continue;
+		next = head + berth__pages(berth__tag_order(berth__tag(&zone->frames[head])));
+		next = next < end ? next : end;
+		kind = berth__discardable(berth__lru_state(zone, head));
+		pages[kind] += next - idx;
+		blocks[kind]++;
+	}
+	for (unsigned kind = 0; kind < BERTH_NR_DISCARDABLE; kind++) {
+		EXPECT("pageblock.I6 discardable frames", berth__pfn(zone, first),
+		       atomic_load(&counted->pages[kind]), pages[kind]);
+		EXPECT("pageblock.I6 discardable blocks", berth__pfn(zone, first),
+		       atomic_load(&counted->blocks[kind]), blocks[kind]);
+	}
+	return true;
+}
+
 /* Pageblock counters against a walk of its frames. */
 static bool check_pageblock(struct checker *checker, berth_idx_t first)
 {
@@ -304,6 +334,9 @@ static bool check_group(struct checker *checker, uint32_t number, uint32_t nr_pa
 		       loads[i].free);
 		EXPECT("summary.I1 frames to claim, pageblock", number * BERTH_GROUP + i,
 		       load->open, loads[i].open);
+		for (unsigned kind = 0; kind < BERTH_NR_COSTS; kind++)
+			EXPECT("summary.I1 cost of pageblock", number * BERTH_GROUP + i,
+			       load->cost[kind], loads[i].cost[kind]);
 	}
 	for (unsigned kind = 0; kind < BERTH_NR_RUNS; kind++)
 		EXPECT("summary.I1 kinds of pageblocks, group", number, group->is[kind],
@@ -671,6 +704,10 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	    !check_free_counters(checker) || !check_pcps(checker) || !check_names(checker) ||
 	    !check_lru_lists(checker))
 		return false;
+	for (berth_idx_t idx = zone->first & ~(berth__pages(zone->pageblock_order) - 1);
+	     zone->discardables && idx < zone->end; idx += berth__pages(zone->pageblock_order))
+		if (!check_discardables(checker, idx))
+			return false;
 	for (unsigned i = 0; i < zone->nr_areas; i++)
 		if (!check_area(checker, &zone->areas[i]))
 			return false;

@@ -172,6 +172,22 @@ struct berth_pageblock {
 	uint32_t next, prev; /* Z: pageblocks of its bucket */
 };
 
+/*
+ * What a claim may drop instead of moving it: blocks on evictable LRU lists, or in a reclaimer's hands, that
+ * are clean. Of each pageblock, in zones that have LRU lists.
+ */
+enum berth_discardable {
+	BERTH_DISCARD_IDLE, /* by any claim: inactive, and not used since */
+	BERTH_DISCARD_USED, /* with BERTH_CLAIM_DROP only */
+	BERTH_NR_DISCARDABLE,
+	BERTH_DISCARD_NOT = BERTH_NR_DISCARDABLE
+};
+
+struct berth_discardables {
+	/* a: frames; blocks, or parts of them: by whoever changes a block's state */
+	_Atomic uint32_t pages[BERTH_NR_DISCARDABLE], blocks[BERTH_NR_DISCARDABLE];
+};
+
 /* Above the pageblocks: frames/summary.h. */
 struct berth_load;
 struct berth_group;
@@ -302,6 +318,19 @@ enum berth_lru_where {
 #define BERTH_LRU_WRITEBACK (1u << 6) /* the core has pinned it */
 #define BERTH_LRU_RECLAIM (1u << 7)   /* with WRITEBACK: is to be dropped after that */
 
+/* What a block in this state is to a claim. (What is on its way to a list is moved.) */
+static inline enum berth_discardable berth__discardable(unsigned state)
+{
+	unsigned where = state & BERTH_LRU_WHERE;
+
+	if (where < BERTH_LRU_IN_LIST || where > BERTH_LRU_ISOLATED ||
+	    (state & (BERTH_LRU_DIRTY | BERTH_LRU_WRITEBACK | BERTH_LRU_LOCKED)))
+		return BERTH_DISCARD_NOT;
+	return where == BERTH_LRU_IN_LIST + BERTH_LRU_ACTIVE || (state & BERTH_LRU_REFERENCED) ?
+		       BERTH_DISCARD_USED :
+		       BERTH_DISCARD_IDLE;
+}
+
 /* What a CPU's batch asks for; they are carried out in this order. */
 enum berth_lru_op {
 	BERTH_LRU_ADD,
@@ -361,9 +390,10 @@ struct berth_zone {
 	size_t pcp_stride, metadata_bytes; /* c */
 	size_t lru_offset;                 /* c: of a CPU's LRU batch behind its berth_pcp */
 	_Atomic uint8_t *lru_state;        /* c; NULL: no LRU lists. Of each frame: a, see above */
-	berth_pfn_t start_pfn;             /* c: pfn of index `first` */
-	bool in_node;                      /* c: part of nodes, as this: */
-	uint8_t node, kind;                /* c */
+	struct berth_discardables *discardables; /* c; NULL: likewise. One for each pageblock */
+	berth_pfn_t start_pfn;                   /* c: pfn of index `first` */
+	bool in_node;                            /* c: part of nodes, as this: */
+	uint8_t node, kind;                      /* c */
 	uint8_t pcp_type_of_set[BERTH_CMA + BERTH_MAX_AREAS]; /* Z: lists that cache it, or NONE */
 	/* a: written under Z, read in P: of each pageblock, the type of the lists that cache what is
 	 * freed in it; RETURN, or NONE. */
@@ -391,6 +421,7 @@ struct berth_zone {
 	berth_mutex_t search_lock;    /* of the summaries */
 	_Atomic uint32_t busy_latest; /* a: the last busy_until of any pageblock */
 	struct berth_cost_model cost; /* S */
+	_Atomic bool drops_idle;      /* a: under S: of `cost`, dropping isn't dearer than moving */
 	_Alignas(64) berth_lock_t lock;
 	unsigned nr_areas;    /* Z */
 	uint64_t nr_managed;  /* Z */

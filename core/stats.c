@@ -26,6 +26,7 @@ const char *berth_event_name(enum berth_event event)
 		[BERTH_EVENT_CMA_SUCCESS] = "cma_alloc_success",
 		[BERTH_EVENT_CMA_FAIL] = "cma_alloc_fail",
 		[BERTH_EVENT_CMA_RELEASE] = "cma_release_success",
+		[BERTH_EVENT_CLAIM_DROP] = "claim_drop",
 		[BERTH_EVENT_FALLBACK] = "fallback",
 		[BERTH_EVENT_ALLOCSTALL] = "allocstall",
 		[BERTH_EVENT_OOM] = "oom",

@@ -138,8 +138,11 @@ size_t berth_report_text(const struct berth_claim_report *report, char *text, si
 	if (report->error)
 		put(&out, "\n  largest free run %.1f MiB, largest claimable run %.1f MiB",
 		    mib(report->largest_free_pages), mib(report->largest_claimable_pages));
-	put(&out, "\n  %u range(s) tried, %.1f MiB moved, %.1f MiB were free, %" PRIu64 " busy",
-	    report->tries, mib(report->moved_pages), mib(report->free_pages_taken),
+	put(&out, "\n  %u range(s) tried, %.1f MiB moved, ", report->tries,
+	    mib(report->moved_pages));
+	if (report->dropped_pages)
+		put(&out, "%.1f MiB dropped, ", mib(report->dropped_pages));
+	put(&out, "%.1f MiB were free, %" PRIu64 " busy", mib(report->free_pages_taken),
 	    report->busy_blocks);
 	put(&out, "\n  time:");
 	for (unsigned i = 0; i < BERTH_NR_PHASES; i++)

@@ -50,7 +50,7 @@ mutant()
 
 pcp=core/frames/pcp.c fast=core/frames/pcp_fast.h contig=core/alloc/contig.c isolate=core/motion/isolate.c
 frame=core/frames/frame.c page_alloc=core/alloc/page_alloc.c migrate=core/motion/migrate.c
-lru=core/motion/lru.c reclaim=core/motion/reclaim.c stock=core/frames/stock.c
+pageblock=core/frames/pageblock.c lru=core/motion/lru.c reclaim=core/motion/reclaim.c stock=core/frames/stock.c
 
 # The drainer's side
 mutant no-barrier $pcp 's/zone->port->barrier_all\(zone->port_ctx\);/;/'
@@ -109,7 +109,7 @@ mutant lru-kept-when-freed $page_alloc '/^static BERTH_COLD int free_slow/,/^}/ 
 mutant lru-kept-by-range $page_alloc '/^int berth_free_range/,/^}/ s/berth__lru_forget\(zone, idx\);/;/'
 mutant lru-forget-unlocked $lru '/^void berth__lru_forget/,/^}/ s/berth_(un)?lock\(&zone->lru.lock\);//'
 mutant lru-lost-write-back $lru '/^void berth__lru_forget/,/^}/ s/left = old & BERTH_LRU_WRITEBACK \?.*$/left = 0;/'
-mutant lru-pieces-lost $frame 's/berth__lru_inherit_locked\(zone, head, middle\);/;/'
+mutant lru-pieces-lost $frame 's/berth__lru_inherit_locked\(zone, head, middle, order\);/;/'
 mutant lru-split-unlocked $frame 's/^\tberth__lru_(begin|end)_split\(zone, tag\);//'
 mutant lru-not-moved $migrate 's/^\tif \(tag & BERTH_TAG_LRU\)$/\tif (0)/'
 mutant lru-stale-trusted $lru '/^static void apply_locked/,/^}/ s/if \(where == BERTH_LRU_IN_BATCH\) \{/if (where == BERTH_LRU_IN_BATCH || where == BERTH_LRU_NOWHERE) {/'
@@ -118,6 +118,10 @@ mutant lru-dirty-unseen $reclaim '/^bool berth_reclaim_freeze/,/^}/ s/BERTH_LRU_
 mutant lru-unpinned-write $lru '/^bool berth__lru_begin_writeback/,/^}/ s/if \(!pin\(zone, idx\)\)/if (0)/'
 mutant lru-relaxed-add $lru '/^int berth_lru_add/,/^}/ s/memory_order_release/memory_order_relaxed/'
 mutant lru-relaxed-apply $lru '/^static void apply_locked/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
+# (Not seen here: the lock around the flags of a block that is just being split, the fence before its pieces are tagged
+# and the acquire of is_single(): flags of one page and its split hardly meet.)
+mutant lru-discardable-unmarked $pageblock '/^void berth__account_discardable/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
+mutant lru-discardable-uncounted $lru '/^void berth__lru_shrinks_locked/,/^}/ s/^\tberth__account_discardable.*$//'
 mutant lru-by-nowhere $lru '/^void berth__lru_put_locked/,/^}/ s/^\tunlink_locked\(zone, idx, from\);/&\n\tchange_where_locked(zone, idx, from, 0);\n\tfrom = 0;/'
 mutant lru-settle-unlocked $reclaim '/^static uint64_t settle/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 

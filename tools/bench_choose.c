@@ -4,8 +4,8 @@
  *
  * States: small areas are brought into random states, and each time every possible start is tried by
  * hand (the oracle): by the states of the frames as anybody may ask for them, and by the documented cost
- * model. A claim must take a range that is legal and costs hardly more than the least, and must be
- * refused exactly when there is none, for the right reason.
+ * model. A claim must take a range that is legal and costs hardly more than the least, must drop in it what the
+ * model says that it drops, and must be refused exactly when there is none, for the right reason.
  *
  * Sizes: areas from 64 MiB up, of which there is only the metadata, in the states that a search meets.
  * The owner moves nothing but says so; what is measured is the search.
@@ -15,7 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include <berth/core.h>
+#include <berth/lru.h>
 
 #include "port/linux/port_linux.h"
 #include "tools/json.h"
@@ -32,11 +32,15 @@ static const char help[] =
 	"\n"
 	"Which range a claim takes, and how long it looks for it. Two parts:\n"
 	"\n"
-	"  states  small areas in random states (blocks of all orders, pins, claims, limits of address and\n"
-	"          boundary); each time the range is compared with the cheapest of all, found by trying\n"
-	"          every start. Fails when a range isn't legal or costs more than 1.02 times the least,\n"
-	"          or when a claim is refused though there is a range, or for the wrong reason\n"
-	"  sizes   the time of a search for 64 MiB in areas from 64 MiB up, with nothing behind the frames\n"
+	"  states  small areas in random states (blocks of all orders, clean and dirty ones on LRU lists,\n"
+	"          pins, claims, limits of address and boundary) and with several costs; each time the\n"
+	"          range is compared with the cheapest of all, found by trying every start. Fails when\n"
+	"          a range isn't legal or costs more than 1.02 times the least, when something else is\n"
+	"          dropped in it than the costs say, or when a claim is refused though there is a\n"
+	"          range, or for the wrong reason\n"
+	"  sizes   the time of a search for 64 MiB in areas from 64 MiB up, with nothing behind the frames:\n"
+	"          empty, full of blocks of 2 MiB, half full, full with a pin every 32 MiB; up to 1 GiB also\n"
+	"          full of clean frames, all of which the claim drops\n"
 	"\n"
 	"  --states N        random states (10000; 0: not this part)\n"
 	"  --most SIZE       the largest area of the second part, up to 1T (8G; 0: not this part); it takes\n"
@@ -65,7 +69,8 @@ struct world {
 	unsigned owner;
 	berth_pfn_t start; /* of the area */
 	uint64_t nr;       /* its frames */
-	uint64_t moved, cookie;
+	uint64_t moved, dropped, cookie;
+	bool lru;
 };
 
 /* ---- The world ------------------------------------------------------------------------------------ */
@@ -91,6 +96,19 @@ static void migrate(void *ctx, struct berth_move *moves, unsigned nr_moves)
 	}
 }
 
+static void reclaim(void *ctx, struct berth_reclaim_item *items, unsigned nr_items)
+{
+	struct world *world = ctx;
+
+	for (unsigned i = 0; i < nr_items; i++) {
+		items[i].result = BERTH_RECLAIM_BUSY;
+		if (!berth_reclaim_freeze(world->zone, &items[i]))
+			continue;
+		items[i].result = BERTH_RECLAIM_DROPPED;
+		world->dropped += 1ull << items[i].order;
+	}
+}
+
 static void *map(size_t bytes)
 {
 	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
@@ -111,9 +129,11 @@ static void close_world(struct world *world)
 /* The area [start, start + nr) in a zone of zone_nr frames from zone_start on. */
 static bool open_world(struct world *world, berth_pfn_t zone_start, uint64_t zone_nr,
 		       berth_pfn_t start, uint64_t nr, unsigned pageblock_order, unsigned max_order,
-		       unsigned order_per_bit, unsigned nr_cpus)
+		       unsigned order_per_bit, unsigned nr_cpus, bool lru)
 {
-	static const struct berth_owner_ops ops = { .name = "bench", .migrate = migrate };
+	static const struct berth_owner_ops ops = { .name = "bench",
+						    .migrate = migrate,
+						    .reclaim = reclaim };
 	static struct berth_port_ops port;
 	const struct berth_zone_params params = { .name = "bench",
 						  .start_pfn = zone_start,
@@ -122,6 +142,7 @@ static bool open_world(struct world *world, berth_pfn_t zone_start, uint64_t zon
 						  .pageblock_order = pageblock_order,
 						  .nr_cpus = nr_cpus,
 						  .max_areas = 1,
+						  .lru = lru,
 						  .metadata_is_zeroed = true,
 						  .port = &port };
 	struct berth_cma_params area = { .name = "area",
@@ -132,7 +153,7 @@ static bool open_world(struct world *world, berth_pfn_t zone_start, uint64_t zon
 
 	port = *berth_port_linux_ops();
 	port.now_ns = now_ns;
-	*world = (struct world){ .start = start, .nr = nr };
+	*world = (struct world){ .start = start, .nr = nr, .lru = lru };
 	world->metadata_bytes = berth_zone_metadata_size(&params);
 	world->bitmap_bytes = berth_cma_bitmap_bytes(nr, order_per_bit);
 	world->metadata = map(world->metadata_bytes);
@@ -158,22 +179,25 @@ struct request {
 /* Sums over the frames before each one of the area. */
 struct oracle {
 	uint64_t nr;
-	uint32_t *used, *starts; /* frames in use; parts of blocks in use that begin */
+	uint32_t *moved, *starts; /* frames that move; parts of blocks that move and begin */
+	uint32_t *dropped;
 	uint32_t *claimed, *held, *not_free;
-	bool *in_use; /* the frame itself */
+	bool *moves; /* the frame itself */
 	struct berth_cost_model cost;
+	bool drop_used; /* as the request says */
 };
 
 static bool open_oracle(struct oracle *oracle, const struct world *world)
 {
 	uint64_t nr = oracle->nr = world->nr;
 
-	oracle->used = calloc(5 * (nr + 1), sizeof(uint32_t));
-	oracle->in_use = calloc(nr + 1, sizeof(bool));
-	if (!oracle->used || !oracle->in_use)
+	oracle->moved = calloc(6 * (nr + 1), sizeof(uint32_t));
+	oracle->moves = calloc(nr + 1, sizeof(bool));
+	if (!oracle->moved || !oracle->moves)
 		return false;
-	oracle->starts = oracle->used + (nr + 1);
-	oracle->claimed = oracle->starts + (nr + 1);
+	oracle->starts = oracle->moved + (nr + 1);
+	oracle->dropped = oracle->starts + (nr + 1);
+	oracle->claimed = oracle->dropped + (nr + 1);
 	oracle->held = oracle->claimed + (nr + 1);
 	oracle->not_free = oracle->held + (nr + 1);
 	berth_zone_cost(world->zone, &oracle->cost);
@@ -182,8 +206,24 @@ static bool open_oracle(struct oracle *oracle, const struct world *world)
 
 static void close_oracle(struct oracle *oracle)
 {
-	free(oracle->used);
-	free(oracle->in_use);
+	free(oracle->moved);
+	free(oracle->moves);
+}
+
+/* A claim drops the frame, by the documented cost model. */
+static bool is_dropped(const struct oracle *oracle, const struct world *world, berth_pfn_t pfn)
+{
+	const unsigned not_now = BERTH_LRU_IS_DIRTY | BERTH_LRU_IS_WRITEBACK |
+				 BERTH_LRU_IS_UNEVICTABLE;
+	unsigned flags = 0;
+	char list = berth_lru_where(world->zone, pfn, &flags);
+
+	if ((list != 'i' && list != 'a') || (flags & not_now))
+		return false;
+	if (oracle->drop_used)
+		return true;
+	return list == 'i' && !(flags & BERTH_LRU_IS_REFERENCED) &&
+	       oracle->cost.drop_ns <= (uint64_t)oracle->cost.copy_ns + oracle->cost.remap_ns;
 }
 
 /* What anybody can ask about each frame. */
@@ -194,11 +234,13 @@ static void look(struct oracle *oracle, const struct world *world, unsigned page
 		unsigned order = 0;
 		char state = berth_frame_state(world->zone, pfn, &head, &order);
 		bool used = state == 'u' || state == 'p' || state == '-';
-		bool begins = used && (head == pfn || state == '-' ||
-				       !(pfn & ((1ull << pageblock_order) - 1)));
+		bool dropped = used && is_dropped(oracle, world, pfn), moves = used && !dropped;
+		bool begins = moves && (head == pfn || state == '-' ||
+					!(pfn & ((1ull << pageblock_order) - 1)));
 
-		oracle->in_use[i] = used;
-		oracle->used[i + 1] = oracle->used[i] + used;
+		oracle->moves[i] = moves;
+		oracle->moved[i + 1] = oracle->moved[i] + moves;
+		oracle->dropped[i + 1] = oracle->dropped[i] + dropped;
 		oracle->starts[i + 1] = oracle->starts[i] + begins;
 		oracle->claimed[i + 1] = oracle->claimed[i] + (state == 'c');
 		oracle->held[i + 1] = oracle->held[i] +
@@ -222,25 +264,26 @@ static bool legal(const struct world *world, const struct request *request, uint
 
 static uint64_t cost_at(const struct oracle *oracle, uint64_t at, uint64_t nr)
 {
-	uint64_t used = oracle->used[at + nr] - oracle->used[at];
+	uint64_t moved = oracle->moved[at + nr] - oracle->moved[at];
+	uint64_t dropped = oracle->dropped[at + nr] - oracle->dropped[at];
 	uint64_t blocks = oracle->starts[at + nr] - oracle->starts[at];
 
 	/* A block that begins before the range counts as well. */
-	blocks += oracle->in_use[at] && oracle->starts[at + 1] == oracle->starts[at];
-	return used * oracle->cost.copy_ns + blocks * oracle->cost.remap_ns;
+	blocks += oracle->moves[at] && oracle->starts[at + 1] == oracle->starts[at];
+	return moved * oracle->cost.copy_ns + blocks * oracle->cost.remap_ns +
+	       dropped * oracle->cost.drop_ns;
 }
 
-/* What the claim must answer, and the least cost; *pages: the fewest frames of a range of that cost. */
+/* What the claim must answer, and the least cost. */
 static int ask(const struct oracle *oracle, const struct world *world,
-	       const struct request *request, uint64_t *least, uint64_t *pages)
+	       const struct request *request, uint64_t *least)
 {
 	uint64_t nr = request->params.nr_pages;
 	bool possible = false, unclaimed = false, movable = false;
 
 	*least = BLOCKED;
-	*pages = 0;
 	for (uint64_t at = 0; at + nr <= world->nr; at++) {
-		uint64_t cost, used;
+		uint64_t cost;
 
 		if (!legal(world, request, at))
 			continue;
@@ -255,9 +298,6 @@ static int ask(const struct oracle *oracle, const struct world *world,
 		    oracle->not_free[at + nr] != oracle->not_free[at])
 			continue;
 		cost = cost_at(oracle, at, nr);
-		used = oracle->used[at + nr] - oracle->used[at];
-		if (cost < *least || (cost == *least && used < *pages))
-			*pages = used;
 		if (cost < *least)
 			*least = cost;
 	}
@@ -275,7 +315,7 @@ struct tally {
 	struct config config;
 	uint64_t random;
 	uint64_t chosen, refused, exact, by_error[5];
-	uint64_t moved, least_moved;
+	uint64_t claimed, moved, dropped, cost_ns, least_ns;
 	struct berth__samples ratio;
 	bool failed;
 };
@@ -309,7 +349,19 @@ static bool random_world(struct tally *tally, struct world *world, struct reques
 	return open_world(world, zone_start,
 			  start - zone_start + 4 * nr * size + (2ull << max_order), start,
 			  nr * size, order, max_order, request->order_per_bit,
-			  below(tally, 4) ? 0 : 4);
+			  below(tally, 4) ? 0 : 4, below(tally, 2));
+}
+
+/* Dropping costs little, nothing, more than copying, or more than moving. */
+static void random_cost(struct tally *tally, struct world *world)
+{
+	static const uint32_t drops[] = { 0, 1, 600, 2370, 2371 };
+	struct berth_cost_model cost = BERTH_COST_DEFAULT;
+
+	if (below(tally, 2))
+		return;
+	cost.drop_ns = drops[below(tally, sizeof(drops) / sizeof(drops[0]))];
+	berth_zone_set_cost(world->zone, &cost);
 }
 
 /* Claims that stay. */
@@ -332,20 +384,42 @@ static void random_claims(struct tally *tally, struct world *world, uint64_t nr)
 	}
 }
 
-/* Movable blocks of random orders, of which some go again and some are pinned. */
+/* A block of a cache: on a list or not, used or not, clean or not. */
+static bool random_lru(struct tally *tally, struct world *world, berth_pfn_t pfn, unsigned order)
+{
+	struct berth_zone *zone = world->zone;
+	uint64_t nr = 1ull << order, dice = below(tally, 16);
+
+	if (dice == 0)
+		return true;
+	if (berth_lru_add(zone, pfn, nr) || (dice == 1 && berth_lru_set_dirty(zone, pfn, nr)) ||
+	    (dice == 2 && berth_lru_set_unevictable(zone, pfn, nr, true)))
+		return false;
+	if (dice == 3)
+		berth_lru_activate(zone, pfn);
+	if (dice == 4 || dice == 5)
+		berth_lru_mark_accessed(zone, pfn);
+	return true;
+}
+
+/* Movable blocks of random orders, of which some can be dropped, some go again and some are pinned. */
 static void random_fill(struct tally *tally, struct world *world, unsigned max_order)
 {
+	uint64_t cached = world->lru ? below(tally, 5) : 0;
 	uint64_t most = world->nr * below(tally, 5) / 4, nr = 0, cookie = 0;
 	uint64_t keep = below(tally, 5), pin = below(tally, 3) ? 0 : 1 + below(tally, 200);
 	unsigned orders = 1 + (unsigned)below(tally, max_order);
 
 	while (nr < most) {
 		unsigned order = below(tally, 2) ? 0 : (unsigned)below(tally, orders);
+		bool cache = below(tally, 4) < cached;
 		berth_pfn_t pfn;
 
-		if (berth_alloc_pages(world->zone, order, BERTH_GFP_MOVABLE, world->owner, cookie,
-				      &pfn))
+		if (berth_alloc_pages(world->zone, order,
+				      BERTH_GFP_MOVABLE | (cache ? BERTH_GFP_LRU : 0), world->owner,
+				      cookie, &pfn))
 			break;
+		tally->failed |= cache && !random_lru(tally, world, pfn, order);
 		cookie += 2ull << order; /* no two blocks belong together */
 		nr += 1ull << order;
 	}
@@ -380,6 +454,8 @@ static void random_request(struct tally *tally, const struct world *world, unsig
 		params->max_pfn = 0;
 	if (!below(tally, 6))
 		params->flags = BERTH_CLAIM_FREE_ONLY;
+	if (!below(tally, 4))
+		params->flags |= BERTH_CLAIM_DROP;
 }
 
 static void complain(struct tally *tally, const struct world *world, const struct request *request,
@@ -402,10 +478,11 @@ static void complain(struct tally *tally, const struct world *world, const struc
 }
 
 static void judge(struct tally *tally, const struct world *world, const struct oracle *oracle,
-		  const struct request *request, int error, berth_pfn_t pfn, uint64_t moved)
+		  const struct request *request, int error, berth_pfn_t pfn,
+		  const struct berth_claim_report *report)
 {
-	uint64_t least, pages, cost;
-	int expected = ask(oracle, world, request, &least, &pages);
+	uint64_t least, cost, dropped;
+	int expected = ask(oracle, world, request, &least);
 
 	if (error != expected) {
 		complain(tally, world, request, "answer", (uint64_t)error, (uint64_t)expected);
@@ -424,10 +501,17 @@ static void judge(struct tally *tally, const struct world *world, const struct o
 		return;
 	}
 	cost = cost_at(oracle, pfn - world->start, request->params.nr_pages);
+	dropped = oracle->dropped[pfn - world->start + request->params.nr_pages] -
+		  oracle->dropped[pfn - world->start];
+	if (report->dropped_pages != dropped || world->dropped != dropped)
+		complain(tally, world, request, "dropped", report->dropped_pages, dropped);
 	tally->chosen++;
 	tally->exact += cost == least;
-	tally->moved += moved;
-	tally->least_moved += pages;
+	tally->claimed += request->params.nr_pages;
+	tally->moved += report->moved_pages;
+	tally->dropped += dropped;
+	tally->cost_ns += cost;
+	tally->least_ns += least;
 	berth__sample_add(&tally->ratio, least ? (double)cost / (double)least : cost ? 1e9 : 1);
 	if ((double)cost > BOUND * (double)least)
 		complain(tally, world, request, "cost", cost, least);
@@ -446,6 +530,7 @@ static bool one_state(struct tally *tally)
 
 	if (!random_world(tally, &world, &request, &order))
 		return false;
+	random_cost(tally, &world);
 	random_claims(tally, &world, below(tally, 2) ? 0 : below(tally, 6));
 	random_fill(tally, &world, order + 1);
 	random_claims(tally, &world, below(tally, 2) ? 0 : below(tally, 4));
@@ -455,10 +540,13 @@ static bool one_state(struct tally *tally)
 		close_world(&world);
 		return false;
 	}
+	oracle.drop_used = request.params.flags & BERTH_CLAIM_DROP;
+	berth_lru_add_drain_all(world.zone); /* claims do so before they move anything */
 	look(&oracle, &world, order);
 	passed_ns += 1000000000;
+	world.dropped = 0; /* by random claims */
 	error = berth_cma_alloc(world.area, &request.params, &pfn, &report);
-	judge(tally, &world, &oracle, &request, error, pfn, report.moved_pages);
+	judge(tally, &world, &oracle, &request, error, pfn, &report);
 	if (!berth_zone_check(world.zone, &violation)) {
 		berth__complain(0, COMMAND, "an invariant is broken: %s", violation.what);
 		tally->failed = true;
@@ -470,7 +558,8 @@ static bool one_state(struct tally *tally)
 
 static void print_tally(struct tally *tally)
 {
-	double factor = tally->least_moved ? (double)tally->moved / (double)tally->least_moved : 1;
+	char claimed[BERTH__UNIT_BYTES], moved[BERTH__UNIT_BYTES], dropped[BERTH__UNIT_BYTES],
+		cost[BERTH__UNIT_BYTES], least[BERTH__UNIT_BYTES];
 
 	if (tally->config.json) {
 		json_t *line = json_pack("{ss, ss}", "bench", "choose", "part", "states");
@@ -482,8 +571,11 @@ static void print_tally(struct tally *tally)
 		berth__json_add(line, "ratio_p50", berth__percentile(&tally->ratio, 50));
 		berth__json_add(line, "ratio_p99", berth__percentile(&tally->ratio, 99));
 		berth__json_add(line, "ratio_max", berth__sample_max(&tally->ratio));
-		berth__json_count(line, "moved_pages", tally->moved);
-		berth__json_count(line, "least_pages", tally->least_moved);
+		berth__json_count(line, "claimed_bytes", tally->claimed << BERTH_PAGE_SHIFT);
+		berth__json_count(line, "moved_bytes", tally->moved << BERTH_PAGE_SHIFT);
+		berth__json_count(line, "dropped_bytes", tally->dropped << BERTH_PAGE_SHIFT);
+		berth__json_count(line, "cost_ns", tally->cost_ns);
+		berth__json_count(line, "least_ns", tally->least_ns);
 		berth__json_count(line, "ebusy", tally->by_error[0]);
 		berth__json_count(line, "enospc", tally->by_error[1]);
 		berth__json_count(line, "eagain", tally->by_error[2]);
@@ -494,8 +586,12 @@ static void print_tally(struct tally *tally)
 	printf("%llu random states: %llu claims, %llu of them at the least cost; most %.4f times that\n",
 	       (unsigned long long)tally->config.states, (unsigned long long)tally->chosen,
 	       (unsigned long long)tally->exact, berth__sample_max(&tally->ratio));
-	printf("  moved      %llu pages, %.3f times those of the cheapest ranges\n",
-	       (unsigned long long)tally->moved, factor);
+	printf("  claimed %s: %s moved, %s dropped; by the costs %s, at least %s\n",
+	       berth__format_bytes(claimed, (double)(tally->claimed << BERTH_PAGE_SHIFT)),
+	       berth__format_bytes(moved, (double)(tally->moved << BERTH_PAGE_SHIFT)),
+	       berth__format_bytes(dropped, (double)(tally->dropped << BERTH_PAGE_SHIFT)),
+	       berth__format_ns(cost, (double)tally->cost_ns),
+	       berth__format_ns(least, (double)tally->least_ns));
 	printf("  refused    %llu, as they must be: EBUSY %llu, ENOSPC %llu, EAGAIN %llu, E2BIG %llu\n",
 	       (unsigned long long)tally->refused, (unsigned long long)tally->by_error[0],
 	       (unsigned long long)tally->by_error[1], (unsigned long long)tally->by_error[2],
@@ -521,19 +617,36 @@ static bool run_states(const struct config *config)
 
 /* ---- Sizes ------------------------------------------------------------------------------------------- */
 
-enum filling { EMPTY, FULL, HALF, PINNED, NR_FILLINGS };
-static const char *const filling_names[] = { "empty", "full", "half", "pinned" };
+enum filling { EMPTY, FULL, HALF, PINNED, CLEAN, NR_FILLINGS };
+static const char *const filling_names[] = { "empty", "full", "half", "pinned", "clean" };
 
 #define BLOCK_PAGES 512u
 #define REQUEST_PAGES 16384u
 #define ROUNDS 20u
 
-/* In blocks of 2 MiB: all used, a random half, or all and a pin every 32 MiB. */
+#define CLEAN_MOST ((uint64_t)1 << 30) /* an area full of single frames takes time to fill */
+
+/* Single frames that can be dropped. */
+static bool fill_clean(struct world *world, uint64_t nr)
+{
+	berth_pfn_t pfn;
+
+	while (nr-- > 0)
+		if (berth_alloc_pages(world->zone, 0, BERTH_GFP_MOVABLE | BERTH_GFP_LRU,
+				      world->owner, 2 * (world->cookie++), &pfn) ||
+		    berth_lru_add(world->zone, pfn, 1))
+			return false;
+	return true;
+}
+
+/* In blocks of 2 MiB: all used, a random half, or all and a pin every 32 MiB; or clean single frames. */
 static bool fill_area(struct world *world, enum filling filling)
 {
 	uint64_t random = 1, blocks = world->nr / BLOCK_PAGES;
 	berth_pfn_t pfn;
 
+	if (filling == CLEAN)
+		return fill_clean(world, world->nr);
 	for (uint64_t i = 0; filling != EMPTY && i < blocks; i++)
 		if (berth_alloc_pages(world->zone, 9, BERTH_GFP_MOVABLE, world->owner,
 				      2 * (world->cookie++) * BLOCK_PAGES, &pfn))
@@ -590,6 +703,9 @@ static bool one_search(struct world *world, enum filling filling, double *search
 		return error == -BERTH_EBUSY && !report.moved_pages;
 	if (error || berth_cma_release(world->area, pfn, params.nr_pages))
 		return false;
+	if (filling == CLEAN)
+		return report.dropped_pages == REQUEST_PAGES &&
+		       fill_clean(world, report.dropped_pages);
 	/* What was moved out is lent again. */
 	for (uint64_t i = 0; i < report.moved_pages / BLOCK_PAGES; i++)
 		if (berth_alloc_pages(world->zone, 9, BERTH_GFP_MOVABLE, world->owner,
@@ -608,7 +724,7 @@ static bool run_size(const struct config *config, uint64_t bytes, enum filling f
 	struct world world;
 	bool good;
 
-	if (!open_world(&world, 0, nr + outside, 0, nr, 9, 10, 0, 0))
+	if (!open_world(&world, 0, nr + outside, 0, nr, 9, 10, 0, 0, filling == CLEAN))
 		return false;
 	good = fill_area(&world, filling) && one_search(&world, filling, &first, &all_ns);
 	for (unsigned i = 0; i < ROUNDS && good; i++) {
@@ -630,7 +746,8 @@ static bool run_sizes(const struct config *config)
 {
 	for (uint64_t bytes = (uint64_t)64 << 20; bytes <= config->most; bytes *= 4)
 		for (int filling = EMPTY; filling < NR_FILLINGS && !berth__interrupted(); filling++)
-			if (!run_size(config, bytes, (enum filling)filling))
+			if ((filling != CLEAN || bytes <= CLEAN_MOST) &&
+			    !run_size(config, bytes, (enum filling)filling))
 				return false;
 	return true;
 }

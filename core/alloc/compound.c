@@ -40,6 +40,12 @@ static void split_locked(struct berth_zone *zone, berth_idx_t idx, unsigned orde
 	berth_idx_t pages = berth__pages(berth__tag_order(tag));
 
 	berth__lru_begin_split(zone, tag);
+	if (tag & BERTH_TAG_LRU) {
+		/* Each before the next, so that the order is that of cookies. */
+		for (berth_idx_t i = pages - berth__pages(order); i > 0; i -= berth__pages(order))
+			berth__lru_inherit_locked(zone, idx, idx + i, order);
+		berth__lru_shrinks_locked(zone, idx, berth__tag_order(tag), order);
+	}
 	berth__account_used_locked(zone, idx, berth__tag_order(tag), -1);
 	berth__account_used_locked(zone, idx, order, 1);
 	for (berth_idx_t i = berth__pages(order); i < pages; i += berth__pages(order)) {
@@ -47,10 +53,6 @@ static void split_locked(struct berth_zone *zone, berth_idx_t idx, unsigned orde
 		berth__mark_used(&frame[i], base, berth__cookie(frame) + i);
 	}
 	berth__set_tag(frame, base);
-	for (berth_idx_t i = berth__pages(order); i < pages && (tag & BERTH_TAG_LRU);
-	     i += berth__pages(
-		     order)) /* each before the next, so that the order is that of cookies */
-		berth__lru_inherit_locked(zone, idx, idx + pages - i);
 	berth__lru_end_split(zone, tag);
 }
 

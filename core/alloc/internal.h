@@ -32,6 +32,7 @@ struct berth_search {
 	bool ignore_pins;   /* only asking whether claims leave room */
 	bool free_only;     /* what isn't free is in the way */
 	bool first_fit;
+	bool drop_used; /* BERTH_CLAIM_DROP */
 	berth_idx_t
 		from; /* free runs are looked for from here on first: somebody was faster before */
 	uint32_t busy_clock; /* not where a claim was refused lately, if possible; 0: anywhere */

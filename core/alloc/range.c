@@ -18,6 +18,7 @@
  */
 #include "core/alloc/internal.h"
 #include "core/frames/summary.h"
+#include "core/motion/internal.h"
 
 #define COST_NONE UINT64_MAX
 #define EXACT_NS 250000u /* of sweeps, always made if need be: 122 pageblocks of 512 frames */
@@ -129,6 +130,7 @@ int berth__search_init(struct berth_search *search, struct berth_cma *area,
 		.boundary = boundary,
 		.first_fit = params->flags & BERTH_CLAIM_FIRST_FIT,
 		.free_only = params->flags & BERTH_CLAIM_FREE_ONLY,
+		.drop_used = params->flags & BERTH_CLAIM_DROP,
 	};
 	if (search->step < bit)
 		search->step = bit;
@@ -141,6 +143,7 @@ struct choice {
 	const struct berth_search *search;
 	struct berth_zone *zone;
 	struct berth_cost_model cost;
+	unsigned cost_kind;       /* see BERTH_NR_COSTS */
 	enum berth_run_kind kind; /* pageblocks that can be inside */
 	berth_idx_t size;         /* of a pageblock */
 	berth_idx_t last;         /* start that ends at hi */
@@ -176,11 +179,6 @@ static uint32_t last_busy(const struct choice *choice, uint32_t first, uint32_t 
 	return BERTH_IDX_NONE;
 }
 
-static uint64_t cost_of(const struct choice *choice, uint64_t used, uint64_t blocks)
-{
-	return used * choice->cost.copy_ns + blocks * choice->cost.remap_ns;
-}
-
 static void consider(struct choice *choice, berth_idx_t start, uint64_t cost)
 {
 	if (cost >= choice->best_cost)
@@ -201,6 +199,7 @@ static bool enough(const struct choice *choice)
 struct part {
 	berth_idx_t start, end;
 	bool used, blocked;
+	uint32_t frame_ns, block_ns; /* what each frame costs, and all of it together besides */
 };
 
 /* Ranges that other claims are emptying are in the way. */
@@ -234,13 +233,25 @@ static bool held(const struct choice *choice, berth_idx_t head, berth_idx_t end)
 	       avoided(search, head, end);
 }
 
+static bool is_dropped(const struct choice *choice, berth_idx_t head)
+{
+	return choice->zone->lru_state &&
+	       berth__drops(choice->zone, choice->cost_kind,
+			    berth__discardable(berth__lru_state(choice->zone, head)));
+}
+
 static struct part part_at(const struct choice *choice, berth_idx_t idx)
 {
 	const struct berth_search *search = choice->search;
 	const struct berth_zone *zone = choice->zone;
 	berth_idx_t head = idx, first = idx & ~(choice->size - 1);
 	uint32_t tag = berth__tag(&zone->frames[idx]);
-	struct part part = { idx, idx + 1, true, search->free_only };
+	struct part part = { .start = idx,
+			     .end = idx + 1,
+			     .used = true,
+			     .blocked = search->free_only,
+			     .frame_ns = choice->cost.copy_ns,
+			     .block_ns = choice->cost.remap_ns };
 
 	if (!tag)
 		head = berth__head(zone, idx);
@@ -252,11 +263,16 @@ static struct part part_at(const struct choice *choice, berth_idx_t idx)
 	switch (berth__tag_kind(tag)) {
 	case BERTH_FRAME_FREE:
 		part.used = part.blocked = false;
+		part.frame_ns = part.block_ns = 0;
 		break;
 	case BERTH_FRAME_PCP:
 		break;
 	case BERTH_FRAME_USED:
 		part.blocked |= held(choice, head, part.end);
+		if (is_dropped(choice, head)) {
+			part.frame_ns = choice->cost.drop_ns;
+			part.block_ns = 0;
+		}
 		break;
 	default:
 		part.blocked = true;
@@ -273,7 +289,7 @@ static struct part part_at(const struct choice *choice, berth_idx_t idx)
 /* Window [at, at + nr): its cost, and how many of its blocks are in the way. */
 struct window {
 	berth_idx_t at;
-	uint64_t used, blocks, blocked;
+	uint64_t cost, blocked;
 	struct part left, right; /* at its first frame, and at the first behind it */
 	bool right_begun;        /* part of `right` is in it */
 };
@@ -281,7 +297,7 @@ struct window {
 /* The pageblocks of [first, first + nr) that are wholly in every window of a sweep. */
 struct inner {
 	uint32_t first, nr;
-	uint64_t used, blocks;
+	uint64_t cost;
 };
 
 static void add_parts(const struct choice *choice, struct window *window, berth_idx_t idx,
@@ -291,8 +307,7 @@ static void add_parts(const struct choice *choice, struct window *window, berth_
 		struct part part = part_at(choice, idx);
 		berth_idx_t to = part.end < end ? part.end : end;
 
-		window->used += part.used ? to - idx : 0;
-		window->blocks += part.used;
+		window->cost += (uint64_t)part.frame_ns * (to - idx) + part.block_ns;
 		window->blocked += part.blocked;
 		idx = to;
 	}
@@ -308,8 +323,7 @@ static void open_window(const struct choice *choice, struct window *window, bert
 	if (inner->nr) {
 		add_parts(choice, window, at, inner->first << shift);
 		add_parts(choice, window, (inner->first + inner->nr) << shift, end);
-		window->used += inner->used;
-		window->blocks += inner->blocks;
+		window->cost += inner->cost;
 	} else {
 		add_parts(choice, window, at, end);
 	}
@@ -330,7 +344,7 @@ static void consider_between(struct choice *choice, const struct window *window,
 	const struct berth_search *search = choice->search;
 	bool begins = !window->right_begun;
 	uint64_t first = legal_up(search, (uint64_t)window->at + 1), last;
-	uint64_t blocks = window->blocks + (begins && window->right.used);
+	uint64_t cost = window->cost + (begins ? window->right.block_ns : 0);
 
 	if (first >= (uint64_t)window->at + distance ||
 	    window->blocked + (begins && window->right.blocked))
@@ -338,10 +352,9 @@ static void consider_between(struct choice *choice, const struct window *window,
 	last = legal_down(search, (uint64_t)window->at + distance - 1);
 	for (unsigned i = 0; i < 2; i++) {
 		uint64_t at = i ? last : first, moved = at - window->at;
-		uint64_t used = window->used + (window->right.used ? moved : 0) -
-				(window->left.used ? moved : 0);
 
-		consider(choice, (berth_idx_t)at, cost_of(choice, used, blocks));
+		consider(choice, (berth_idx_t)at,
+			 cost + moved * window->right.frame_ns - moved * window->left.frame_ns);
 	}
 }
 
@@ -359,18 +372,18 @@ static bool slide(struct choice *choice, struct window *window)
 	if (distance > 1)
 		consider_between(choice, window, distance);
 	if (!window->right_begun) {
-		window->blocks += window->right.used;
+		window->cost += window->right.block_ns;
 		window->blocked += window->right.blocked;
 	}
-	window->used += window->right.used ? distance : 0;
-	window->used -= window->left.used ? distance : 0;
+	window->cost += (uint64_t)window->right.frame_ns * distance;
+	window->cost -= (uint64_t)window->left.frame_ns * distance;
 	window->at += distance;
 	end += distance;
 	window->right_begun = window->right.end != end;
 	if (!window->right_begun && end < choice->search->hi)
 		window->right = part_at(choice, end);
 	if (window->left.end == window->at) {
-		window->blocks -= window->left.used;
+		window->cost -= window->left.block_ns;
 		window->blocked -= window->left.blocked;
 		window->left = part_at(choice, window->at);
 	}
@@ -394,7 +407,7 @@ static void sweep(struct choice *choice, uint32_t number, const struct inner *in
 	open_window(choice, &window, (berth_idx_t)first, inner);
 	do {
 		if (!window.blocked && legal_up(search, window.at) == window.at)
-			consider(choice, window.at, cost_of(choice, window.used, window.blocks));
+			consider(choice, window.at, window.cost);
 	} while (!enough(choice) && legal_up(search, (uint64_t)window.at + 1) < stop &&
 		 slide(choice, &window) && window.at < stop);
 	berth_unlock(&choice->zone->lock);
@@ -402,23 +415,53 @@ static void sweep(struct choice *choice, uint32_t number, const struct inner *in
 
 /* ---- Bounds by counters ----------------------------------------------------------------------------- */
 
-/* The least that a window costs which covers `inner`, and `pages` frames more in these pageblocks.
- * COST_NONE: they haven't got that many. */
-static uint64_t bound(const struct choice *choice, const struct inner *inner, uint64_t pages,
-		      const struct berth_load *edges, unsigned nr_edges)
-{
-	uint64_t free = 0, open = 0, joined = 0, used, blocks;
+/* What is known of pageblocks at the ends of a window: most of each. */
+struct edges {
+	uint64_t free, open, joined, dropped; /* joined: frames in use less blocks in use */
+};
 
-	for (unsigned i = 0; i < nr_edges; i++) {
-		free += edges[i].free;
-		open += choice->search->ignore_pins ? edges[i].free + edges[i].used : edges[i].open;
-		joined += edges[i].used - edges[i].blocks;
-	}
-	used = pages > free ? pages - free : 0;
-	blocks = used > joined ? used - joined : used > 0;
-	if (pages > open || (choice->search->free_only && used))
+static void add_edge(const struct choice *choice, struct edges *edges, uint32_t number)
+{
+	const struct berth_load *load = &choice->zone->loads[number];
+
+	edges->free += load->free;
+	edges->open += choice->search->ignore_pins ? load->free + load->used : load->open;
+	edges->joined += load->used - load->blocks;
+	edges->dropped += berth__dropped(choice->zone, number, choice->cost_kind, load->used,
+					 load->blocks)
+				  .pages;
+}
+
+/* The least that so many frames in use cost of which `dropped` are dropped. */
+static uint64_t least_of(const struct choice *choice, uint64_t used, uint64_t dropped,
+			 uint64_t joined)
+{
+	uint64_t moved = used - dropped, blocks = moved > joined ? moved - joined : moved > 0;
+
+	return moved * choice->cost.copy_ns + blocks * choice->cost.remap_ns +
+	       dropped * choice->cost.drop_ns;
+}
+
+/* The least that a window costs whose whole pageblocks cost `inner`, and which covers `pages` frames more, in
+ * pageblocks at its ends. COST_NONE: they haven't got that many. */
+static uint64_t bound(const struct choice *choice, uint64_t inner, uint64_t pages,
+		      const struct edges *edges)
+{
+	uint64_t used = pages > edges->free ? pages - edges->free : 0;
+	uint64_t most = used < edges->dropped ? used : edges->dropped, few, least;
+
+	if (pages > edges->open || (choice->search->free_only && used))
 		return COST_NONE;
-	return cost_of(choice, inner->used + used, inner->blocks + blocks);
+	/* Linear between none, all that can be, and as many as leave no block but joined ones. */
+	few = used > edges->joined ? used - edges->joined : 0;
+	few = few < most ? few : most;
+	least = least_of(choice, used, 0, edges->joined);
+	for (unsigned i = 0; most && i < 2; i++) {
+		uint64_t one = least_of(choice, used, i ? most : few, edges->joined);
+
+		least = one < least ? one : least;
+	}
+	return inner + least;
 }
 
 /*
@@ -431,28 +474,28 @@ static bool hopeless(const struct choice *choice, uint32_t number, uint32_t span
 	const struct berth_zone *zone = choice->zone;
 	uint32_t last = (number + span - 1 + reach) / span;
 	uint32_t end = ((zone->end - 1) >> zone->pageblock_order) / span;
-	struct berth_load edges[3] = { { 0 } };
-	struct inner least = { .nr = windows->nr };
-	uint32_t used = UINT32_MAX, blocks = UINT32_MAX, taken = choice->size, joined = 0;
+	uint32_t taken = choice->size, joined = 0, dropped = 0;
+	uint64_t cost = UINT64_MAX;
 
 	for (uint32_t at = number / span; at <= last && at <= end; at++) {
 		const struct berth_summary *summary = span == BERTH_GROUP ?
 							      &zone->groups[at].summary :
 							      &zone->regions[at];
+		uint64_t one = summary->least_cost[choice->cost_kind];
+		uint32_t drops = summary->most_dropped[choice->cost_kind];
 
-		used = summary->least_used < used ? summary->least_used : used;
-		blocks = summary->least_blocks < blocks ? summary->least_blocks : blocks;
+		cost = one < cost ? one : cost;
 		taken = summary->least_taken < taken ? summary->least_taken : taken;
 		joined = summary->most_joined > joined ? summary->most_joined : joined;
+		dropped = drops > dropped ? drops : dropped;
 	}
-	least.used = (uint64_t)used * windows->nr;
-	least.blocks = (uint64_t)blocks * windows->nr;
-	edges[0] = (struct berth_load){ .used = choice->size,
-					.blocks = choice->size - joined,
-					.free = choice->size - taken,
-					.open = choice->size };
-	edges[1] = edges[2] = edges[0];
-	return bound(choice, &least, pages, edges, 3) >= choice->best_cost;
+	if (cost == UINT64_MAX && windows->nr) /* all is claimed */
+		return true;
+	return bound(choice, cost * windows->nr, pages,
+		     &(struct edges){ .free = 3ull * (choice->size - taken),
+				      .open = 3ull * choice->size,
+				      .joined = 3ull * joined,
+				      .dropped = 3ull * dropped }) >= choice->best_cost;
 }
 
 #define FAR_REACH (2 * BERTH_GROUP) /* windows beyond are summed up, not passed over by group */
@@ -605,10 +648,9 @@ static void partly_free(struct choice *choice)
 
 /* ---- Starts on pageblock boundaries -------------------------------------------------------------- */
 
-static void add_load(struct inner *inner, const struct berth_load *load)
+static uint64_t cost_at(const struct choice *choice, uint32_t number)
 {
-	inner->used += load->used;
-	inner->blocks += load->blocks;
+	return choice->zone->loads[number].cost[choice->cost_kind];
 }
 
 static struct inner sum_of(const struct choice *choice, uint32_t first, uint32_t nr)
@@ -616,19 +658,16 @@ static struct inner sum_of(const struct choice *choice, uint32_t first, uint32_t
 	struct inner inner = { .first = first, .nr = nr };
 
 	for (uint32_t i = 0; i < nr; i++)
-		add_load(&inner, &choice->zone->loads[first + i]);
+		inner.cost += cost_at(choice, first + i);
 	return inner;
 }
 
 /* To the next window, one pageblock on; `end`: there is nothing to add from there on. */
 static void step_sum(const struct choice *choice, struct inner *inner, uint32_t end)
 {
-	const struct berth_load *loads = choice->zone->loads;
-
-	inner->used -= inner->nr ? loads[inner->first].used : 0;
-	inner->blocks -= inner->nr ? loads[inner->first].blocks : 0;
+	inner->cost -= inner->nr ? cost_at(choice, inner->first) : 0;
 	if (inner->nr && inner->first + inner->nr < end)
-		add_load(inner, &loads[inner->first + inner->nr]);
+		inner->cost += cost_at(choice, inner->first + inner->nr);
 	inner->first++;
 }
 
@@ -642,7 +681,6 @@ static void slide_over_run(struct choice *choice, uint32_t first, uint32_t end, 
 	while (sum.first + nr <= end && !enough(choice)) {
 		uint32_t pass = pass_over(choice, sum.first, end - nr, &sum, 0, nr), busy;
 		berth_idx_t start = sum.first << shift;
-		uint64_t cost;
 
 		if (pass) {
 			if (end - pass - nr >= sum.first)
@@ -651,8 +689,7 @@ static void slide_over_run(struct choice *choice, uint32_t first, uint32_t end, 
 				break;
 			continue;
 		}
-		cost = cost_of(choice, sum.used, sum.blocks);
-		if (cost < choice->best_cost && legal_up(search, start) == start) {
+		if (sum.cost < choice->best_cost && legal_up(search, start) == start) {
 			busy = last_busy(choice, sum.first, nr);
 			if (busy != BERTH_IDX_NONE) { /* and so are all windows over it */
 				if (busy + 1 + nr > end)
@@ -660,7 +697,7 @@ static void slide_over_run(struct choice *choice, uint32_t first, uint32_t end, 
 				sum = sum_of(choice, busy + 1, nr);
 				continue;
 			}
-			consider(choice, start, cost);
+			consider(choice, start, sum.cost);
 		}
 		step_sum(choice, &sum, end);
 	}
@@ -696,17 +733,14 @@ static void try_starts(struct choice *choice, uint32_t number, const struct inne
 	uint32_t whole = choice->search->nr >> zone->pageblock_order;
 	uint32_t end = ((zone->end - 1) >> zone->pageblock_order) + 1;
 	uint64_t pages = choice->search->nr - ((uint64_t)inner->nr << zone->pageblock_order);
-	struct berth_load edges[3];
-	unsigned nr = 0;
-	uint64_t least;
+	struct edges edges = { 0 };
 
-	edges[nr++] = zone->loads[number];
+	add_edge(choice, &edges, number);
 	if (whole && number + whole < end)
-		edges[nr++] = zone->loads[number + whole];
+		add_edge(choice, &edges, number + whole);
 	if (number + whole + 1 < end)
-		edges[nr++] = zone->loads[number + whole + 1];
-	least = bound(choice, inner, pages, edges, nr);
-	if (least < choice->best_cost)
+		add_edge(choice, &edges, number + whole + 1);
+	if (bound(choice, inner->cost, pages, &edges) < choice->best_cost)
 		sweep(choice, number, inner);
 }
 
@@ -764,6 +798,7 @@ static bool choose_locked(const struct berth_search *search, uint32_t busy_clock
 		.search = search,
 		.zone = zone,
 		.cost = zone->cost,
+		.cost_kind = search->drop_used,
 		.kind = search->free_only   ? BERTH_RUN_FREE :
 			search->ignore_pins ? BERTH_RUN_UNCLAIMED :
 					      BERTH_RUN_EMPTIABLE,
@@ -809,8 +844,14 @@ bool berth__choose_range(const struct berth_search *search, berth_idx_t *best)
 
 void berth_zone_set_cost(struct berth_zone *zone, const struct berth_cost_model *cost)
 {
+	bool drops = cost->drop_ns <= (uint64_t)cost->copy_ns + cost->remap_ns;
+
 	berth_mutex_lock(&zone->search_lock);
 	zone->cost = *cost;
+	atomic_store_explicit(&zone->drops_idle, drops, memory_order_relaxed);
+	berth_lock(&zone->lock);
+	berth__stale_all_locked(zone);
+	berth_unlock(&zone->lock);
 	berth_mutex_unlock(&zone->search_lock);
 }
 

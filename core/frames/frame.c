@@ -193,11 +193,13 @@ bool berth__split_used_at_locked(struct berth_zone *zone, berth_idx_t head, bert
 		middle = head + berth__pages(order);
 		berth__account_used_locked(zone, head, order, 1);
 		berth__account_used_locked(zone, middle, order, 1);
+		if (tag & BERTH_TAG_LRU) {
+			berth__lru_inherit_locked(zone, head, middle, order);
+			berth__lru_shrinks_locked(zone, head, order + 1, order);
+		}
 		berth__mark_used(&zone->frames[middle], base | BERTH_TAG(0, order),
 				 berth__cookie(&zone->frames[head]) + berth__pages(order));
 		berth__set_tag(&zone->frames[head], base | BERTH_TAG(0, order));
-		if (tag & BERTH_TAG_LRU)
-			berth__lru_inherit_locked(zone, head, middle);
 		if (at >= middle) {
 			/* The lower half is final; go on in the upper one. */
 			head = middle;

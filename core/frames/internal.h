@@ -36,6 +36,10 @@ void berth__account_managed_locked(struct berth_zone *zone, berth_idx_t start, b
  * nr_joined. Order 0: nothing. Z. */
 void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order, int sign);
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
+/* The LRU block of 2^order frames at idx was, and now is, so discardable: the only place that changes a
+ * pageblock's discardables. L if the order isn't 0, so that it isn't split. */
+void berth__account_discardable(struct berth_zone *zone, berth_idx_t idx, unsigned order,
+				enum berth_discardable was, enum berth_discardable is);
 /* Declares how an area lends: what it lends of its free frames, and where those are cached. Z.
  * O(pageblocks of the area). */
 void berth__lend_locked(struct berth_zone *zone, struct berth_cma *area,

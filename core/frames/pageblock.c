@@ -13,6 +13,9 @@
  *     block in it. So its used blocks, cached ones included, are managed - free - claimed - joined,
  *     although nothing is counted when a CPU's list gives or takes a block.
  *
+ * I6  The discardables of a pageblock, in a zone with LRU lists = the frames, and the parts of blocks, whose
+ *     LRU state berth__discardable() calls so.
+ *
  * Each counter changes in exactly one function here, but for pageblocks that a claim takes out of the
  * stock: those are its own (stock.c). Complexity: O(1), or O(pageblocks touched) for
  * blocks larger than one.
@@ -212,5 +215,36 @@ void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned o
 		atomic_fetch_add_explicit(&pageblock->nr_pinned, sign > 0 ? 1 : UINT32_MAX,
 					  memory_order_release);
 		berth__stale(zone, pageblock);
+	}
+}
+
+static void count_discardable(struct berth_discardables *discardables, enum berth_discardable kind,
+			      uint32_t pages, int sign)
+{
+	if (kind == BERTH_DISCARD_NOT)
+		return;
+	atomic_fetch_add_explicit(&discardables->pages[kind], sign > 0 ? pages : -pages,
+				  memory_order_relaxed);
+	atomic_fetch_add_explicit(&discardables->blocks[kind], sign > 0 ? 1 : UINT32_MAX,
+				  memory_order_relaxed);
+}
+
+void berth__account_discardable(struct berth_zone *zone, berth_idx_t idx, unsigned order,
+				enum berth_discardable was, enum berth_discardable is)
+{
+	unsigned shift = zone->pageblock_order;
+	berth_idx_t end = idx + berth__pages(order);
+
+	if (was == is)
+		return;
+	for (berth_idx_t at = idx; at < end; at += berth__pages(shift)) {
+		struct berth_discardables *discardables = &zone->discardables[at >> shift];
+		uint32_t pages = berth__pages(order < shift ? order : shift);
+
+		count_discardable(discardables, was, pages, -1);
+		count_discardable(discardables, is, pages, 1);
+		/* A refreshment either sees this, or its mark taken away is seen. */
+		atomic_thread_fence(memory_order_seq_cst);
+		berth__stale_locked(zone, berth__pageblock(zone, at));
 	}
 }

@@ -60,12 +60,20 @@ void berth__stale_all_locked(struct berth_zone *zone)
 static void clear_summary(struct berth_summary *summary)
 {
 	__builtin_memset(summary, 0, sizeof(*summary));
-	summary->least_used = summary->least_blocks = summary->least_taken = UINT32_MAX;
+	summary->least_taken = UINT32_MAX;
+	for (unsigned kind = 0; kind < BERTH_NR_COSTS; kind++)
+		summary->least_cost[kind] = UINT64_MAX;
 	for (unsigned i = 0; i < BERTH_NR_SOURCES; i++)
 		summary->least_source[0][i] = summary->least_source[1][i] = UINT32_MAX;
 }
 
 static void at_most(uint32_t *least, uint32_t value)
+{
+	if (value < *least)
+		*least = value;
+}
+
+static void at_most_64(uint64_t *least, uint64_t value)
 {
 	if (value < *least)
 		*least = value;
@@ -114,17 +122,50 @@ static uint32_t most_free_run(const struct berth_pageblock *pageblock, uint32_t 
 	return most < nr_free ? (uint32_t)most : nr_free;
 }
 
-static struct berth_load load_of(const struct berth_pageblock *pageblock, uint32_t pinned)
+struct berth_dropped berth__dropped(const struct berth_zone *zone, uint32_t number,
+				    unsigned cost_kind, uint32_t used, uint32_t used_blocks)
 {
+	struct berth_dropped dropped = { 0 };
+	struct berth_discardables *there;
+
+	if (!zone->discardables)
+		return dropped;
+	there = &zone->discardables[number];
+	for (unsigned kind = 0; kind < BERTH_NR_DISCARDABLE; kind++) {
+		if (!berth__drops(zone, cost_kind, (enum berth_discardable)kind))
+			continue;
+		dropped.pages += atomic_load_explicit(&there->pages[kind], memory_order_relaxed);
+		dropped.blocks += atomic_load_explicit(&there->blocks[kind], memory_order_relaxed);
+	}
+	/* Counters that are just changing may contradict each other. */
+	dropped.pages = dropped.pages < used ? dropped.pages : used;
+	dropped.blocks = dropped.blocks < used_blocks ? dropped.blocks : used_blocks;
+	return dropped;
+}
+
+static struct berth_load load_of(const struct berth_zone *zone, uint32_t number, uint32_t pinned)
+{
+	const struct berth_pageblock *pageblock = &zone->pageblocks[number];
+	const struct berth_cost_model *cost = &zone->cost;
 	uint32_t free = berth__nr_free(pageblock), taken = free + berth__nr_claimed(pageblock);
 	uint32_t managed = atomic_load_explicit(&pageblock->nr_managed, memory_order_relaxed);
 	uint32_t used = taken < managed ? managed - taken : 0;
 	uint32_t joined = pageblock->nr_joined < used ? pageblock->nr_joined : used;
 
-	return (struct berth_load){ .used = used,
-				    .blocks = used - joined,
-				    .free = free,
-				    .open = free + used - (pinned < used ? pinned : used) };
+	struct berth_load load = { .used = used,
+				   .blocks = used - joined,
+				   .free = free,
+				   .open = free + used - (pinned < used ? pinned : used) };
+
+	for (unsigned kind = 0; kind < BERTH_NR_COSTS; kind++) {
+		struct berth_dropped dropped = berth__dropped(zone, number, kind, used,
+							      used - joined);
+
+		load.cost[kind] = (uint64_t)(used - dropped.pages) * cost->copy_ns +
+				  (uint64_t)(load.blocks - dropped.blocks) * cost->remap_ns +
+				  (uint64_t)dropped.pages * cost->drop_ns;
+	}
+	return load;
 }
 
 static struct berth_runs runs_of_word(uint64_t word)
@@ -158,8 +199,12 @@ void berth__summarise_group(const struct berth_zone *zone, uint32_t number,
 		bool whole = atomic_load_explicit(&pageblock->nr_managed, memory_order_relaxed) ==
 			     size;
 		bool isolated = berth__pageblock_set(pageblock) == BERTH_ISOLATE;
-		struct berth_load load = loads[i] = load_of(pageblock, pinned);
+		struct berth_load load = loads[i] = load_of(zone, first + i, pinned);
 
+		for (unsigned kind = 0; kind < BERTH_NR_COSTS && zone->discardables; kind++)
+			at_least(
+				&summary->most_dropped[kind],
+				berth__dropped(zone, first + i, kind, load.used, load.blocks).pages);
 		at_most(&summary->least_taken, size - load.free);
 		at_least(&summary->most_joined, load.used - load.blocks);
 		if (load.free != size)
@@ -167,8 +212,8 @@ void berth__summarise_group(const struct berth_zone *zone, uint32_t number,
 		if (!whole || berth__nr_claimed(pageblock))
 			continue;
 		group->is[BERTH_RUN_UNCLAIMED] |= 1ull << i;
-		at_most(&summary->least_used, load.used);
-		at_most(&summary->least_blocks, load.blocks);
+		for (unsigned kind = 0; kind < BERTH_NR_COSTS; kind++)
+			at_most_64(&summary->least_cost[kind], load.cost[kind]);
 		if (!isolated)
 			add_source(zone, pageblock, &load, pinned, summary);
 		if (pinned || isolated)
@@ -204,8 +249,10 @@ void berth__summarise_region(const struct berth_zone *zone, uint32_t region,
 
 		for (unsigned kind = 0; kind < BERTH_NR_RUNS; kind++)
 			append(&all->runs[kind], i * GROUP, &one->runs[kind], GROUP);
-		at_most(&all->least_used, one->least_used);
-		at_most(&all->least_blocks, one->least_blocks);
+		for (unsigned kind = 0; kind < BERTH_NR_COSTS; kind++) {
+			at_most_64(&all->least_cost[kind], one->least_cost[kind]);
+			at_least(&all->most_dropped[kind], one->most_dropped[kind]);
+		}
 		at_most(&all->least_taken, one->least_taken);
 		at_least(&all->most_joined, one->most_joined);
 		at_least(&all->free_run, one->free_run);

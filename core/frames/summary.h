@@ -20,6 +20,9 @@ enum berth_run_kind {
 /* Compaction's sources. */
 enum { BERTH_SOURCE_MOVABLE, BERTH_SOURCE_OTHER, BERTH_SOURCE_AREA, BERTH_NR_SOURCES };
 
+/* By the zone's cost model: for a claim that drops what is idle, and for one that drops all it can. */
+#define BERTH_NR_COSTS 2u
+
 /* Pageblocks: at the start, in the longest run, at the end. */
 struct berth_runs {
 	uint32_t first, longest, last;
@@ -28,9 +31,10 @@ struct berth_runs {
 /* Of a group, or of a region. */
 struct berth_summary {
 	struct berth_runs runs[BERTH_NR_RUNS];
-	uint32_t least_used, least_blocks; /* of an unclaimed pageblock; UINT32_MAX: none */
-	uint32_t least_taken;              /* frames that aren't free, of any pageblock */
-	uint32_t most_joined;              /* used frames less used blocks, of any pageblock */
+	uint64_t least_cost[BERTH_NR_COSTS];   /* of an unclaimed pageblock; UINT64_MAX: none */
+	uint32_t least_taken;                  /* frames that aren't free, of any pageblock */
+	uint32_t most_joined;                  /* used frames less used blocks, of any pageblock */
+	uint32_t most_dropped[BERTH_NR_COSTS]; /* frames that a claim drops, of any pageblock */
 	uint32_t free_run; /* no pageblock but the wholly free has a longer run of free frames */
 	uint32_t least_source[2][BERTH_NR_SOURCES]; /* frames in use, of a source for compaction;
 						     * [1]: pinned ones too */
@@ -46,9 +50,26 @@ struct berth_load {
 	uint32_t used, blocks; /* frames neither free nor claimed, and the blocks they are */
 	uint32_t free;
 	uint32_t open; /* frames that a claim may take, at most: not claimed, not pinned */
+	uint64_t cost[BERTH_NR_COSTS];
 };
 
-/* The pageblock's counters have changed. Z. */
+/* What a claim of the kind drops in a pageblock with so many frames in use, in so many blocks. */
+struct berth_dropped {
+	uint32_t pages, blocks;
+};
+struct berth_dropped berth__dropped(const struct berth_zone *zone, uint32_t number,
+				    unsigned cost_kind, uint32_t used, uint32_t used_blocks);
+/* Such a claim drops blocks that are so discardable. S. */
+static inline bool berth__drops(const struct berth_zone *zone, unsigned cost_kind,
+				enum berth_discardable kind)
+{
+	if (cost_kind)
+		return kind != BERTH_DISCARD_NOT;
+	return kind == BERTH_DISCARD_IDLE &&
+	       atomic_load_explicit(&zone->drops_idle, memory_order_relaxed);
+}
+
+/* The pageblock's counters have changed. Z, or a fence of all orders after the change. */
 void berth__stale_locked(struct berth_zone *zone, const struct berth_pageblock *pageblock);
 /* The same without a lock: after the change. */
 void berth__stale(struct berth_zone *zone, const struct berth_pageblock *pageblock);

@@ -24,7 +24,7 @@ struct layout {
 	uint64_t nr_frames, nr_groups;
 	unsigned max_order, pageblock_order, max_owners, max_names, nr_sets;
 	struct berth_pcp_layout pcp;
-	size_t pcp_route, lru_offset, lru_state;
+	size_t pcp_route, lru_offset, lru_state, discardables;
 	unsigned gather_room;
 	size_t gathered;
 };
@@ -128,6 +128,8 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->pcps = place(&at, 64, params->nr_cpus, l->pcp_stride);
 	l->pcp_route = place(&at, 64, l->nr_frames >> l->pageblock_order, sizeof(uint8_t));
 	l->lru_state = place(&at, 64, params->lru ? l->nr_frames : 0, sizeof(uint8_t));
+	l->discardables = place(&at, 64, params->lru ? l->nr_frames >> l->pageblock_order : 0,
+				sizeof(struct berth_discardables));
 	l->nr_counters = counter_slots(params->nr_pages, params->nr_cpus);
 	l->counters = place(&at, 64, l->nr_counters + 1, sizeof(struct berth_counters));
 	l->timings = place(&at, 64, params->histograms, sizeof(struct berth_timings));
@@ -213,6 +215,7 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 		berth__pcp_init(zone, berth__pcp(zone, cpu));
 	zone->lru_offset = l.lru_offset;
 	zone->lru_state = params->lru ? (void *)(base + l.lru_state) : NULL;
+	zone->discardables = params->lru ? (void *)(base + l.discardables) : NULL;
 	for (unsigned list = 0; list < BERTH_NR_LRU_LISTS; list++)
 		zone->lru.lists[list] = (struct berth_lru_list_ends){ BERTH_IDX_NONE,
 								      BERTH_IDX_NONE };
@@ -222,6 +225,7 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->nr_owners = 1; /* BERTH_OWNER_NONE */
 	zone->compact.epoch = 1;
 	zone->cost = (struct berth_cost_model)BERTH_COST_DEFAULT;
+	zone->drops_idle = true;
 	for (unsigned i = 0; i < l.nr_sets * (l.max_order + 1); i++)
 		zone->lists[i].head = BERTH_IDX_NONE;
 	for (uint64_t i = 0; i < l.nr_frames >> l.pageblock_order; i++) {

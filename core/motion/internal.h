@@ -85,6 +85,10 @@ static inline unsigned berth__lru_state(const struct berth_zone *zone, berth_idx
 	return atomic_load_explicit(&zone->lru_state[idx], memory_order_relaxed);
 }
 
+/* Sets flags of a block's state, or clears them, and accounts for what that means. Returns the old state. L,
+ * if the block's order isn't 0, or something else that keeps it whole. */
+unsigned berth__lru_mark(struct berth_zone *zone, berth_idx_t idx, unsigned flags);
+unsigned berth__lru_unmark(struct berth_zone *zone, berth_idx_t idx, unsigned flags);
 /* Moves a block from wherever it is into a list, `last`: at the end that is reclaimed next. L. */
 void berth__lru_put_locked(struct berth_zone *zone, berth_idx_t idx, unsigned list, bool last);
 /* Takes a block out of wherever it is; to: NOWHERE or ISOLATED. L. */
@@ -100,8 +104,12 @@ void berth__lru_drain_slot(struct berth_zone *zone, struct berth_pcp *pcp);
 /* For whoever splits a block that is tagged LRU: takes / releases L around the change of tags. */
 void berth__lru_begin_split(struct berth_zone *zone, uint32_t tag);
 void berth__lru_end_split(struct berth_zone *zone, uint32_t tag);
-/* The piece at `piece`, tagged already, was a part of the block at `head`: beside it in its list. L. */
-void berth__lru_inherit_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t piece);
+/* The piece of 2^order at `piece`, not tagged yet, is a part of the block at `head`: beside it in its list. L. */
+void berth__lru_inherit_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t piece,
+			       unsigned order);
+/* After its pieces have inherited, and before any tag says so: the block at `head` shrinks. L. */
+void berth__lru_shrinks_locked(struct berth_zone *zone, berth_idx_t head, unsigned from,
+			       unsigned to);
 /* The block at src has moved to dst, which takes its place in its list. Z; takes L. */
 void berth__lru_moved_locked(struct berth_zone *zone, berth_idx_t src, berth_idx_t dst);
 

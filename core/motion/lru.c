@@ -27,9 +27,14 @@ static _Atomic uint8_t *state_of(const struct berth_zone *zone, berth_idx_t idx)
 	return &zone->lru_state[idx];
 }
 
+static unsigned order_of(const struct berth_zone *zone, berth_idx_t idx)
+{
+	return berth__tag_order(berth__tag(&zone->frames[idx]));
+}
+
 static berth_idx_t pages_of(const struct berth_zone *zone, berth_idx_t idx)
 {
-	return berth__pages(berth__tag_order(berth__tag(&zone->frames[idx])));
+	return berth__pages(order_of(zone, idx));
 }
 
 /* For counters that are written under L only. */
@@ -47,6 +52,34 @@ static void add(_Atomic uint64_t *counter, uint64_t nr)
 static uint64_t load(const _Atomic uint64_t *counter)
 {
 	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+/* ---- States --------------------------------------------------------------------------------------- */
+
+static void account(struct berth_zone *zone, berth_idx_t idx, unsigned was, unsigned is)
+{
+	enum berth_discardable from = berth__discardable(was), to = berth__discardable(is);
+
+	if (from != to)
+		berth__account_discardable(zone, idx, order_of(zone, idx), from, to);
+}
+
+unsigned berth__lru_mark(struct berth_zone *zone, berth_idx_t idx, unsigned flags)
+{
+	unsigned old = atomic_fetch_or_explicit(state_of(zone, idx), (uint8_t)flags,
+						memory_order_acq_rel);
+
+	account(zone, idx, old, old | flags);
+	return old;
+}
+
+unsigned berth__lru_unmark(struct berth_zone *zone, berth_idx_t idx, unsigned flags)
+{
+	unsigned old = atomic_fetch_and_explicit(state_of(zone, idx), (uint8_t)~flags,
+						 memory_order_relaxed);
+
+	account(zone, idx, old, old & ~flags);
+	return old;
 }
 
 /* ---- Lists ---------------------------------------------------------------------------------------- */
@@ -71,6 +104,7 @@ static void change_where_locked(struct berth_zone *zone, berth_idx_t idx, unsign
 						 memory_order_relaxed);
 
 	BERTH_ASSERT(zone, (old & BERTH_LRU_WHERE) == from, old, from);
+	account(zone, idx, old, old + to - from);
 }
 
 /* Off its list, or out of a reclaimer's hands, as far as links and counters go. */
@@ -122,11 +156,6 @@ static unsigned home(unsigned state)
 	return state & BERTH_LRU_LOCKED ? BERTH_LRU_UNEVICTABLE : BERTH_LRU_INACTIVE;
 }
 
-static void unmark(struct berth_zone *zone, berth_idx_t idx, unsigned flags)
-{
-	atomic_fetch_and_explicit(state_of(zone, idx), (uint8_t)~flags, memory_order_relaxed);
-}
-
 /* What a batch asks for, as far as the block is still there to be asked. */
 static void apply_locked(struct berth_zone *zone, enum berth_lru_op op, berth_idx_t idx)
 {
@@ -141,11 +170,11 @@ static void apply_locked(struct berth_zone *zone, enum berth_lru_op op, berth_id
 				      op == BERTH_LRU_ROTATE);
 	} else if (op == BERTH_LRU_ACTIVATE && where == BERTH_LRU_IN_LIST + BERTH_LRU_INACTIVE) {
 		berth__lru_put_locked(zone, idx, BERTH_LRU_ACTIVE, false);
-		unmark(zone, idx, BERTH_LRU_REFERENCED);
+		(void)berth__lru_unmark(zone, idx, BERTH_LRU_REFERENCED);
 		add_locked(&zone->lru.activated, pages_of(zone, idx));
 	} else if (op == BERTH_LRU_DEACTIVATE && where == BERTH_LRU_IN_LIST + BERTH_LRU_ACTIVE) {
 		berth__lru_put_locked(zone, idx, BERTH_LRU_INACTIVE, false);
-		unmark(zone, idx, BERTH_LRU_REFERENCED);
+		(void)berth__lru_unmark(zone, idx, BERTH_LRU_REFERENCED);
 		add_locked(&zone->lru.deactivated, pages_of(zone, idx));
 	} else if (op == BERTH_LRU_ROTATE && where == BERTH_LRU_IN_LIST + BERTH_LRU_INACTIVE &&
 		   !(state & (BERTH_LRU_DIRTY | BERTH_LRU_WRITEBACK))) {
@@ -257,8 +286,12 @@ void berth_lru_cache_enable(struct berth_zone *zone)
 /* pfn is an allocated block of order 0 that can be on a list: nobody splits that. */
 static bool is_single(const struct berth_zone *zone, berth_pfn_t pfn, berth_idx_t *idx)
 {
-	return berth__idx_one(zone, pfn, idx) &&
-	       (berth__tag(&zone->frames[*idx]) & (TAG_BITS | BERTH_TAG(0, 31))) == TAG_LIVE;
+	uint32_t tag = 0;
+
+	if (berth__idx_one(zone, pfn,
+			   idx)) /* acquire: it may just have been cut out of a larger one */
+		tag = atomic_load_explicit(&zone->frames[*idx].tag, memory_order_acquire);
+	return (tag & (TAG_BITS | BERTH_TAG(0, 31))) == TAG_LIVE;
 }
 
 /* Head and order of the block that holds pfn, if it can be on a list. It may be split after that, but
@@ -287,14 +320,9 @@ enum change { ADD, DEL, LOCK, UNLOCK, SET_DIRTY, CLEAR_DIRTY };
 
 static void set_dirty(struct berth_zone *zone, berth_idx_t idx, bool dirty)
 {
-	_Atomic uint8_t *state = state_of(zone, idx);
-	unsigned old;
+	unsigned old = dirty ? berth__lru_mark(zone, idx, BERTH_LRU_DIRTY) :
+			       berth__lru_unmark(zone, idx, BERTH_LRU_DIRTY);
 
-	if (dirty)
-		old = atomic_fetch_or_explicit(state, BERTH_LRU_DIRTY, memory_order_relaxed);
-	else
-		old = atomic_fetch_and_explicit(state, (uint8_t)~BERTH_LRU_DIRTY,
-						memory_order_relaxed);
 	if (!(old & BERTH_LRU_DIRTY) == dirty)
 		add(&zone->lru.nr_dirty,
 		    dirty ? pages_of(zone, idx) : -(uint64_t)pages_of(zone, idx));
@@ -305,10 +333,9 @@ static void set_locked_locked(struct berth_zone *zone, berth_idx_t idx, bool loc
 	unsigned where = berth__lru_state(zone, idx) & BERTH_LRU_WHERE;
 
 	if (locked)
-		atomic_fetch_or_explicit(state_of(zone, idx), BERTH_LRU_LOCKED,
-					 memory_order_relaxed);
+		(void)berth__lru_mark(zone, idx, BERTH_LRU_LOCKED);
 	else
-		unmark(zone, idx, BERTH_LRU_LOCKED);
+		(void)berth__lru_unmark(zone, idx, BERTH_LRU_LOCKED);
 	if (where == BERTH_LRU_NOWHERE || where == BERTH_LRU_ISOLATED)
 		return; /* whoever puts it somewhere looks */
 	if (locked != (where == BERTH_LRU_IN_LIST + BERTH_LRU_UNEVICTABLE))
@@ -418,6 +445,19 @@ int berth_lru_clear_dirty(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_
 	return change_dirty(zone, pfn, nr_pages, false);
 }
 
+/* A flag of a block that may be split at the same time: not while it is accounted for. */
+static void change_referenced(struct berth_zone *zone, berth_idx_t idx, unsigned order, bool mark)
+{
+	if (order)
+		berth_lock(&zone->lru.lock);
+	if (mark)
+		(void)berth__lru_mark(zone, idx, BERTH_LRU_REFERENCED);
+	else
+		(void)berth__lru_unmark(zone, idx, BERTH_LRU_REFERENCED);
+	if (order)
+		berth_unlock(&zone->lru.lock);
+}
+
 void berth_lru_mark_accessed(struct berth_zone *zone, berth_pfn_t pfn)
 {
 	unsigned state, where, order;
@@ -428,12 +468,11 @@ void berth_lru_mark_accessed(struct berth_zone *zone, berth_pfn_t pfn)
 	state = berth__lru_state(zone, idx);
 	where = state & BERTH_LRU_WHERE;
 	if (!(state & BERTH_LRU_REFERENCED)) {
-		atomic_fetch_or_explicit(state_of(zone, idx), BERTH_LRU_REFERENCED,
-					 memory_order_relaxed);
+		change_referenced(zone, idx, order, true);
 	} else if (!(state & BERTH_LRU_LOCKED) &&
 		   (where == BERTH_LRU_IN_BATCH ||
 		    where == BERTH_LRU_IN_LIST + BERTH_LRU_INACTIVE)) {
-		unmark(zone, idx, BERTH_LRU_REFERENCED);
+		change_referenced(zone, idx, order, false);
 		ask(zone, BERTH_LRU_ACTIVATE, idx, order);
 	}
 }
@@ -495,21 +534,37 @@ void berth__lru_end_split(struct berth_zone *zone, uint32_t tag)
 		berth_unlock(&zone->lru.lock);
 }
 
-void berth__lru_inherit_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t piece)
+void berth__lru_inherit_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t piece,
+			       unsigned order)
 {
 	unsigned state = berth__lru_state(zone, head), where = state & BERTH_LRU_WHERE;
-	unsigned flags = state & ~BERTH_LRU_WHERE;
+	unsigned list = home(state);
 
-	atomic_store_explicit(state_of(zone, piece), (uint8_t)flags, memory_order_relaxed);
 	if (where == BERTH_LRU_ISOLATED) /* the reclaimer has the head alone */
-		add_locked(&zone->lru.nr_isolated, -(uint64_t)pages_of(zone, piece));
+		add_locked(&zone->lru.nr_isolated, -(uint64_t)berth__pages(order));
 	if (where == BERTH_LRU_ISOLATED || where == BERTH_LRU_IN_BATCH) {
-		berth__lru_put_locked(zone, piece, home(state), false);
+		link_locked(zone, piece, list, BERTH_IDX_NONE, zone->lru.lists[list].first);
+		add_locked(&zone->lru.nr_pages[list], berth__pages(order));
+		where = BERTH_LRU_IN_LIST + list;
 	} else if (where >= BERTH_LRU_IN_LIST) {
 		/* The list's count has these frames already. */
 		link_locked(zone, piece, where - BERTH_LRU_IN_LIST, head, zone->frames[head].next);
-		change_where_locked(zone, piece, BERTH_LRU_NOWHERE, where);
 	}
+	state = (state & ~BERTH_LRU_WHERE) | where;
+	atomic_store_explicit(state_of(zone, piece), (uint8_t)state, memory_order_relaxed);
+	berth__account_discardable(zone, piece, order, BERTH_DISCARD_NOT,
+				   berth__discardable(state));
+}
+
+void berth__lru_shrinks_locked(struct berth_zone *zone, berth_idx_t head, unsigned from,
+			       unsigned to)
+{
+	enum berth_discardable kind = berth__discardable(berth__lru_state(zone, head));
+
+	berth__account_discardable(zone, head, from, kind, BERTH_DISCARD_NOT);
+	berth__account_discardable(zone, head, to, BERTH_DISCARD_NOT, kind);
+	/* Before the tags: who finds a single block by its tag changes its flags without a lock. */
+	atomic_thread_fence(memory_order_release);
 }
 
 void berth__lru_moved_locked(struct berth_zone *zone, berth_idx_t src, berth_idx_t dst)
@@ -530,7 +585,8 @@ void berth__lru_moved_locked(struct berth_zone *zone, berth_idx_t src, berth_idx
 			berth__lru_take_locked(zone, src, BERTH_LRU_NOWHERE);
 		berth__lru_put_locked(zone, dst, home(state), false);
 	}
-	atomic_store_explicit(state_of(zone, src), 0, memory_order_relaxed);
+	state = atomic_exchange_explicit(state_of(zone, src), 0, memory_order_relaxed);
+	account(zone, src, state, 0);
 	berth_unlock(&zone->lru.lock);
 }
 
@@ -539,18 +595,17 @@ void berth__lru_moved_locked(struct berth_zone *zone, berth_idx_t src, berth_idx
 bool berth__lru_begin_writeback(struct berth_zone *zone, berth_idx_t idx, unsigned flags)
 {
 	uint64_t pages = pages_of(zone, idx);
-	unsigned old = atomic_fetch_or_explicit(state_of(zone, idx), BERTH_LRU_WRITEBACK,
-						memory_order_acq_rel);
+	unsigned old = berth__lru_mark(zone, idx, BERTH_LRU_WRITEBACK);
 
 	if (old & BERTH_LRU_WRITEBACK)
 		return false;
 	if (!berth__pin_head(zone, idx)) {
-		unmark(zone, idx, BERTH_LRU_WRITEBACK);
+		(void)berth__lru_unmark(zone, idx, BERTH_LRU_WRITEBACK);
 		return false;
 	}
 	add(&zone->lru.nr_writeback, pages);
 	if (flags)
-		atomic_fetch_or_explicit(state_of(zone, idx), (uint8_t)flags, memory_order_relaxed);
+		(void)berth__lru_mark(zone, idx, flags);
 	set_dirty(zone, idx, false);
 	return true;
 }
@@ -594,6 +649,7 @@ int berth_lru_end_writeback(struct berth_zone *zone, berth_pfn_t pfn, bool ok)
 			left |= BERTH_LRU_DIRTY;
 	} while (!atomic_compare_exchange_weak_explicit(
 		state_of(zone, idx), &old, left, memory_order_acq_rel, memory_order_relaxed));
+	account(zone, idx, old, left);
 	add(&zone->lru.nr_writeback, -pages);
 	if (left & ~old & BERTH_LRU_DIRTY)
 		add(&zone->lru.nr_dirty, pages);

@@ -17,6 +17,7 @@
  * shrink_lruvec, inactive_is_low, folio_check_references).
  */
 #include "core/motion/internal.h"
+#include "core/frames/summary.h"
 #include "core/stats.h"
 
 /* Who may not write begins to when it gets into trouble: below this priority (as in Linux), and after a
@@ -203,9 +204,7 @@ static void put_back_undropped(struct berth_zone *zone, struct batch *batch)
 		if (item->result == BERTH_RECLAIM_DROPPED || !still_ours_locked(zone, batch, idx))
 			continue;
 		if (item->result == BERTH_RECLAIM_DIRTY &&
-		    !(atomic_fetch_or_explicit(&zone->lru_state[idx], BERTH_LRU_DIRTY,
-					       memory_order_relaxed) &
-		      BERTH_LRU_DIRTY))
+		    !(berth__lru_mark(zone, idx, BERTH_LRU_DIRTY) & BERTH_LRU_DIRTY))
 			dirtied += berth__pages(berth__tag_order(berth__tag(&zone->frames[idx])));
 		put_back_locked(zone, batch, idx, active ? BERTH_LRU_ACTIVE : BERTH_LRU_INACTIVE);
 	}
@@ -267,12 +266,6 @@ static void write_back(struct berth_zone *zone, struct batch *batch, struct bert
 
 enum verdict { KEEP, ACTIVATE, WRITE, DROP };
 
-static unsigned unmark(struct berth_zone *zone, berth_idx_t idx, unsigned flags)
-{
-	return atomic_fetch_and_explicit(&zone->lru_state[idx], (uint8_t)~flags,
-					 memory_order_relaxed);
-}
-
 /*
  * A block that was used through mappings gets another round, and the second time it becomes active. The
  * mark of berth_lru_mark_accessed() alone saves it only if it is dirty. L: it is ours.
@@ -281,20 +274,18 @@ static enum verdict judge_locked(struct berth_zone *zone, const struct berth_rec
 				 struct berth_scan *scan)
 {
 	berth_idx_t idx = idx_of(zone, item);
-	unsigned old = unmark(zone, idx, BERTH_LRU_REFERENCED);
+	unsigned old = berth__lru_unmark(zone, idx, BERTH_LRU_REFERENCED);
 
 	if (old & BERTH_LRU_LOCKED)
 		return KEEP;
 	if (item->referenced) {
 		if ((old & BERTH_LRU_REFERENCED) || item->referenced > 1)
 			return ACTIVATE;
-		atomic_fetch_or_explicit(&zone->lru_state[idx], BERTH_LRU_REFERENCED,
-					 memory_order_relaxed);
+		(void)berth__lru_mark(zone, idx, BERTH_LRU_REFERENCED);
 		return KEEP;
 	}
 	if (old & BERTH_LRU_WRITEBACK) { /* to be dropped as soon as that ends */
-		atomic_fetch_or_explicit(&zone->lru_state[idx], BERTH_LRU_RECLAIM,
-					 memory_order_relaxed);
+		(void)berth__lru_mark(zone, idx, BERTH_LRU_RECLAIM);
 		scan->writeback += pages_of(item);
 		return KEEP;
 	}
@@ -354,7 +345,8 @@ static void shrink_active(struct berth_zone *zone, struct batch *batch)
 
 		if (!still_ours_locked(zone, batch, idx))
 			continue;
-		used = (unmark(zone, idx, BERTH_LRU_REFERENCED) & BERTH_LRU_REFERENCED) ||
+		used = (berth__lru_unmark(zone, idx, BERTH_LRU_REFERENCED) &
+			BERTH_LRU_REFERENCED) ||
 		       item->referenced;
 		*(used ? &rotated : &deactivated) += pages_of(item);
 		put_back_locked(zone, batch, idx, used ? BERTH_LRU_ACTIVE : BERTH_LRU_INACTIVE);
@@ -455,17 +447,12 @@ uint64_t berth_zone_reclaim(struct berth_zone *zone, uint64_t nr_pages, unsigned
 
 /* ---- For claims --------------------------------------------------------------------------------------- */
 
-/* A block that is cheaper to drop than to move. It may be anywhere but on its way. */
+/* As the search counts on it: berth__drops(). */
 static bool droppable(const struct berth_zone *zone, const struct berth_move *move, bool any)
 {
-	const unsigned not_now = BERTH_LRU_DIRTY | BERTH_LRU_WRITEBACK | BERTH_LRU_LOCKED;
 	berth_idx_t idx = (berth_idx_t)(move->src - zone->base_pfn);
-	unsigned state = berth__lru_state(zone, idx), where = state & BERTH_LRU_WHERE;
 
-	if ((state & not_now) || where == BERTH_LRU_NOWHERE)
-		return false;
-	return any ||
-	       (where != BERTH_LRU_IN_LIST + BERTH_LRU_ACTIVE && !(state & BERTH_LRU_REFERENCED));
+	return berth__drops(zone, any, berth__discardable(berth__lru_state(zone, idx)));
 }
 
 /* What owners called dirty is: as far as it is still the block that they were asked about. */
@@ -490,9 +477,7 @@ static void learn_dirty(struct berth_zone *zone, const struct batch *batch)
 		    (berth__lru_state(zone, idx) & BERTH_LRU_WHERE) &&
 		    berth__tag_order(tag) == item->order && berth__tag_owner(tag) == item->owner &&
 		    berth__cookie(frame) == item->cookie &&
-		    !(atomic_fetch_or_explicit(&zone->lru_state[idx], BERTH_LRU_DIRTY,
-					       memory_order_relaxed) &
-		      BERTH_LRU_DIRTY))
+		    !(berth__lru_mark(zone, idx, BERTH_LRU_DIRTY) & BERTH_LRU_DIRTY))
 			dirtied += pages_of(item);
 	}
 	berth_unlock(&zone->lru.lock);
@@ -544,5 +529,7 @@ uint64_t berth__drop_for_claim(struct berth_zone *zone, struct berth_move *moves
 	}
 	if (zone->lru_state)
 		*nr_moves = kept;
+	if (freed)
+		berth__count(zone, BERTH_EVENT_CLAIM_DROP, freed);
 	return freed;
 }

@@ -370,23 +370,30 @@ struct berth_claim_report {
 /*
  * What emptying a range costs; the range with the least sum is chosen:
  *
- *	copy_ns for each frame in use + remap_ns for each block in use, or part of one
+ *	copy_ns for each frame that moves + remap_ns for each block that moves, or part of one
+ *	+ drop_ns for each frame that is dropped
  *
  * in the range. A block counts once for each pageblock that it lies in, and a frame in a CPU's list as a
  * block of its own. Free frames cost nothing; a range with a claim or a pin in it can't be had at all.
  * Among ranges of one cost those in the shortest run of free frames, or in the pageblock with the fewest,
  * are preferred. CMA areas hold nothing unmovable.
+ *
+ * Dropped is what is on LRU lists (lru.h), evictable, clean, and inactive without having been used since; with
+ * BERTH_CLAIM_DROP the others that are clean, too. All else moves, and so does what its owner doesn't drop when
+ * it is asked, which no search can know. Without BERTH_CLAIM_DROP nothing is dropped while drop_ns is
+ * above copy_ns + remap_ns: dearer than to move a single frame.
  */
 struct berth_cost_model {
 	uint32_t copy_ns;  /* per frame: copied */
 	uint32_t remap_ns; /* per block: a destination, and its owner's change of a mapping */
+	uint32_t drop_ns;  /* per frame: dropped by its owner, and what that one loses by it */
 };
-/* Of the Linux port, by `berth bench claim`: see ARCHITECTURE.md, Costs. */
-#define BERTH_COST_DEFAULT                       \
-	{                                        \
-		.copy_ns = 370, .remap_ns = 2000 \
+/* Of the Linux port, by `berth bench claim`, drop_ns by `berth bench choose`: see ARCHITECTURE.md, Costs. */
+#define BERTH_COST_DEFAULT                                       \
+	{                                                        \
+		.copy_ns = 370, .remap_ns = 2000, .drop_ns = 250 \
 	}
-/* For all claims that begin after it. */
+/* For all claims that begin after it. The next search costs O(pageblocks). */
 void berth_zone_set_cost(struct berth_zone *zone, const struct berth_cost_model *cost);
 void berth_zone_cost(struct berth_zone *zone, struct berth_cost_model *cost);
 

@@ -36,7 +36,8 @@ enum berth_event {
 	BERTH_EVENT_CMA_SUCCESS,     /* [claims] */
 	BERTH_EVENT_CMA_FAIL,        /* [claims] but for those that could never fit */
 	BERTH_EVENT_CMA_RELEASE,     /* [claims] */
-	BERTH_EVENT_FALLBACK,        /* [blocks] taken from another migratetype */
+	BERTH_EVENT_CLAIM_DROP, /* [frames] that owners dropped for claims, instead of moving them */
+	BERTH_EVENT_FALLBACK,   /* [blocks] taken from another migratetype */
 	/* With the zone that the allocation prefers: */
 	BERTH_EVENT_ALLOCSTALL, /* [calls] of reclaim, while an allocation waits */
 	BERTH_EVENT_OOM,        /* [calls] of the OOM callback */

@@ -40,7 +40,9 @@ static inline void drop_one(struct cache *c, struct berth_reclaim_item *item)
 	struct world *w = &c->w;
 
 	item->result = is_there(c, item) ? BERTH_RECLAIM_BUSY : BERTH_RECLAIM_GONE;
-	if (item->result == BERTH_RECLAIM_GONE || !berth_reclaim_freeze(w->zone, item))
+	if (item->result == BERTH_RECLAIM_GONE || below(&c->random, 8) == 0)
+		return; /* gone, or it doesn't want to */
+	if (!berth_reclaim_freeze(w->zone, item))
 		return;
 	leave_frames(w, item->pfn, 1ull << item->order);
 	for (uint64_t i = 0; i < 1ull << item->order; i++) {
@@ -323,15 +325,20 @@ static inline void dropping_claimer_main(void *arg)
 	for (unsigned i = 0; i < k->nr_ops; i++) {
 		uint64_t nr = 1 + below(&k->random, 40);
 		berth_pfn_t pfn = ZONE_START + below(&k->random, ZONE_PAGES - nr);
-		struct berth_claim_params params = { .flags = below(&k->random, 2) ?
+		struct berth_claim_params params = { .nr_pages = nr,
+						     .flags = below(&k->random, 2) ?
 								      BERTH_CLAIM_DROP :
 								      0 };
-		int ret = berth_alloc_contig_range(w->zone, pfn, nr, &params, NULL);
+		bool choose = below(&k->random, 2);
+		int ret = choose ? berth_cma_alloc(w->areas[0], &params, &pfn, NULL) :
+				   berth_alloc_contig_range(w->zone, pfn, nr, &params, NULL);
 
 		if (ret == 0) {
 			claimed(w, pfn, nr);
 			require_ret(w, "a range given back",
-				    berth_free_contig_range(w->zone, pfn, nr), 0);
+				    choose ? berth_cma_release(w->areas[0], pfn, nr) :
+					     berth_free_contig_range(w->zone, pfn, nr),
+				    0);
 		} else {
 			require(w, may_fail_with(ret), "a claim of a range", (uint64_t)(int64_t)ret,
 				0);

@@ -20,11 +20,11 @@ berth bench choose --states 10000 --most 0 --json
 check "10000 states" out '
 need(len(lines) == 1, "not one JSON object")
 line = lines[0]
-fields(line, "chosen cheapest ratio_max moved_pages least_pages ebusy enospc eagain e2big")
+fields(line, "chosen cheapest ratio_max claimed_bytes moved_bytes dropped_bytes cost_ns least_ns ebusy enospc eagain e2big")
 need(line["states"] == 10000, "other states")
 number(line, "ratio_max", least=1)
 need(line["ratio_max"] <= 1.02, "a range costs more than 1.02 times the least")
-for name in "chosen moved_pages ebusy enospc eagain e2big".split():
+for name in "chosen moved_bytes dropped_bytes ebusy enospc eagain e2big".split():
     number(line, name, least=1)
 '
 berth bench choose --states 0 --most 64M --json

@@ -3,7 +3,7 @@
  * Which range a claim takes, and what a refused one says: costs, limits of address, boundaries, blockers. That the
  * choice is the cheapest there is, in states nobody thought of, is shown by `berth bench choose`.
  */
-#include "tests/include/testowner.h"
+#include "tests/include/testlru.h"
 
 #define AREA 2048u
 #define PAGEBLOCK 512u
@@ -66,6 +66,113 @@ static void pages_and_blocks_have_their_costs(void **state)
 		owner_verify(o);
 		area_release(tz, area, pfn, PAGEBLOCK);
 		owner_close(o);
+		zone_close(tz);
+	}
+}
+
+/* A pageblock of the area, all of it the owner's single frames. */
+static berth_pfn_t fill_pageblock(struct test_owner *o, unsigned gfp)
+{
+	berth_pfn_t pageblock;
+	uint64_t page = 0;
+
+	for (unsigned i = 0; i < PAGEBLOCK; i++)
+		assert_int_equal(owner_try_alloc(o, 0, gfp, &page), 0);
+	pageblock = o->table[page] & ~(berth_pfn_t)(PAGEBLOCK - 1);
+	for (berth_pfn_t pfn = pageblock; pfn < pageblock + PAGEBLOCK; pfn++)
+		(void)owner_page_at(o, pfn);
+	return pageblock;
+}
+
+/* One pageblock lends 16 frames of a cache, the other two movable ones: 16 drops or two moves? By their costs,
+ * and by what the cache may lose. */
+static void dropping_has_its_cost(void **state)
+{
+	enum { INACTIVE, ACTIVE, REFERENCED, DIRTY };
+	static const struct {
+		uint32_t drop_ns;
+		unsigned list, flags;
+		bool cache,
+			drops; /* the cache's pageblock is claimed, and its frames are dropped */
+	} cases[] = {
+		{ 250, INACTIVE, 0, true, true },
+		{ 296, INACTIVE, 0, true, true }, /* 16 times that is just below two moves */
+		{ 297, INACTIVE, 0, false, false },
+		{ 0, INACTIVE, 0, true, true },
+		{ 250, ACTIVE, 0, false, false },
+		{ 250, REFERENCED, 0, false, false },
+		{ 250, DIRTY, 0, false, false },
+		{ 250, ACTIVE, BERTH_CLAIM_DROP, true, true },
+		{ 250, REFERENCED, BERTH_CLAIM_DROP, true, true },
+		{ 297, ACTIVE, BERTH_CLAIM_DROP, false, false },
+		{ 250, DIRTY, BERTH_CLAIM_DROP, false, false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct test_zone *tz = zone_open(.nr_pages = 8192, .lru = true);
+		struct berth_cma *area = area_declare(tz, "area", AREA, 2 * PAGEBLOCK, 0,
+						      BERTH_LEND_FIRST);
+		struct cache *c = cache_open(tz, "cache");
+		struct test_owner *o = owner_open(tz, "borrower");
+		struct berth_cost_model cost = BERTH_COST_DEFAULT;
+		struct berth_claim_params params = { .nr_pages = PAGEBLOCK,
+						     .align_order = 9,
+						     .flags = cases[i].flags };
+		struct berth_claim_report report;
+		berth_pfn_t cached = fill_pageblock(c->o, BERTH_GFP_MOVABLE | BERTH_GFP_LRU);
+		berth_pfn_t lent = fill_pageblock(o, BERTH_GFP_MOVABLE), pfn;
+
+		owner_free_all(c->o, cached + 16, cached + PAGEBLOCK);
+		owner_free_all(o, lent + 2, lent + PAGEBLOCK);
+		cost.drop_ns = cases[i].drop_ns;
+		berth_zone_set_cost(tz->zone, &cost);
+		for (pfn = cached; pfn < cached + 16; pfn++) {
+			assert_int_equal(berth_lru_add(tz->zone, pfn, 1), 0);
+			if (cases[i].list == ACTIVE)
+				berth_lru_activate(tz->zone, pfn);
+			if (cases[i].list == REFERENCED)
+				berth_lru_mark_accessed(tz->zone, pfn);
+			if (cases[i].list == DIRTY)
+				assert_int_equal(berth_lru_set_dirty(tz->zone, pfn, 1), 0);
+		}
+		assert_int_equal(berth_cma_alloc(area, &params, &pfn, &report), 0);
+		assert_int_equal(pfn, cases[i].cache ? cached : lent);
+		assert_int_equal(report.dropped_pages, cases[i].drops ? 16 : 0);
+		assert_int_equal(report.moved_pages, cases[i].cache ? 0 : 2);
+		owner_verify(o);
+		area_release(tz, area, pfn, PAGEBLOCK);
+		owner_close(o);
+		cache_close(c);
+		zone_close(tz);
+	}
+}
+
+/* What is dearer to drop than to move isn't dropped, unless the claim says so. */
+static void what_is_dear_to_drop_is_moved(void **state)
+{
+	struct berth_cost_model cost = BERTH_COST_DEFAULT;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		struct test_zone *tz = zone_open(.nr_pages = 8192, .lru = true);
+		struct berth_cma *area = area_declare(tz, "area", AREA, PAGEBLOCK, 0,
+						      BERTH_LEND_FIRST);
+		struct cache *c = cache_open(tz, "cache");
+		struct berth_claim_params params = { .nr_pages = PAGEBLOCK,
+						     .flags = i == 2 ? BERTH_CLAIM_DROP : 0 };
+		struct berth_claim_report report;
+		berth_pfn_t pfn;
+
+		cost.drop_ns = cost.copy_ns + cost.remap_ns + (i > 0);
+		berth_zone_set_cost(tz->zone, &cost);
+		(void)cache_fill(c, 64);
+		assert_int_equal(berth_cma_alloc(area, &params, &pfn, &report), 0);
+		assert_int_equal(report.dropped_pages, i == 1 ? 0 : 64);
+		assert_int_equal(report.moved_pages, i == 1 ? 64 : 0);
+		owner_verify(c->o);
+		area_release(tz, area, pfn, PAGEBLOCK);
+		cache_close(c);
 		zone_close(tz);
 	}
 }
@@ -346,6 +453,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(pages_and_blocks_have_their_costs),
+		cmocka_unit_test(dropping_has_its_cost),
+		cmocka_unit_test(what_is_dear_to_drop_is_moved),
 		cmocka_unit_test(a_claim_keeps_to_its_addresses),
 		cmocka_unit_test(a_claim_does_not_cross_a_boundary),
 		cmocka_unit_test(the_smallest_hole_is_taken),

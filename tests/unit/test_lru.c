@@ -568,6 +568,16 @@ static void count_of_written(struct scene *s)
 	add_to(&zone_of(s)->lru.nr_writeback);
 }
 
+static void count_of_discardables(struct scene *s)
+{
+	zone_of(s)->discardables[idx_of(s, s->first) / 512].pages[BERTH_DISCARD_IDLE]--;
+}
+
+static void count_of_discardable_blocks(struct scene *s)
+{
+	zone_of(s)->discardables[idx_of(s, s->first) / 512].blocks[BERTH_DISCARD_USED]++;
+}
+
 static void batched_page_in_no_batch(struct scene *s)
 {
 	struct berth_pcp *pcp = berth__pcp(zone_of(s), 0);
@@ -603,6 +613,8 @@ static void every_corruption_of_the_lists_is_found(void **state)
 		{ count_of_isolated, "lru.I2 nr_isolated" },
 		{ count_of_dirty, "lru.I2 nr_dirty" },
 		{ count_of_written, "lru.I2 nr_writeback" },
+		{ count_of_discardables, "pageblock.I6 discardable frames" },
+		{ count_of_discardable_blocks, "pageblock.I6 discardable blocks" },
 		{ batched_page_in_no_batch, "lru.I3" },
 		{ still_isolated, "lru.I1 a reclaimer has the block" },
 		{ written_without_a_pin, "lru.I5 write-back without a pin" },

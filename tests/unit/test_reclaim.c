@@ -3,6 +3,8 @@
  * Reclaim: what is dropped, in which order; what is written first; kswapd from low to high; direct reclaim
  * below min; shrinkers; and claims that drop instead of moving.
  */
+#include <berth/stats.h>
+
 #include "tests/include/testlru.h"
 #include "tests/include/testnodes.h"
 
@@ -752,6 +754,52 @@ static void a_claim_may_learn_that_a_page_is_dirty(void **state)
 	zone_close(tz);
 }
 
+/* An owner may refuse, and pages may become dirty or pinned when they have been chosen: all of them are moved or
+ * make the claim go on, with what is in them. */
+static void dirty_them_now(struct cache *c)
+{
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(berth_lru_set_dirty(c->zone, cache_pfn(c, i), 1), 0);
+	for (unsigned i = 10; i < 20; i++)
+		c->young[i] = 1; /* it answers REFERENCED */
+	for (unsigned i = 20; i < 30; i++)
+		c->dirty[i] = true; /* it answers DIRTY */
+	c->on_reclaim = NULL;
+}
+
+static void what_changes_under_a_claim_is_not_dropped(void **state)
+{
+	struct test_zone *tz = zone_open(.lru = true, .nr_pages = 2048);
+	struct berth_cma *area = area_declare(tz, "area", 512, 512, 0, BERTH_LEND_FIRST);
+	struct cache *c = cache_open(tz, "cache");
+	const struct berth_claim_params params = { .nr_pages = 512 };
+	struct berth_claim_report report;
+	uint64_t events[BERTH_NR_EVENTS];
+	berth_pfn_t pfn;
+
+	(void)state;
+	assert_int_equal(cache_fill(c, 100), 0);
+	c->on_reclaim = dirty_them_now;
+	assert_int_equal(berth_cma_alloc(area, &params, &pfn, &report), 0);
+	assert_int_equal(report.dropped_pages, 70);
+	assert_int_equal(report.moved_pages, 30);
+	assert_int_equal(c->nr_dropped, 70);
+	for (unsigned i = 0; i < 30; i++) {
+		bool dirty = i < 10 || i >= 20;
+
+		assert_int_equal(flags_of(c, i), dirty ? BERTH_LRU_IS_DIRTY : 0);
+	}
+	owner_verify(c->o);
+	assert_int_equal(lru_stats(tz).dirty, 20);
+	assert_int_equal(lru_stats(tz).dropped, 70);
+	berth_zone_events(tz->zone, events);
+	assert_int_equal(events[BERTH_EVENT_CLAIM_DROP], 70);
+	zone_ok(tz);
+	assert_int_equal(berth_cma_release(area, pfn, 512), 0);
+	cache_close(c);
+	zone_close(tz);
+}
+
 /* A claim of an area too, of batched pages too, and while the zone is so full that nothing could move. */
 static void a_claim_of_an_area_drops_what_has_borrowed_it(void **state)
 {
@@ -841,6 +889,7 @@ int main(void)
 		cmocka_unit_test(a_claim_drops_clean_pages_and_moves_the_rest),
 		cmocka_unit_test(a_claim_may_drop_all_that_is_clean),
 		cmocka_unit_test(a_claim_may_learn_that_a_page_is_dirty),
+		cmocka_unit_test(what_changes_under_a_claim_is_not_dropped),
 		cmocka_unit_test(a_claim_of_an_area_drops_what_has_borrowed_it),
 		cmocka_unit_test(compaction_moves_and_leaves_locked_pages),
 	};
