@@ -144,6 +144,12 @@ mutant store-epoch-late $store '/^static enum filled fill_locked/,/^}/ s/^\tatom
 mutant store-drop-relaxed $store '/^void berth_store_drop_group/,/^}/ s/memory_order_release/memory_order_relaxed/'
 mutant store-put-unlocked $store '/^int berth_store_put/,/^}/ s/^\tberth_(un)?lock\(.*$//'
 mutant store-drop-unlocked $store '/^bool berth_store_drop/,/^}/ s/^\tberth_(un)?lock\(.*$//'
+slices=store/slices.c
+mutant store-slice-unchecked $slices '/^struct berth_shard \*berth__slice_lock/,/^}/ s/BERTH_LIKELY\(now == nr\)/now == nr || nr != slice/'
+mutant store-slice-relaxed-look $slices '/^static uint32_t server/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
+mutant store-slice-relaxed-serve $slices '/^static void serve/,/^}/ s/memory_order_release/memory_order_relaxed/'
+mutant store-slice-given-full $slices 's/^\t\t\tforget_bucket\(store, shard,$/\t\t\t(void)(/'
+mutant store-slice-given-unseen $store 's/if \(BERTH_UNLIKELY\(!berth__slice_is_served\($/if (0 \&\& (!berth__slice_is_served(/'
 
 # What changes a zone while it is in use
 program=test_change_schedules

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * berth_store_check(): I1 to I6, as the heads of index.c, policy.c, frames.c and store.c number them. Cost: O(frames).
+ * berth_store_check(): I1 to I7, as the heads of index.c, policy.c, frames.c, store.c and slices.c number them. Cost:
+ * O(frames).
  */
 #include "store/internal.h"
 
@@ -55,8 +56,9 @@ static bool check_queue(const struct check *check, uint32_t shard_nr,
 		     "I2 a queue doesn't end with its tail", shard_nr, nr, queue->tail);
 }
 
-/* I1, of one way */
-static bool check_way(const struct check *check, uint32_t bucket_nr, unsigned way)
+/* I1, I6, I7, of one way */
+static bool check_way(const struct check *check, uint32_t shard_nr, uint32_t bucket_nr,
+		      unsigned way)
 {
 	const struct berth_store *store = check->store;
 	const struct berth_bucket *bucket = &store->buckets[bucket_nr];
@@ -80,6 +82,9 @@ static bool check_way(const struct check *check, uint32_t bucket_nr, unsigned wa
 		   berth__hash_bucket(store, hash)) ||
 	    !holds(check, berth__hash_tag(hash) == tag, "I1 a tag isn't its key's", nr, tag,
 		   berth__hash_tag(hash)) ||
+	    !holds(check, shard_of(store, nr) == shard_nr,
+		   "I7 a slice names an entry of a shard that doesn't serve it", nr,
+		   shard_of(store, nr), shard_nr) ||
 	    !holds(check,
 		   berth__entry_epoch(entry) <=
 			   berth__epoch_now(store, atomic_load_explicit(&entry->group,
@@ -100,23 +105,41 @@ static bool check_way(const struct check *check, uint32_t bucket_nr, unsigned wa
 	return true;
 }
 
+static uint32_t server(const struct berth_store *store, uint32_t slice)
+{
+	return atomic_load_explicit(&store->shards[slice].served_by, memory_order_relaxed);
+}
+
+static bool check_slice(const struct check *check, uint32_t shard_nr, uint32_t slice,
+			uint64_t *named)
+{
+	const struct berth_store *store = check->store;
+
+	for (uint32_t i = 0; i < store->shard_buckets; i++) {
+		uint32_t nr = slice * store->shard_buckets + i;
+
+		for (unsigned way = 0; way < BERTH_BUCKET_WAYS; way++) {
+			if (!berth__bucket_tag(&store->buckets[nr], way))
+				continue;
+			++*named;
+			if (!check_way(check, shard_nr, nr, way))
+				return false;
+		}
+	}
+	return true;
+}
+
+/* The slices that a shard serves. */
 static bool check_index(const struct check *check, uint32_t shard_nr)
 {
 	const struct berth_store *store = check->store;
 	const struct berth_shard *shard = &store->shards[shard_nr];
 	uint64_t named = 0;
 
-	for (uint32_t i = 0; i < store->shard_buckets; i++) {
-		uint32_t nr = shard_nr * store->shard_buckets + i;
-
-		for (unsigned way = 0; way < BERTH_BUCKET_WAYS; way++) {
-			if (!berth__bucket_tag(&store->buckets[nr], way))
-				continue;
-			named++;
-			if (!check_way(check, nr, way))
-				return false;
-		}
-	}
+	for (uint32_t slice = 0; slice <= store->shard_mask; slice++)
+		if (server(store, slice) == shard_nr &&
+		    !check_slice(check, shard_nr, slice, &named))
+			return false;
 	return holds(check, named == (uint64_t)shard->small.nr + shard->main.nr,
 		     "I1 the index names more or less than the queues hold", shard_nr, named,
 		     (uint64_t)shard->small.nr + shard->main.nr);
@@ -184,10 +207,30 @@ static bool check_granules(const struct check *check, uint32_t shard_nr)
 		     "I4 a granule with free entries isn't listed", shard_nr, listed, with_free);
 }
 
+/* I7 */
+static bool check_servers(const struct check *check)
+{
+	const struct berth_store *store = check->store;
+	uint32_t nr_moved = atomic_load_explicit(&store->nr_moved, memory_order_relaxed);
+	uint32_t moved = 0;
+
+	for (uint32_t slice = 0; slice <= store->shard_mask; slice++) {
+		if (!holds(check, server(store, slice) <= store->shard_mask,
+			   "I7 no shard serves a slice", slice, server(store, slice),
+			   store->shard_mask))
+			return false;
+		moved += server(store, slice) != slice;
+	}
+	return holds(check, moved == nr_moved, "I7 slices that moved don't add up", 0, moved,
+		     nr_moved);
+}
+
 bool berth_store_check(struct berth_store *store, struct berth_violation *violation)
 {
 	struct check check = { store, violation };
 
+	if (store->alive && !check_servers(&check))
+		return false;
 	for (uint32_t i = 0; store->alive && i <= store->shard_mask; i++) {
 		const struct berth_shard *shard = &store->shards[i];
 

@@ -11,12 +11,14 @@
  *     number. It is in its shard's list exactly if it has some.
  * I5  In a granule that is adopted under its current generation, each entry is free or in a queue.
  *
- * Costs: O(1); adopting O(frames of a granule); a put looks at no more than LOOKS granules.
+ * Costs: O(1); adopting O(frames of a granule); a put looks at no more than LOOKS granules, unless the shard has no frame
+ * at all: then at all of its own.
  */
 #include "store/internal.h"
 
 #define LOOKS 16u
 #define MAX_ABANDONED 256u
+#define MAX_ADOPTIONS 4u
 
 static void link_granule(struct berth_store *store, struct berth_shard *shard, uint32_t nr)
 {
@@ -90,21 +92,30 @@ static void adopt(struct berth_store *store, struct berth_shard *shard,
 	atomic_store_explicit(&store->granules[nr].adopted, generation, memory_order_release);
 }
 
-/* Whether the shard adopted a granule. */
-static bool look_for_openings(struct berth_store *store, struct berth_shard *shard)
+uint64_t berth__openings(const struct berth_store *store)
 {
-	uint32_t shard_nr = (uint32_t)(shard - store->shards);
-	uint32_t nr_granules = (store->nr_granules - shard_nr + store->shard_mask) >>
-			       store->shard_shift;
 	uint64_t openings = 0;
 
 	for (uint32_t i = 0; i < store->nr_areas; i++)
 		openings += berth_gcma_openings(store->areas[i].gcma);
+	return openings;
+}
+
+/* Whether the shard adopted a granule. */
+static bool look_for_openings(struct berth_store *store, struct berth_shard *shard,
+			      uint32_t most_looks)
+{
+	uint32_t shard_nr = (uint32_t)(shard - store->shards);
+	uint32_t nr_granules = (store->nr_granules - shard_nr + store->shard_mask) >>
+			       store->shard_shift;
+	uint64_t openings = berth__openings(store);
+
 	if (openings != shard->openings) {
 		shard->openings = openings;
 		shard->to_look_at = nr_granules;
+		berth__slices_give_back_locked(store, shard);
 	}
-	for (unsigned looks = 0; looks < LOOKS && shard->to_look_at; looks++) {
+	for (uint32_t looks = 0; looks < most_looks && shard->to_look_at; looks++) {
 		uint32_t nr = shard_nr + (shard->look_at << store->shard_shift);
 		const struct berth_store_area *area = berth__area_of_granule(store, nr);
 		uint64_t generation = berth__generation(area, nr);
@@ -145,7 +156,14 @@ berth_entry_t berth__take_locked(struct berth_store *store, struct berth_shard *
 {
 	berth_entry_t nr = pop_free(store, shard);
 
-	if (nr == BERTH_ENTRY_NONE && look_for_openings(store, shard))
+	if (nr == BERTH_ENTRY_NONE && look_for_openings(store, shard, LOOKS))
 		nr = pop_free(store, shard);
-	return nr == BERTH_ENTRY_NONE ? berth__evict_locked(store, shard) : nr;
+	if (nr == BERTH_ENTRY_NONE)
+		nr = berth__evict_locked(store, shard);
+	/* What opens may be closed again before it is taken. */
+	for (unsigned i = 0; BERTH_UNLIKELY(nr == BERTH_ENTRY_NONE) && i < MAX_ADOPTIONS &&
+			     look_for_openings(store, shard, UINT32_MAX);
+	     i++)
+		nr = pop_free(store, shard);
+	return nr;
 }

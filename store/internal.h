@@ -4,12 +4,13 @@
  *
  * An *entry* is the record of one frame; its number counts the frames of all areas. What is stored under
  * a key lies in the frame of the entry that has this key. The granules of all areas are dealt to the shards in turn,
- * and keys by their hash, so a shard's keys lie in the shard's own frames, and a contiguous claim takes
- * a like share of each shard.
+ * and keys by their hash to the *slices* of the index, of which there are as many. Each slice is served by the shard of its
+ * number, whose frames its keys lie in, as long as that has frames; else by another one (slices.c). So a contiguous
+ * claim takes a like share of each shard.
  *
  * Who protects what (the letter stands beside each field):
  *	c	constant after init
- *	S	the lock of the shard that the entry, bucket or granule belongs to
+ *	S	the lock of the shard that the entry or granule belongs to, or that serves the bucket's slice
  *	a	atomic; written under S unless the comment says by whom. Readers hold nothing
  *
  * Lock order: a shard's lock is taken alone, and nothing is waited for while it is held but the copy of
@@ -109,6 +110,8 @@ struct berth_queue {
 
 struct berth_shard {
 	_Alignas(64) berth_lock_t lock;
+	/* a: the shard that serves the slice of this one's number; by who holds that shard's lock */
+	_Atomic uint32_t served_by;
 	struct berth_queue small, main;
 	uint32_t free_granules; /* S: the first granule with free entries */
 	uint32_t to_look_at;    /* S: granules to look at until all known openings are adopted */
@@ -116,6 +119,9 @@ struct berth_shard {
 	uint64_t openings;      /* S: of all areas, when that was last counted */
 	/* S: events */
 	uint64_t puts, drops, lost, evicted, refused;
+	/* S: likewise, of the search for an open granule of whichever shard */
+	uint64_t sought_openings;
+	uint32_t to_seek, seek_at;
 };
 
 /* Gets are counted by CPU: a reader writes to no line that others read. */
@@ -154,6 +160,7 @@ struct berth_store {
 	_Atomic uint64_t *epochs; /* a: by who drops a group */
 	struct berth_shard *shards;
 	struct berth_reads *reads;
+	_Atomic uint32_t nr_moved; /* a: slices that another shard serves than their own */
 	size_t metadata_bytes;
 	const struct berth_port_ops *port;
 	void *port_ctx;
@@ -191,12 +198,6 @@ static inline void *berth__frame(const struct berth_store_area *area, berth_entr
 	return area->linear + ((size_t)(nr - area->first_entry) << BERTH_PAGE_SHIFT);
 }
 
-static inline struct berth_shard *berth__shard_of_granule(const struct berth_store *store,
-							  uint32_t granule)
-{
-	return &store->shards[granule & store->shard_mask];
-}
-
 /* The generation that a granule has now. */
 static inline uint64_t berth__generation(const struct berth_store_area *area, uint32_t granule)
 {
@@ -232,7 +233,7 @@ static inline uint64_t berth__fold(uint64_t a, uint64_t b)
 #endif
 }
 
-/* bits 0-7 shard, 8-15 tag, 16-31 fingerprint, 32-63 bucket */
+/* bits 0-7 slice, 8-15 tag, 16-31 fingerprint, 32-63 bucket */
 static inline uint64_t berth__hash(const struct berth_store *store, uint64_t group, uint64_t item)
 {
 	uint64_t hash = berth__fold(group ^ store->seed ^ UINT64_C(0xa0761d6478bd642f),
@@ -251,14 +252,14 @@ static inline uint16_t berth__hash_print(uint64_t hash)
 	return (uint16_t)(1 + ((hash >> 16 & 0xffff) * 65535 >> 16));
 }
 
-static inline uint32_t berth__hash_shard(const struct berth_store *store, uint64_t hash)
+static inline uint32_t berth__hash_slice(const struct berth_store *store, uint64_t hash)
 {
 	return (uint32_t)hash & store->shard_mask;
 }
 
 static inline uint32_t berth__hash_bucket(const struct berth_store *store, uint64_t hash)
 {
-	return berth__hash_shard(store, hash) * store->shard_buckets +
+	return berth__hash_slice(store, hash) * store->shard_buckets +
 	       (uint32_t)((hash >> 32) * store->shard_buckets >> 32);
 }
 
@@ -357,12 +358,30 @@ berth_entry_t berth__evict_locked(struct berth_store *store, struct berth_shard 
 void berth__prefetch_victims_locked(const struct berth_store *store,
 				    const struct berth_shard *shard);
 
+/* ---- slices.c ---------------------------------------------------------------------------------- */
+
+/* The shard that serves the slice, and goes on to until its lock, which the caller has now, is released. */
+struct berth_shard *berth__slice_lock(struct berth_store *store, uint32_t slice);
+static inline bool berth__slice_is_served(const struct berth_store *store, uint32_t slice,
+					  const struct berth_shard *shard)
+{
+	return &store->shards[atomic_load_explicit(&store->shards[slice].served_by,
+						   memory_order_relaxed)] == shard;
+}
+/* The shard has found no frame. True: there may be one now, for the slices that it served, if the caller begins again
+ * with berth__slice_lock(). */
+bool berth__slices_move_locked(struct berth_store *store, struct berth_shard *shard);
+/* Slices of others whose own shards have frames again are theirs, and empty. */
+void berth__slices_give_back_locked(struct berth_store *store, struct berth_shard *shard);
+
 /* ---- frames.c ---------------------------------------------------------------------------------- */
 
 /* An entry that holds nothing and owns its frame, as far as is known: a free one, or by eviction. */
 berth_entry_t berth__take_locked(struct berth_store *store, struct berth_shard *shard);
 /* Gives one back, if it still owns its frame. */
 void berth__give_locked(struct berth_store *store, struct berth_shard *shard, berth_entry_t nr);
+/* How often granules of any area have opened. */
+uint64_t berth__openings(const struct berth_store *store);
 /* A granule was found closed: none of its free entries owns its frame. */
 void berth__abandon_locked(struct berth_store *store, struct berth_shard *shard, uint32_t granule);
 

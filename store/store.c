@@ -6,8 +6,9 @@
  *
  * - Each entry's sequence number says that the frame holds one page under one key (see copy.h for why
  *   a copy between two looks at it is whole), the granule's generation that no claim came in between.
- * - A put makes the old page unreadable before anything can fail, and holds the shard's lock until the new one
- *   can be read; so of two puts one is last, and a drop comes before or behind.
+ * - A put makes the old page unreadable before anything can fail, and holds the lock of the shard that serves the key
+ *   until the new one can be read; so of two puts one is last, and a drop comes before or behind. A put that begins
+ *   again with another shard is a drop, and then a put.
  * - drop_group() counts up the epoch of the group, and a page is believed only under the epoch that its put began with.
  *   So a put that was under way when its group was dropped is void, whatever data it had read. Groups
  *   share 4096 epochs by hash: a drop takes pages of others along.
@@ -16,7 +17,8 @@
  *
  * Costs: a get reads the bucket, the entry and two small tables, copies, and looks again at two words; it
  * writes its CPU's counter, and a byte of the entry when the page is among the first three uses. A put takes the
- * shard's lock, evicts one page when there is no room, and copies under the lock.
+ * shard's lock, evicts one page when there is no room, and copies under the lock. Where the shard has no frame it looks
+ * for another one: O(granules), once after each opening.
  */
 #include "store/copy.h"
 #include "store/internal.h"
@@ -191,7 +193,8 @@ int berth_store_init(struct berth_store **result, const struct berth_store_param
 		shard->small.head = shard->small.tail = BERTH_ENTRY_NONE;
 		shard->main.head = shard->main.tail = BERTH_ENTRY_NONE;
 		shard->free_granules = BERTH_ENTRY_NONE;
-		shard->openings = UINT64_MAX;
+		shard->openings = shard->sought_openings = UINT64_MAX;
+		atomic_store_explicit(&shard->served_by, i, memory_order_relaxed);
 	}
 	store->alive = 1;
 	*result = store;
@@ -201,6 +204,7 @@ int berth_store_init(struct berth_store **result, const struct berth_store_param
 /* ---- Put --------------------------------------------------------------------------------------- */
 
 #define MAX_TRIES 8u
+#define MAX_ROUNDS 16u
 
 struct put {
 	const struct berth_store_key *key;
@@ -219,7 +223,7 @@ static void touch(const void *data)
 	(void)bytes[8 * BERTH_PORT_PAGE_WORDS - 1];
 }
 
-enum filled { FILLED, CLOSED, NO_CPU };
+enum filled { FILLED, CLOSED, MOVED, NO_CPU };
 
 /* Writes the page into the frame of an entry that holds nothing. */
 static enum filled fill_locked(struct berth_store *store, const struct put *put, berth_entry_t nr)
@@ -295,7 +299,9 @@ static berth_entry_t make_room_locked(struct berth_store *store, struct berth_sh
 	return berth__take_locked(store, shard);
 }
 
-static int put_locked(struct berth_store *store, struct berth_shard *shard, const struct put *put)
+/* CLOSED: the shard has no frame. MOVED: it gave the slice back, when it looked for one. */
+static enum filled put_locked(struct berth_store *store, struct berth_shard *shard,
+			      const struct put *put)
 {
 	unsigned tag = berth__hash_tag(put->hash);
 	unsigned way = berth__bucket_find_locked(store, put->bucket, tag, put->key);
@@ -304,12 +310,18 @@ static int put_locked(struct berth_store *store, struct berth_shard *shard, cons
 	if (way != BERTH_WAY_NONE) {
 		filled = overwrite_locked(store, shard, put, way);
 		if (filled != CLOSED)
-			return filled == FILLED ? 0 : -BERTH_ENOSPC;
+			return filled;
 	}
 	for (unsigned tries = 0; tries < MAX_TRIES; tries++) {
 		berth_entry_t nr = make_room_locked(store, shard, put);
 		const struct berth_store_area *area;
 
+		if (BERTH_UNLIKELY(!berth__slice_is_served(
+			    store, berth__hash_slice(store, put->hash), shard))) {
+			if (nr != BERTH_ENTRY_NONE)
+				berth__give_locked(store, shard, nr);
+			return MOVED;
+		}
 		if (nr == BERTH_ENTRY_NONE)
 			break;
 		filled = fill_locked(store, put, nr);
@@ -323,23 +335,40 @@ static int put_locked(struct berth_store *store, struct berth_shard *shard, cons
 						known ? BERTH_ENTRY_MAIN : BERTH_ENTRY_SMALL);
 			berth__bucket_set_locked(put->bucket,
 						 berth__bucket_empty_locked(put->bucket), tag, nr);
-			return 0;
+			return FILLED;
 		}
 		if (filled == NO_CPU) {
 			berth__give_locked(store, shard, nr);
-			break;
+			return NO_CPU;
 		}
 		area = berth__area_of_entry(store, nr);
 		berth__abandon_locked(store, shard, berth__granule_of(area, nr));
 	}
-	return -BERTH_ENOSPC;
+	return CLOSED;
+}
+
+/* By whichever shard has a frame; it's locked when this returns. */
+static struct berth_shard *put_somewhere(struct berth_store *store, const struct put *put,
+					 enum filled *filled)
+{
+	uint32_t slice = berth__hash_slice(store, put->hash);
+
+	for (unsigned round = 1;; round++) {
+		struct berth_shard *shard = berth__slice_lock(store, slice);
+
+		*filled = put_locked(store, shard, put);
+		if (BERTH_LIKELY(*filled == FILLED) || *filled == NO_CPU || round == MAX_ROUNDS ||
+		    (*filled == CLOSED && !berth__slices_move_locked(store, shard)))
+			return shard;
+		berth_unlock(&shard->lock);
+	}
 }
 
 int berth_store_put(struct berth_store *store, const struct berth_store_key *key, const void *data)
 {
 	struct berth_shard *shard;
 	struct put put = { .key = key, .data = data };
-	int error;
+	enum filled filled;
 
 	if (!store || !key || !data)
 		return -BERTH_EINVAL;
@@ -350,19 +379,17 @@ int berth_store_put(struct berth_store *store, const struct berth_store_key *key
 	put.bucket = &store->buckets[put.bucket_nr];
 	__builtin_prefetch(put.bucket);
 	__builtin_prefetch(&store->ghosts[put.bucket_nr]);
-	shard = &store->shards[berth__hash_shard(store, put.hash)];
 	/* Before the data is read: what is dropped behind this look may be in it. */
 	put.epoch = berth__epoch_now(store, key->group);
 	touch(data);
-	berth_lock(&shard->lock);
-	error = put_locked(store, shard, &put);
-	if (error)
-		shard->refused++;
-	else
+	shard = put_somewhere(store, &put, &filled);
+	if (filled == FILLED)
 		shard->puts++;
+	else
+		shard->refused++;
 	berth__prefetch_victims_locked(store, shard);
 	berth_unlock(&shard->lock);
-	return error;
+	return filled == FILLED ? 0 : -BERTH_ENOSPC;
 }
 
 /* ---- Get --------------------------------------------------------------------------------------- */
@@ -467,9 +494,8 @@ bool berth_store_drop(struct berth_store *store, const struct berth_store_key *k
 		return false;
 	hash = berth__hash(store, key->group, key->item);
 	bucket = &store->buckets[berth__hash_bucket(store, hash)];
-	shard = &store->shards[berth__hash_shard(store, hash)];
 	__builtin_prefetch(bucket);
-	berth_lock(&shard->lock);
+	shard = berth__slice_lock(store, berth__hash_slice(store, hash));
 	way = berth__bucket_find_locked(store, bucket, berth__hash_tag(hash), key);
 	if (way != BERTH_WAY_NONE) {
 		berth_entry_t nr = atomic_load_explicit(&bucket->entries[way],

@@ -512,6 +512,8 @@ static int claim_runs(struct berth_gcma *area, const struct berth_claim_params *
 
 		for (unsigned i = 0; late && i < *have; i++)
 			uncover_granules(area, granule_of(area, pfns[i]), request.nr);
+		if (late) /* who met them closed looks again */
+			atomic_fetch_add_explicit(&area->openings, 1, memory_order_release);
 		error = late ? late : error;
 	}
 	/* A claim that fails has cost nobody his data. */

@@ -119,7 +119,8 @@ berth_pfn_t berth_gcma_start_pfn(const struct berth_gcma *area);
 unsigned berth_gcma_granule_order(const struct berth_gcma *area);
 /* The generation now; acquire. */
 uint64_t berth_gcma_generation(const struct berth_gcma *area, uint64_t granule);
-/* Grows with every release: when it has changed, granules have opened. Inexact while they do. */
+/* Grows with every release, and with a claim that gives up: when it has changed, granules have opened. Inexact
+ * while they do. */
 uint64_t berth_gcma_openings(const struct berth_gcma *area);
 /*
  * True: what was read from the granule before this call was stored under `generation`, which is open.

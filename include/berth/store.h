@@ -52,9 +52,10 @@ int berth_store_init(struct berth_store **store, const struct berth_store_params
 /*
  * Keeps a copy of a page (BERTH_PAGE_SIZE bytes) under the key, in place of what was there. The data is
  * read before anything is changed, and must not be movable memory that is in motion for long.
- * 0; -ENOSPC: no frame to be had (all is claimed that the key could lie in, or the caller has no CPU slot); -EINVAL;
- * -ESTALE: a store of before a fork. In case of an error
- * nothing is under the key any more: an older page would be stale.
+ * 0; -ENOSPC: no frame to be had (all granules of all areas are claimed, or claims take them faster than one can be
+ * filled, or the caller has no CPU slot); -EINVAL; -ESTALE: a store of before a fork. In case of an error
+ * nothing is under the key any more: an older page would be stale. Takes a lock, briefly, and copies under it; doesn't
+ * sleep for anything else.
  */
 int berth_store_put(struct berth_store *store, const struct berth_store_key *key, const void *data);
 /* Copies the page to `data`. 0; -ENOENT: it isn't there (any more), and `data` is undefined. */

@@ -109,11 +109,12 @@ static inline void put_one(struct store_task *t)
 static inline void drop_one(struct store_task *t)
 {
 	struct store_world *w = t->w;
-	unsigned k = own_key(t);
+	unsigned k = (unsigned)below(&t->random, w->params.nr_keys);
 	struct berth_store_key key = key_of(k);
+	uint64_t ended = atomic_load_explicit(&w->ended[k], memory_order_acquire);
 
 	(void)berth_store_drop(w->store, &key);
-	raise_floor(w, k, atomic_load_explicit(&w->begun[k], memory_order_relaxed) + 1);
+	raise_floor(w, k, ended + 1);
 }
 
 static inline void get_one(struct store_task *t)

@@ -125,6 +125,22 @@ static void test_small_claims(void **state)
 		  6000);
 }
 
+/* Most is claimed most of the time: few shards have frames, and serve the keys of the others. */
+static void test_shards_without_frames(void **state)
+{
+	(void)state;
+	run_store(&(struct store_params){ .nr_putters = 2,
+					  .nr_readers = 1,
+					  .nr_claimers = 2,
+					  .nr_ops = 10,
+					  .nr_shards = 4,
+					  .granule_order = 1,
+					  .nr_keys = 8,
+					  .nr_pages = 8,
+					  .claim_pages = 6 },
+		  6000);
+}
+
 static void test_group_drops(void **state)
 {
 	(void)state;
@@ -158,10 +174,15 @@ static void test_live_source(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_overwriting),   cmocka_unit_test(test_putters),
-		cmocka_unit_test(test_evictions),     cmocka_unit_test(test_claims),
-		cmocka_unit_test(test_claims_of_all), cmocka_unit_test(test_small_claims),
-		cmocka_unit_test(test_group_drops),   cmocka_unit_test(test_live_source),
+		cmocka_unit_test(test_overwriting),
+		cmocka_unit_test(test_putters),
+		cmocka_unit_test(test_evictions),
+		cmocka_unit_test(test_claims),
+		cmocka_unit_test(test_claims_of_all),
+		cmocka_unit_test(test_small_claims),
+		cmocka_unit_test(test_shards_without_frames),
+		cmocka_unit_test(test_group_drops),
+		cmocka_unit_test(test_live_source),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

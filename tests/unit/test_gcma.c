@@ -157,7 +157,8 @@ static void a_deadline_ends_the_wait(void **state)
 	assert_false(berth_gcma_claim_next(t->area, &next, &info));
 	for (unsigned i = 0; i < 8; i++)
 		assert_true(berth_gcma_still(t->area, i, 0));
-	assert_int_equal(berth_gcma_openings(t->area), 0);
+	/* Whoever met it closed meanwhile finds out. */
+	assert_int_equal(berth_gcma_openings(t->area), 1);
 	/* A deadline in the past is no reason to fail when nobody is inside. */
 	test_set_cpu(1);
 	berth_gcma_fill_end(t->area);

@@ -311,18 +311,97 @@ static void test_granule_orders(void **state)
 		for (uint64_t k = 0; k < 3000; k++)
 			test_get(ts, 1, k);
 		store_ok(ts);
-		for (uint64_t k = 0; k < 3000; k++) {
-			int error = test_put(ts, 2, k, k);
-
-			/* With two granules one of two shards has nothing now. */
-			assert_true(error == 0 || (orders[i] == 9 && error == -BERTH_ENOSPC));
-		}
+		/* With two granules one of two shards has nothing now. */
+		for (uint64_t k = 0; k < 3000; k++)
+			assert_int_equal(test_put(ts, 2, k, k), 0);
 		test_store_release(ts, 0, pfn, 512);
 		for (uint64_t k = 0; k < 3000; k++)
 			assert_int_equal(test_put(ts, 3, k, k), 0);
 		assert_in_range(test_store_stats(ts).stored_pages, 1000, 1024);
 		test_store_close(ts);
 	}
+}
+
+/* Puts and gets of many keys; how many of them are there at last. */
+static uint64_t put_and_count(struct test_store *ts, uint64_t group, uint64_t nr)
+{
+	uint64_t there = 0;
+
+	for (uint64_t i = 0; i < nr; i++)
+		assert_int_equal(test_put(ts, group, i, i), 0);
+	for (uint64_t i = 0; i < nr; i++)
+		there += test_get(ts, group, i) == (int64_t)i;
+	store_ok(ts);
+	return there;
+}
+
+/* What is open serves all keys, however little it is, and whosever it was. */
+static void test_shards_without_frames(void **state)
+{
+	/* 16 granules of 16 frames, one for each shard. */
+	struct test_store *ts = test_store_open(&(
+		struct test_store_params){ .nr_pages = 256, .granule_order = 4, .nr_shards = 16 });
+	berth_pfn_t pfn[4];
+
+	(void)state;
+	assert_in_range(put_and_count(ts, 1, 1000), 230, 256);
+	assert_int_equal(test_store_claim(ts, 0, 128, &pfn[0]), 0);
+	assert_in_range(put_and_count(ts, 2, 1000), 112, 128);
+	assert_int_equal(test_store_claim(ts, 0, 64, &pfn[1]), 0);
+	assert_in_range(put_and_count(ts, 3, 1000), 56, 64);
+	assert_int_equal(test_store_claim(ts, 0, 48, &pfn[2]), 0);
+	assert_in_range(put_and_count(ts, 4, 1000), 14, 16);
+	assert_int_equal(test_store_claim(ts, 0, 16, &pfn[3]), 0);
+	assert_int_equal(test_put(ts, 5, 1, 1), -BERTH_ENOSPC);
+	assert_int_equal(test_store_stats(ts).refused, 1);
+	/* Another one than before opens, and then all. */
+	test_store_release(ts, 0, pfn[0], 128);
+	assert_int_equal(test_store_claim(ts, 0, 112, &pfn[0]), 0);
+	assert_in_range(put_and_count(ts, 6, 1000), 14, 16);
+	test_store_release(ts, 0, pfn[1], 64);
+	test_store_release(ts, 0, pfn[2], 48);
+	test_store_release(ts, 0, pfn[3], 16);
+	assert_in_range(put_and_count(ts, 7, 1000), 130, 144);
+	test_store_release(ts, 0, pfn[0], 112);
+	assert_in_range(put_and_count(ts, 8, 1000), 230, 256);
+	assert_int_equal(test_store_stats(ts).refused, 1);
+	test_store_close(ts);
+}
+
+/* A shard that has lost more pages than an eviction looks at forgets them all before another one serves its keys. */
+static void test_much_is_lost_at_once(void **state)
+{
+	struct test_store *ts = test_store_open(&(
+		struct test_store_params){ .nr_pages = 8192, .granule_order = 4, .nr_shards = 2 });
+	struct berth_claim_params claim = { .nr_pages = 8192 - 16 };
+	berth_pfn_t pfn;
+
+	(void)state;
+	for (uint64_t i = 0; i < 10000; i++)
+		assert_int_equal(test_put(ts, 1, i, i), 0);
+	assert_int_equal(berth_gcma_alloc(ts->areas[0], &claim, &pfn, NULL), 0);
+	for (uint64_t i = 0; i < 64; i++) {
+		assert_int_equal(test_put(ts, 2, i, i), 0);
+		store_ok(ts);
+	}
+	assert_in_range(put_and_count(ts, 3, 100), 14, 16);
+	test_store_close(ts);
+}
+
+/* Without a slot nobody fills; that isn't taken for a lack of frames. */
+static void test_no_slot_moves_nothing(void **state)
+{
+	struct test_store *ts = open_small();
+
+	(void)state;
+	assert_int_equal(put_and_count(ts, 1, 50), 50);
+	test_set_cpu(TEST_NO_CPU);
+	for (uint64_t i = 0; i < 100; i++)
+		assert_int_equal(test_put(ts, 2, i, i), -BERTH_ENOSPC);
+	test_set_cpu(0);
+	for (uint64_t i = 0; i < 50; i++)
+		assert_int_equal(test_get(ts, 1, i), (int64_t)i);
+	test_store_close(ts);
 }
 
 static void test_shards_by_size(void **state)
@@ -403,6 +482,9 @@ int main(void)
 		cmocka_unit_test(test_without_a_slot),
 		cmocka_unit_test(test_several_areas),
 		cmocka_unit_test(test_granule_orders),
+		cmocka_unit_test(test_shards_without_frames),
+		cmocka_unit_test(test_much_is_lost_at_once),
+		cmocka_unit_test(test_no_slot_moves_nothing),
 		cmocka_unit_test(test_shards_by_size),
 		cmocka_unit_test(test_bad_parameters),
 	};
