@@ -3,6 +3,7 @@
 # The long tests: soak.sh [BUILD_FOLDER]
 #
 #   model    scripts/model.sh: random operations against the model, new seeds each day
+#   models   the same for stores and GCMA areas, with seeds of their own
 #   sim      schedules of the simulator and sweeps of failures, many times what `make check` runs
 #   fuzz     scripts/fuzz.sh with the corpus of earlier nights
 #   tenants  sqlite3, redis, python and a camera under `berth run`, again and again
@@ -41,11 +42,25 @@ pool=$!
 
 scripts/model.sh $((seconds / 2)) "$build" || failures=$((failures + 1))
 
+# ---- Stores and GCMA areas: some 2 s and 1 s for 100 % ------------------------------------------------------
+
+percent=$((seconds / 32 * 100 / 3))
+[ $percent -ge 20 ] || percent=20
+for name in store gcma; do
+	seed=${SOAK_SEED:-$(($(date +%s) / 86400 * 1000000))}
+	if BERTH_MODEL_SEED=$seed STORE_MODEL_OPS=$((6000 * percent)) GCMA_MODEL_OPS=$((4000 * percent)) \
+		"$build/tests/test_${name}_model" >"$tmp/model" 2>&1; then
+		echo "ok model of $name: seed $seed"
+	else
+		failed "model of $name" "$tmp/model"
+	fi
+done
+
 # ---- The simulator: about 15 s for 100 % -----------------------------------------------------------------
 
 percent=$((seconds / 8 * 100 / 15))
 [ $percent -ge 20 ] || percent=20
-for name in test_schedules test_lru_schedules test_change_schedules test_store_schedules test_failures; do
+for name in test_schedules test_lru_schedules test_change_schedules test_store_schedules test_gcma_schedules test_failures; do
 	if BERTH_SIM_SEEDS=$percent "$build/tests/$name" >"$tmp/sim" 2>&1; then
 		echo "ok sim $name: $percent % of the seeds of make check"
 	else
