@@ -171,8 +171,7 @@ enum leave_out {
 			   << 0, /* "sqlite-lookup": a page that is looked for stays in the store */
 	LEAVE_OUT_WRITES = 1u << 1, /* "sqlite-writes": nobody counts writes */
 	LEAVE_OUT_CUT = 1u << 2,    /* "sqlite-cut": what is cut off stays in the store */
-	LEAVE_OUT_EXPECT = 1u
-			   << 3, /* "sqlite-expect": what was expected once is expected for good */
+	LEAVE_OUT_AHEAD = 1u << 3,  /* "sqlite-ahead": what was read ahead is kept */
 };
 extern unsigned berth__sqlite_leave_out;
 extern bool berth__sqlite_verify;

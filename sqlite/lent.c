@@ -457,14 +457,15 @@ bool berth__sqlite_verify;
 
 void berth__sqlite_read_environment(void)
 {
-	static const char *const names[] = { "sqlite-lookup", "sqlite-writes", "sqlite-cut" };
+	static const char *const names[] = { "sqlite-lookup", "sqlite-writes", "sqlite-cut",
+					     "sqlite-ahead" };
 	const char *at = getenv("BERTH_UNTREATED");
 
 	berth__sqlite_verify = getenv("BERTH_SQLITE_VERIFY") != NULL;
 	while (at && *at) {
 		const size_t length = strcspn(at, ",");
 
-		for (unsigned i = 0; i < 3; i++)
+		for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 			if (strlen(names[i]) == length && memcmp(names[i], at, length) == 0)
 				berth__sqlite_leave_out |= 1u << i;
 		at += length + (at[length] == ',');

@@ -8,6 +8,13 @@
  *     place only, and always behind such a fetch; what it reads there is that page, from the database or
  *     from the write-ahead log.
  *
+ * I2  What was read ahead (64 KiB behind pages that followed each other) answers only reads of pages, and is
+ *     forgotten by any other call for the file that may mean that the file changes, or is another one's to change: a write,
+ *     a lock, a read of something else (the header, by which SQLite sees whether somebody has changed the file). Between
+ *     two of those SQLite itself may cache any page that it reads: nobody else writes to the file, but for a checkpoint
+ *     of the write-ahead log, which writes only pages that this connection reads from the log. What was read ahead is such a
+ *     cache, below the one that SQLite knows.
+ *
  * Journals aren't wrapped at all: no page is read from there into the cache.
  */
 #include "sqlite/internal.h"
@@ -15,6 +22,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define AHEAD_BYTES 65536
+#define RUN_PAGES 3u /* that followed each other */
 #define PAGE_FILES \
 	(SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_TEMP_DB | SQLITE_OPEN_TRANSIENT_DB | SQLITE_OPEN_WAL)
 
@@ -24,9 +33,16 @@ _Atomic uint64_t berth__sqlite_writes[1 << WRITES_ORDER];
 struct file {
 	sqlite3_file base;
 	sqlite3_file *below; /* behind this structure */
+	/* Reading ahead: */
+	sqlite3_int64 next; /* where a page would follow the last one that was read */
+	unsigned run;       /* pages that followed each other */
+	char *ahead;        /* AHEAD_BYTES, or NULL */
+	sqlite3_int64 ahead_at,
+		ahead_end; /* what of the file is in there; ends where it begins: nothing */
 };
 
 static sqlite3_vfs vfs, *below; /* constant once registered */
+static bool may_read_ahead;     /* constant likewise */
 
 static sqlite3_file *below_of(sqlite3_file *file)
 {
@@ -53,15 +69,71 @@ static void verify(sqlite3_file *file, const void *buffer, int bytes, sqlite3_in
 	free(read);
 }
 
+/* The next page that is read comes from the file itself (I2). */
+static void forget_ahead(sqlite3_file *file)
+{
+	struct file *outer = (struct file *)file;
+
+	if (berth__sqlite_leave_out & LEAVE_OUT_AHEAD)
+		return;
+	outer->ahead_end = outer->ahead_at;
+	outer->run = 0;
+}
+
+/* Behind RUN_PAGES pages that followed each other, the next ones. False: they aren't there, or there is no memory. */
+static bool fetch_ahead(struct file *file, int bytes, sqlite3_int64 offset)
+{
+	if (file->run < RUN_PAGES || !may_read_ahead || bytes > AHEAD_BYTES / 4)
+		return false;
+	if (!file->ahead)
+		file->ahead = malloc(AHEAD_BYTES);
+	if (!file->ahead)
+		return false;
+	file->ahead_at = file->ahead_end = offset;
+	/* The end of the file is not ahead: what is read there is read by itself. */
+	if (file->below->pMethods->xRead(file->below, file->ahead, AHEAD_BYTES, offset) !=
+	    SQLITE_OK) {
+		file->run = 0;
+		return false;
+	}
+	file->ahead_end = offset + AHEAD_BYTES;
+	return true;
+}
+
+/* A page of the file; one that follows others may have been read with them. */
+static int read_page(struct file *file, void *buffer, int bytes, sqlite3_int64 offset)
+{
+	if (offset >= file->ahead_at && offset + bytes <= file->ahead_end) {
+		memcpy(buffer, file->ahead + (offset - file->ahead_at), (size_t)bytes);
+		if (berth__sqlite_verify)
+			verify(&file->base, buffer, bytes, offset);
+		return SQLITE_OK;
+	}
+	if (fetch_ahead(file, bytes, offset)) {
+		memcpy(buffer, file->ahead, (size_t)bytes);
+		return SQLITE_OK;
+	}
+	return file->below->pMethods->xRead(file->below, buffer, bytes, offset);
+}
+
+static void note_place(struct file *file, int bytes, sqlite3_int64 offset)
+{
+	file->run = offset == file->next ? file->run + 1 : 0;
+	file->next = offset + bytes;
+}
+
 static int file_read(sqlite3_file *file, void *buffer, int bytes, sqlite3_int64 offset)
 {
 	struct expected *expected = &berth__sqlite_expected;
 	struct page *page = expected->page;
 	int result;
 
-	if (expected->buffer != buffer || expected->bytes != bytes)
+	if (expected->buffer != buffer || expected->bytes != bytes) {
+		forget_ahead(file);
 		return BELOW(xRead)(below_of(file), buffer, bytes, offset);
+	}
 	expected->buffer = NULL;
+	note_place((struct file *)file, bytes, offset);
 	if (expected->filled) {
 		if (berth__sqlite_verify)
 			verify(file, buffer, bytes, offset);
@@ -69,7 +141,7 @@ static int file_read(sqlite3_file *file, void *buffer, int bytes, sqlite3_int64 
 		page->writes = berth__writes_now(page);
 		return SQLITE_OK;
 	}
-	result = BELOW(xRead)(below_of(file), buffer, bytes, offset);
+	result = read_page((struct file *)file, buffer, bytes, offset);
 	page->writes = berth__writes_now(page);
 	if (result == SQLITE_OK)
 		berth__lent_was_read(expected->cache, page);
@@ -78,6 +150,7 @@ static int file_read(sqlite3_file *file, void *buffer, int bytes, sqlite3_int64 
 
 static int file_write(sqlite3_file *file, const void *buffer, int bytes, sqlite3_int64 offset)
 {
+	forget_ahead(file);
 	if (!(berth__sqlite_leave_out & LEAVE_OUT_WRITES))
 		atomic_fetch_add_explicit(berth__writes_of(buffer), 1, memory_order_relaxed);
 	if (berth__sqlite_verify)
@@ -89,16 +162,19 @@ static int file_write(sqlite3_file *file, const void *buffer, int bytes, sqlite3
 
 static int file_close(sqlite3_file *file)
 {
+	free(((struct file *)file)->ahead);
 	return BELOW(xClose)(below_of(file));
 }
 
 static int file_truncate(sqlite3_file *file, sqlite3_int64 bytes)
 {
+	forget_ahead(file);
 	return BELOW(xTruncate)(below_of(file), bytes);
 }
 
 static int file_sync(sqlite3_file *file, int flags)
 {
+	forget_ahead(file);
 	return BELOW(xSync)(below_of(file), flags);
 }
 
@@ -109,11 +185,13 @@ static int file_size(sqlite3_file *file, sqlite3_int64 *bytes)
 
 static int file_lock(sqlite3_file *file, int lock)
 {
+	forget_ahead(file);
 	return BELOW(xLock)(below_of(file), lock);
 }
 
 static int file_unlock(sqlite3_file *file, int lock)
 {
+	forget_ahead(file);
 	return BELOW(xUnlock)(below_of(file), lock);
 }
 
@@ -124,6 +202,7 @@ static int file_check_reserved(sqlite3_file *file, int *reserved)
 
 static int file_control(sqlite3_file *file, int what, void *argument)
 {
+	forget_ahead(file);
 	return BELOW(xFileControl)(below_of(file), what, argument);
 }
 
@@ -139,31 +218,37 @@ static int file_characteristics(sqlite3_file *file)
 
 static int file_shm_map(sqlite3_file *file, int region, int bytes, int extend, void volatile **at)
 {
+	forget_ahead(file);
 	return BELOW(xShmMap)(below_of(file), region, bytes, extend, at);
 }
 
 static int file_shm_lock(sqlite3_file *file, int first, int nr, int flags)
 {
+	forget_ahead(file);
 	return BELOW(xShmLock)(below_of(file), first, nr, flags);
 }
 
 static void file_shm_barrier(sqlite3_file *file)
 {
+	forget_ahead(file);
 	BELOW(xShmBarrier)(below_of(file));
 }
 
 static int file_shm_unmap(sqlite3_file *file, int remove)
 {
+	forget_ahead(file);
 	return BELOW(xShmUnmap)(below_of(file), remove);
 }
 
 static int file_fetch(sqlite3_file *file, sqlite3_int64 offset, int bytes, void **at)
 {
+	forget_ahead(file);
 	return BELOW(xFetch)(below_of(file), offset, bytes, at);
 }
 
 static int file_unfetch(sqlite3_file *file, sqlite3_int64 offset, void *at)
 {
+	forget_ahead(file);
 	return BELOW(xUnfetch)(below_of(file), offset, at);
 }
 
@@ -192,8 +277,7 @@ static int open_file(sqlite3_vfs *unused, const char *name, sqlite3_file *file, 
 	(void)unused;
 	if (!(flags & PAGE_FILES))
 		return below->xOpen(below, name, file, flags, flags_out);
-	outer->base.pMethods = NULL;
-	outer->below = (sqlite3_file *)(outer + 1);
+	*outer = (struct file){ .below = (sqlite3_file *)(outer + 1), .next = -1 };
 	outer->below->pMethods = NULL;
 	result = below->xOpen(below, name, outer->below, flags, flags_out);
 	/* SQLite closes what has methods, also after an error. */
@@ -299,6 +383,8 @@ int berth__vfs_register(sqlite3_vfs *(*find)(const char *), int (*add)(sqlite3_v
 	below = find(NULL);
 	if (!below)
 		return SQLITE_ERROR;
+	/* Others may want to see each page by itself, to check or to decipher it. */
+	may_read_ahead = strncmp(below->zName, "unix", 4) == 0;
 	vfs = (sqlite3_vfs){
 		.iVersion = below->iVersion < 3 ? below->iVersion : 3,
 		.szOsFile = (int)sizeof(struct file) + below->szOsFile,

@@ -273,6 +273,49 @@ static void undo_much(struct work *work)
 	    "SELECT sum(k), max(v) FROM t; SELECT sum(k), max(v) FROM t");
 }
 
+#define SCANNED_ROWS 3000u
+
+/* From row `first` on, `nr` rows one after the other; the other connection changes some that come next, meanwhile. */
+static void scan(struct work *work, unsigned first, unsigned nr, bool meanwhile)
+{
+	sqlite3_stmt *rows;
+
+	if (sqlite3_prepare_v2(work->db[0], "SELECT v FROM s WHERE id>=?1 ORDER BY id", -1, &rows,
+			       NULL) != SQLITE_OK)
+		return;
+	sqlite3_bind_int64(rows, 1, first);
+	for (unsigned row = 0; row < nr && sqlite3_step(rows) == SQLITE_ROW; row++) {
+		mix(work, (const char *)sqlite3_column_text(rows, 0));
+		if (!meanwhile || row % 90 != 45)
+			continue;
+		sql(work, 1, "UPDATE s SET v='%u'||v WHERE id BETWEEN %u AND %u", row,
+		    first + row + below(work, 40), first + row + 80);
+		if (below(work, 3) == 0)
+			sql(work, 1, "PRAGMA wal_checkpoint(PASSIVE)");
+	}
+	sqlite3_finalize(rows);
+}
+
+/* Pages that follow each other are read ahead. What is changed in between is found. */
+static void scan_beside_changes(struct work *work)
+{
+	sql(work, 0,
+	    "CREATE TABLE s(id INTEGER PRIMARY KEY, v TEXT);"
+	    "WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM s WHERE n<%u)"
+	    " INSERT INTO s SELECT n, n||printf('%%.*c', 200, 's') FROM s;",
+	    SCANNED_ROWS);
+	for (unsigned first = 0; first < SCANNED_ROWS; first += 500) {
+		scan(work, first, 320, false);
+		sql(work, 1, "UPDATE s SET v='after'||v WHERE id BETWEEN %u AND %u", first + 300,
+		    first + 400);
+		scan(work, first + 320, 180, false);
+		scan(work, first, 500, true);
+	}
+	scan(work, 0, SCANNED_ROWS, true);
+	scan(work, 0, SCANNED_ROWS, false);
+	sql(work, 0, "DROP TABLE s");
+}
+
 static uint64_t run_workload(const struct scenario *scenario, const char *folder)
 {
 	static struct work work;
@@ -288,6 +331,7 @@ static uint64_t run_workload(const struct scenario *scenario, const char *folder
 	    " INSERT INTO t SELECT n, (n*31)%%997, 'row '||n||substr(hex(n*n), 1, 40) FROM s;");
 	undo_much(&work);
 	open_db(&work, 1);
+	scan_beside_changes(&work);
 	for (unsigned i = 0; i < scenario->steps; i++) {
 		const unsigned db = below(&work, 3) == 0;
 
@@ -507,6 +551,8 @@ static void test_staleness_shows(void **state)
 	must_show(COMMON, LEAVE_OUT_LOOKUP);
 	must_show(COMMON, LEAVE_OUT_WRITES);
 	must_show(COMMON "PRAGMA journal_mode=WAL;", LEAVE_OUT_CUT);
+	must_show(COMMON, LEAVE_OUT_AHEAD);
+	must_show(COMMON "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=1;", LEAVE_OUT_AHEAD);
 }
 
 static int refuse_put(struct berth_store *store, const struct berth_store_key *key,
