@@ -39,8 +39,21 @@
 enum state { EMPTY, FULL, NR_STATES };
 static const char *const state_names[NR_STATES] = { "empty", "full" };
 
+/* What the claim's report calls its parts, as far as there are such ones here. */
+#define NR_PHASES 4u
+static const struct {
+	enum berth_claim_phase phase;
+	const char *name;
+} phases[NR_PHASES] = {
+	{ BERTH_PHASE_SEARCH, "search" },
+	{ BERTH_PHASE_ISOLATE, "close" },
+	{ BERTH_PHASE_DRAIN, "wait" },
+	{ BERTH_PHASE_FINISH, "finish" },
+};
+
 struct times {
 	struct berth__samples claim_us, cpu_us, touch_us, release_us;
+	struct berth__samples phase_us[NR_PHASES]; /* of the claim */
 };
 
 struct bench {
@@ -50,6 +63,8 @@ struct bench {
 	uint64_t nr_keys;          /* as many as the area has pages */
 	double stored_share;       /* least, before claims that count as full */
 	struct times times[NR_STATES];
+	struct berth__samples idle_us; /* see idle_once() */
+	double read_us, typical_us;    /* what a look at the clock costs; what a claim does */
 	uint64_t waits, wait_ns, longest_wait_ns; /* for fillers */
 	uint64_t puts, gets, hits;                /* of the writers */
 	uint64_t page[BERTH__PAGE_WORDS];
@@ -220,6 +235,52 @@ static bool stop_writers(struct bench *bench, struct writer *writers, _Atomic bo
 	return nr_wrong ? complain(bench, "the store returned a wrong page to a writer") : true;
 }
 
+/* ---- The machine -------------------------------------------------------------------------------- */
+
+#define READS 1000u
+#define CALIBRATIONS 50u
+#define NUDGE 0.05
+
+static double read_clock(uint64_t times)
+{
+	const uint64_t began = berth__clock_ns(CLOCK_MONOTONIC);
+	uint64_t now = began;
+
+	while (times--)
+		now = berth__clock_ns(CLOCK_MONOTONIC);
+	return (double)(now - began) / 1000;
+}
+
+static void calibrate(struct bench *bench)
+{
+	for (unsigned i = 0; i < CALIBRATIONS; i++) {
+		double us = read_clock(READS) / READS;
+
+		if (!i || us < bench->read_us)
+			bench->read_us = us;
+	}
+}
+
+/*
+ * How long does the machine take for as much work as a claim is, of a kind that needs no memory? What is longer than usual was
+ * interrupted: a timer, the hypervisor, another thread. So much of a claim's tail isn't the claim's.
+ */
+static void idle_once(struct bench *bench)
+{
+	if (bench->typical_us > 0 && bench->read_us > 0)
+		berth__sample_add(&bench->idle_us,
+				  read_clock((uint64_t)(bench->typical_us / bench->read_us) + 1));
+}
+
+/* Follows the median: as many claims are longer as are shorter. */
+static void note_typical(struct bench *bench, double claim_us)
+{
+	if (bench->typical_us <= 0)
+		bench->typical_us = claim_us;
+	else
+		bench->typical_us *= claim_us > bench->typical_us ? 1 + NUDGE : 1 - NUDGE;
+}
+
 /* ---- Claims ------------------------------------------------------------------------------------ */
 
 /* With --verify: nobody has written to the buffer since it was claimed. */
@@ -232,13 +293,16 @@ static bool is_intact(const struct bench *bench, const struct berth_buffer *buff
 
 static bool claim_once(struct bench *bench, struct times *times)
 {
-	uint64_t cpu = berth__clock_ns(CLOCK_THREAD_CPUTIME_ID), began;
 	struct berth_claim_report report;
 	struct berth_buffer buffer;
 	double claim_us, cpu_us, touch_us;
+	uint64_t cpu, began;
 	bool intact;
 	int error;
 
+	if (times)
+		idle_once(bench);
+	cpu = berth__clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	began = berth__clock_ns(CLOCK_MONOTONIC);
 	error = berth_claim(bench->pool, AREA, bench->config.size, NULL, &buffer, &report);
 	claim_us = berth__us_since(CLOCK_MONOTONIC, began);
@@ -256,7 +320,11 @@ static bool claim_once(struct bench *bench, struct times *times)
 		berth__sample_add(&times->claim_us, claim_us);
 		berth__sample_add(&times->cpu_us, cpu_us);
 		berth__sample_add(&times->touch_us, touch_us);
+		for (unsigned i = 0; i < NR_PHASES; i++)
+			berth__sample_add(&times->phase_us[i],
+					  (double)report.phase_ns[phases[i].phase] / 1000);
 	}
+	note_typical(bench, claim_us);
 	return intact ? true : complain(bench, "somebody has written to a claimed buffer");
 }
 
@@ -362,6 +430,34 @@ static void print_title(const struct bench *bench)
 		       config->writers ? ", before the writers began" : "");
 }
 
+/* The machine's own times, in the columns of the claims'. */
+static void print_idle(struct bench *bench)
+{
+	if (!bench->idle_us.nr)
+		return;
+	printf("  %-8s", "idle");
+	print_cell(berth__sample_min(&bench->idle_us));
+	print_cell(berth__percentile(&bench->idle_us, 50));
+	print_cell(berth__percentile(&bench->idle_us, 99));
+	print_cell(berth__percentile(&bench->idle_us, 99.9));
+	print_cell(berth__sample_max(&bench->idle_us));
+	printf("   as much work without memory\n");
+}
+
+static void print_phases(struct times *times, const char *name)
+{
+	if (!times->claim_us.nr)
+		return;
+	printf("  %-8s of which", name);
+	for (unsigned i = 0; i < NR_PHASES; i++) {
+		char text[BERTH__UNIT_BYTES];
+
+		printf("%s %s %s", i ? "," : "", phases[i].name,
+		       berth__format_ns(text, berth__percentile(&times->phase_us[i], 50) * 1000));
+	}
+	printf("\n");
+}
+
 static void print_text(struct bench *bench)
 {
 	struct bar bars[MOST_BARS];
@@ -387,6 +483,9 @@ static void print_text(struct bench *bench)
 		print_cell(berth__percentile(&times->release_us, 50));
 		printf("\n");
 	}
+	print_idle(bench);
+	for (int state = EMPTY; state < NR_STATES; state++)
+		print_phases(&bench->times[state], state_names[state]);
 	if (bench->config.writers)
 		printf("  writers  %llu puts and %llu gets, %.1f %% of them hits\n",
 		       (unsigned long long)bench->puts, (unsigned long long)bench->gets,
@@ -401,6 +500,27 @@ static void print_text(struct bench *bench)
 		printf("  %-24s %7.2f %s, at most %g  %s\n", bars[i].name, bars[i].figure,
 		       bars[i].unit, bars[i].limit,
 		       bars[i].figure <= bars[i].limit ? "met" : "missed");
+}
+
+static json_t *phases_of(struct times *times)
+{
+	json_t *row = json_object();
+
+	for (unsigned i = 0; i < NR_PHASES; i++)
+		berth__json_add(row, phases[i].name, berth__percentile(&times->phase_us[i], 50));
+	return row;
+}
+
+static json_t *idle_of(struct bench *bench)
+{
+	json_t *row = json_object();
+
+	berth__json_add(row, "min_us", berth__sample_min(&bench->idle_us));
+	berth__json_add(row, "p50_us", berth__percentile(&bench->idle_us, 50));
+	berth__json_add(row, "p99_us", berth__percentile(&bench->idle_us, 99));
+	berth__json_add(row, "p999_us", berth__percentile(&bench->idle_us, 99.9));
+	berth__json_add(row, "max_us", berth__sample_max(&bench->idle_us));
+	return row;
 }
 
 static json_t *times_of(struct times *times)
@@ -418,6 +538,7 @@ static json_t *times_of(struct times *times)
 	berth__json_add(row, "cpu_us", berth__percentile(&times->cpu_us, 50));
 	berth__json_add(row, "touch_us", berth__percentile(&times->touch_us, 50));
 	berth__json_add(row, "release_us", berth__percentile(&times->release_us, 50));
+	json_object_set_new(row, "phases_us", phases_of(times));
 	return row;
 }
 
@@ -458,6 +579,7 @@ static void print_json(struct bench *bench)
 		berth__json_add(line, "stored_share", bench->stored_share);
 	for (int state = EMPTY; state < NR_STATES; state++)
 		json_object_set_new(line, state_names[state], times_of(&bench->times[state]));
+	json_object_set_new(line, "idle", idle_of(bench));
 	if (config->lends) {
 		berth__json_count(line, "waits", bench->waits);
 		berth__json_count(line, "wait_ns", bench->wait_ns);
@@ -546,11 +668,14 @@ static void close_pool(struct bench *bench)
 
 	if (error && !bench->bad)
 		wrong(bench, "the pool can't be closed", error);
+	berth__samples_free(&bench->idle_us);
 	for (int state = EMPTY; state < NR_STATES; state++) {
 		berth__samples_free(&bench->times[state].claim_us);
 		berth__samples_free(&bench->times[state].cpu_us);
 		berth__samples_free(&bench->times[state].touch_us);
 		berth__samples_free(&bench->times[state].release_us);
+		for (unsigned i = 0; i < NR_PHASES; i++)
+			berth__samples_free(&bench->times[state].phase_us[i]);
 	}
 }
 
@@ -561,6 +686,7 @@ int berth__bench_gcma(const struct berth__gcma_bench *config)
 
 	bench = (struct bench){ .config = *config, .stored_share = 1 };
 	berth__catch_interrupts();
+	calibrate(&bench);
 	good = open_pool(&bench) &&
 	       (config->writers ? claim_beside_writers(&bench) : claim_all(&bench)) &&
 	       check(&bench);

@@ -25,10 +25,13 @@ refuses 1 "--size" bench claim --size 1T --fill discardable --area-kind gcma
 claims='
 need(len(lines) == 1 and len(text.splitlines()) == 1, "not one JSON object")
 line = lines[0]
-fields(line, "bench area_kind fill size_bytes area_bytes count writers verify seed empty full bars")
+fields(line, "bench area_kind fill size_bytes area_bytes count writers verify seed empty full idle bars")
 def times(row):
     number(row, "min_us", "p50_us", "p99_us", "p999_us", "max_us", "touch_us", "release_us", least=0.001)
+    number(row["phases_us"], "search", "close", "wait", "finish")
+    need(sum(row["phases_us"].values()) <= 2 * row["p50_us"], f"parts much longer than the whole: {row}")
     need(row["min_us"] <= row["p50_us"] <= row["p99_us"] <= row["p999_us"] <= row["max_us"], f"no order in {row}")
+number(line["idle"], "min_us", "p50_us", "p99_us", "p999_us", "max_us", least=0.001)
 for bar in line["bars"]:
     fields(bar, "name unit")
     number(bar, "figure", "limit")
@@ -65,7 +68,7 @@ done
 berth bench claim --size 8M --fill empty --count 5 --json
 check "claims of an area of the other kind" out 'need(lines[0]["area_kind"] == "cma", "no kind")'
 berth bench claim --size 4M --fill discardable --area-kind gcma --count 5
-if [ $status -eq 0 ] && [ "$(grep -cE ' (met|missed)$' out)" -eq 3 ] && grep -q '^  full ' out; then
+if [ $status -eq 0 ] && [ "$(grep -cE ' (met|missed)$' out)" -eq 3 ] && [ "$(grep -c '^  full ' out)" -eq 2 ] && grep -q '^  idle ' out; then
 	pass
 else
 	miss "claims of a full store for people" "status $status" "$(head -n 5 out)"
