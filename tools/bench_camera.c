@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -21,7 +22,6 @@
 #include "tools/units.h"
 
 #define COMMAND BERTH__CAMERA_COMMAND
-#define PHOTOS_A_TURN 8u
 #define MIB ((uint64_t)1 << 20)
 #define LARGEST_PHOTO (128 * MIB)
 #define LEAST_SIZE (16 * MIB)
@@ -139,11 +139,13 @@ static bool set_up(struct experiment *experiment)
 	for (int i = 0; i < BERTH__CAMERA_NR_WAYS; i++) {
 		if (!experiment->config.ways[i])
 			continue;
-		/* One after the other: each warms up alone. */
+		/* One after the other: each warms up alone, and takes a turn that doesn't count. */
 		if (!start(experiment, (enum berth__camera_way)i) ||
 		    !listen_to(experiment, (enum berth__camera_way)i) ||
-		    !give_turn(experiment, (enum berth__camera_way)i, 0, 0))
+		    !give_turn(experiment, (enum berth__camera_way)i, 0, 0) ||
+		    !give_turn(experiment, (enum berth__camera_way)i, 0, BERTH__CAMERA_TURN))
 			return false;
+		free(experiment->results[i].taken);
 		experiment->results[i] = (struct berth__camera_result){ .photos = 0 };
 	}
 	return true;
@@ -157,7 +159,42 @@ static bool is_over(const struct experiment *experiment, uint64_t photos)
 	       berth__clock_ns(CLOCK_MONOTONIC) - experiment->began_ns >= config->duration_ns;
 }
 
-/* All ways take the same photos. */
+/*
+ * Each way is in each place of a round as often as any other, and follows each other one as often: so neither drift nor
+ * what a turn leaves behind is anybody's alone. (Williams' square.)
+ */
+#define NR_WAYS BERTH__CAMERA_NR_WAYS
+static const enum berth__camera_way orders[NR_WAYS][NR_WAYS] = {
+	{ BERTH__CAMERA_RESERVE, BERTH__CAMERA_CMA, BERTH__CAMERA_MIXED, BERTH__CAMERA_GCMA },
+	{ BERTH__CAMERA_CMA, BERTH__CAMERA_GCMA, BERTH__CAMERA_RESERVE, BERTH__CAMERA_MIXED },
+	{ BERTH__CAMERA_GCMA, BERTH__CAMERA_MIXED, BERTH__CAMERA_CMA, BERTH__CAMERA_RESERVE },
+	{ BERTH__CAMERA_MIXED, BERTH__CAMERA_RESERVE, BERTH__CAMERA_GCMA, BERTH__CAMERA_CMA },
+};
+
+/*
+ * Reservation and GCMA are what is compared to within some percent, and need more photos than the others, which differ by
+ * factors: these take every fourth turn, where both are there.
+ */
+static bool has_turn(const struct berth__camera_config *config, enum berth__camera_way which,
+		     uint64_t round)
+{
+	const bool compared = config->ways[BERTH__CAMERA_RESERVE] &&
+			      config->ways[BERTH__CAMERA_GCMA];
+
+	return config->ways[which] &&
+	       (!compared || round % NR_WAYS == 0 || which == BERTH__CAMERA_RESERVE ||
+		which == BERTH__CAMERA_GCMA);
+}
+
+/* Through all orders where all have turns; where two have, by the first and the third, which are opposite. */
+static const enum berth__camera_way *order_of(uint64_t round)
+{
+	const uint64_t turns = round / NR_WAYS;
+
+	return orders[round % NR_WAYS == 0 ? turns % NR_WAYS : (round + turns) % 2 * 2];
+}
+
+/* All ways take the same photos, as far as they have turns. */
 static bool take_photos(struct experiment *experiment)
 {
 	const struct berth__camera_config *config = &experiment->config;
@@ -166,13 +203,13 @@ static bool take_photos(struct experiment *experiment)
 	experiment->began_ns = berth__clock_ns(CLOCK_MONOTONIC);
 	for (; !is_over(experiment, photos); round++) {
 		uint64_t left = config->photos - photos;
-		uint64_t nr = left < PHOTOS_A_TURN ? left : PHOTOS_A_TURN;
+		uint64_t nr = left < BERTH__CAMERA_TURN ? left : BERTH__CAMERA_TURN;
 
-		for (uint64_t i = 0; i < BERTH__CAMERA_NR_WAYS; i++) {
-			uint64_t which = (i + round) % BERTH__CAMERA_NR_WAYS;
+		for (unsigned i = 0; i < NR_WAYS; i++) {
+			enum berth__camera_way which = order_of(round)[i];
 
-			if (config->ways[which] &&
-			    !give_turn(experiment, (enum berth__camera_way)which, photos, nr))
+			if (has_turn(config, which, round) &&
+			    !give_turn(experiment, which, photos, nr))
 				return false;
 		}
 		photos += nr;
@@ -211,25 +248,30 @@ static const char help[] =
 	"  mixed    a quarter is as with gcma, for the cache and for photos that fit in there; the rest is as\n"
 	"           with cma, for the heap and the other photos\n"
 	"\n"
-	"The ways take turns of a few photos, each in a process of its own.\n"
+	"The ways take turns of eight photos, each in a process of its own; where both reserve and gcma are\n"
+	"there, the others take every fourth turn. All take the same photos. The load's two threads stay on\n"
+	"a CPU each, and the camera shares the one or the other's, by turns.\n"
 	"\n"
 	"  --size SIZE      the camera's memory (256M), with as much again for the load outside it. Photos\n"
 	"                   are at most half as large\n"
-	"  --photos N       photos of each way (1000)\n"
-	"  --duration TIME  end after that even if photos are left (120 s)\n"
+	"  --photos N       photos of reserve and gcma, or of the ways that there are (3000)\n"
+	"  --duration TIME  end after that even if photos are left (150 s)\n"
 	"  --background WHAT  reads what file: sqlite, a database; store, pages without a database. With\n"
 	"                   store, cma's cache is a table of pages in movable memory (sqlite, or else\n"
 	"                   store where libsqlite3 can't be loaded)\n"
 	"  --ways LIST      only these, with commas between (reserve,cma,gcma,mixed)\n"
 	"  --seed N         of sizes, pauses and the load (1)\n"
-	"  --nice N         of the load's threads, 0 to 19 (10): a camera comes first\n"
+	"  --nice N         of the load's threads, 0 to 19 (19): a camera comes first\n"
 	"  --json           one JSON object; times in us, bytes in bytes\n"
+	"  --each           with --json: before it one for each photo of each way\n"
 	"\n"
-	"Sizes are as frequent in each doubling; between photos are 2 to 18 ms, and 100 ms more in\n"
-	"front of every eighth one. The file is 1.5 times --size and lies in TMPDIR, else in /tmp, one for\n"
-	"each way. Lent is the share of the camera's memory that others use at the moment when a photo\n"
-	"begins, on average; a cache hit is a page that wasn't read from the file. Behind the ratio\n"
-	"of two p99 stands where 95 % of such ratios are when photos are drawn from these at random.\n"
+	"Sizes are as frequent in each doubling, but the largest eighth is taken seven times as often, and\n"
+	"counts accordingly less: it decides over p99. Between photos are 1 to 9 ms, and 50 ms more in front\n"
+	"of a turn. The file is 1.5 times --size and lies in TMPDIR, else in /tmp, one for each way. Lent is\n"
+	"the share of the camera's memory that others use at the moment when a photo begins, on average; a\n"
+	"cache hit is a page that wasn't read from the file. Behind a ratio of two ways stands where 95 %\n"
+	"of such ratios are when turns are drawn from these at random, the same ones for both ways; a\n"
+	"verdict is sure when all of that is on one side.\n"
 	"\n"
 	"examples:\n"
 	"  berth bench camera\n"
@@ -238,7 +280,7 @@ static const char help[] =
 	"exit codes: 0 done, 1 contents were wrong or there is no memory, 2 a mistake in the command line,\n"
 	"130 interrupted.\n";
 
-enum { SIZE = 256, PHOTOS, DURATION, BACKGROUND, WAYS, SEED, NICE, JSON };
+enum { SIZE = 256, PHOTOS, DURATION, BACKGROUND, WAYS, SEED, NICE, JSON, EACH };
 static const struct option options[] = {
 	{ "size", required_argument, NULL, SIZE },
 	{ "photos", required_argument, NULL, PHOTOS },
@@ -248,6 +290,7 @@ static const struct option options[] = {
 	{ "seed", required_argument, NULL, SEED },
 	{ "nice", required_argument, NULL, NICE },
 	{ "json", no_argument, NULL, JSON },
+	{ "each", no_argument, NULL, EACH },
 	{ "help", no_argument, NULL, 'h' },
 	{ 0 },
 };
@@ -310,6 +353,9 @@ static bool take_option(void *ctx, int option)
 		return berth__count_option(COMMAND, "--seed", 0, INT64_MAX, &config->seed);
 	case NICE:
 		return berth__count_option(COMMAND, "--nice", 0, 19, &config->nice);
+	case EACH:
+		config->each = true;
+		return true;
 	default:
 		config->json = true;
 		return true;
@@ -388,6 +434,7 @@ static int complete(struct berth__camera_config *config)
 		return berth__complain(BERTH__EXIT_USAGE, COMMAND,
 				       "--size is %s; choose from 16M to 1T",
 				       config->size < LEAST_SIZE ? "too small" : "too large");
+	config->nr_cpus = berth__find_cpus(config->cpus, 2);
 	config->size = (config->size + 8 * MIB - 1) / (8 * MIB) * (8 * MIB);
 	config->largest = config->size / 2 < LARGEST_PHOTO ? config->size / 2 : LARGEST_PHOTO;
 	return has_memory(config, nr_ways) ? choose_background(config) : BERTH__EXIT_FAILED;
@@ -399,10 +446,10 @@ int berth__bench_camera(int argc, char **argv)
 {
 	static struct experiment experiment = {
 		.config = { .size = 256 * MIB,
-			    .photos = 1000,
-			    .duration_ns = 120000000000u,
+			    .photos = 3000,
+			    .duration_ns = 150000000000u,
 			    .seed = 1,
-			    .nice = 10,
+			    .nice = 19,
 			    .sqlite = true,
 			    .choose = true },
 	};

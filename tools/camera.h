@@ -7,7 +7,8 @@
  *	camera_load.c     the load beside them: starting and halting it, a heap that churns
  *	camera_cache.c    the load's other half: a file's pages that are read through a cache
  *	camera_sqlite.c   or a database, by SQLite
- *	camera_report.c   figures, table, JSON, bars
+ *	camera_figures.c  what is made of the photos: percentiles, ratios, bars
+ *	camera_report.c   tables, JSON
  */
 #ifndef BERTH_TOOLS_CAMERA_H
 #define BERTH_TOOLS_CAMERA_H
@@ -18,6 +19,7 @@
 #include <berth/berth.h>
 #include <berth/store.h>
 
+#include "tools/blocks.h"
 #include "tools/measure.h"
 
 #define BERTH__CAMERA_COMMAND "berth bench camera"
@@ -40,18 +42,27 @@ struct berth__camera_config {
 	uint64_t largest; /* photo */
 	uint64_t photos, duration_ns, seed, nice;
 	bool ways[BERTH__CAMERA_NR_WAYS];
-	bool json;
-	bool sqlite; /* is the load; with `choose`: if it works */
+	/* Of the heap's thread and the reader's; the camera shares the one and the other by turns. */
+	int cpus[2];
+	unsigned nr_cpus; /* fewer than two: everybody is where the scheduler puts him */
+	bool json, each;  /* each: a line for each photo, too */
+	bool sqlite;      /* is the load; with `choose`: if it works */
 	bool choose;
 };
 
 /* ---- What a way's process tells ---------------------------------------------------------------- */
 
+/* How many photos a way takes before it is another one's turn; an even power of two. */
+#define BERTH__CAMERA_TURN 8u
+
 struct berth__camera_photo {
-	uint64_t bytes;
+	uint64_t number, bytes;
+	uint64_t weight;             /* as one of how many it counts */
 	uint64_t claim_ns, whole_ns; /* whole: claim, writing, reading, release */
-	uint64_t cpu_ns;             /* of the thread, for the whole photo */
-	uint64_t lent_bytes;         /* of the camera's memory, before the claim */
+	uint64_t write_ns, read_ns;
+	uint64_t faults;     /* minor ones */
+	uint64_t cpu_ns;     /* of the thread, for the whole photo */
+	uint64_t lent_bytes; /* of the camera's memory, before the claim */
 	uint64_t moved_bytes;
 	int error;
 };
@@ -115,7 +126,7 @@ struct berth__camera_gate {
 	_Atomic bool open; /* mutex to write */
 	bool end;          /* mutex */
 	unsigned inside;   /* mutex: threads that aren't waiting at the gate */
-	uint64_t nice;
+	const struct berth__camera_config *config;
 	_Atomic bool failed;
 	char why[BERTH__CAMERA_TEXT_BYTES]; /* written once, before `failed` */
 };
@@ -127,8 +138,9 @@ void berth__camera_fail(struct berth__camera_gate *gate, const char *format, ...
 /* Starts a thread. 0 or -ENOMEM. */
 int berth__camera_start(struct berth__camera_gate *gate, void *(*body)(void *), void *arg,
 			pthread_t *thread);
-/* A thread's first words: it lets photos have the CPUs. */
-void berth__camera_begin(struct berth__camera_gate *gate);
+/* A thread's first words: it lets photos have the CPUs, and stays on its own. */
+enum berth__camera_thread { BERTH__CAMERA_HEAP, BERTH__CAMERA_READER };
+void berth__camera_begin(struct berth__camera_gate *gate, enum berth__camera_thread which);
 /* And its last ones. */
 void berth__camera_leave(struct berth__camera_gate *gate);
 
@@ -171,14 +183,23 @@ static inline uint64_t berth__camera_content(uint64_t number, uint64_t version, 
 	return (number << 32 ^ version) * 0x9e3779b97f4a7c15ull + word;
 }
 
-/* ---- The report -------------------------------------------------------------------------------- */
+/* ---- The figures ------------------------------------------------------------------------------- */
 
 #define BERTH__CAMERA_ERRORS 4u
 
+/* A photo, as far as it counts. */
+struct berth__camera_taken {
+	uint64_t number, bytes;
+	double weight, whole_us, claim_us, write_us, read_us, cpu_us;
+	uint64_t faults;
+	int error;
+};
+
 struct berth__camera_result {
-	struct berth__samples whole_us, claim_us; /* of photos that succeeded */
-	double cpu_us, lent_bytes;                /* sums over all */
-	uint64_t moved_bytes, photos, failed;
+	struct berth__camera_taken *taken; /* by number */
+	uint64_t photos, room, failed;
+	double lent_bytes; /* sum over all */
+	uint64_t moved_bytes;
 	/* Why they failed; the last one stands for all others. */
 	struct {
 		int error;
@@ -187,10 +208,65 @@ struct berth__camera_result {
 	struct berth__camera_figures figures;
 };
 
+/* Stops the program when there is no memory. */
 void berth__camera_add(struct berth__camera_result *result,
 		       const struct berth__camera_photo *photo);
 void berth__camera_add_figures(struct berth__camera_result *result,
 			       const struct berth__camera_figures *figures);
+
+/* Photos by size: up to a sixteenth of the largest, up to a quarter, all others; or all. */
+enum berth__camera_sizes {
+	BERTH__CAMERA_SMALL,
+	BERTH__CAMERA_MEDIUM,
+	BERTH__CAMERA_LARGE,
+	BERTH__CAMERA_NR_SIZES,
+	BERTH__CAMERA_ALL = BERTH__CAMERA_NR_SIZES
+};
+/* The smallest photo of more bytes than these is of the next sizes. */
+uint64_t berth__camera_size_limit(const struct berth__camera_config *config,
+				  enum berth__camera_sizes sizes);
+/* Of the photos of these sizes that succeeded, in blocks by turn; the caller frees them. */
+enum berth__camera_time {
+	BERTH__CAMERA_WHOLE,   /* claim, writing, reading, release */
+	BERTH__CAMERA_CLAIM,   /* of it, the claim */
+	BERTH__CAMERA_WAITING, /* of it, without a CPU */
+};
+struct berth__blocks berth__camera_times(const struct berth__camera_config *config,
+					 const struct berth__camera_result *result,
+					 enum berth__camera_sizes sizes,
+					 enum berth__camera_time time);
+
+/* How many times as long one way's photos take as another one's. */
+struct berth__camera_ratio {
+	double figure;
+	struct berth__interval likely; /* where it is, of 95 % */
+};
+/* Of two percentiles; the figure is 0 if one of the ways has no such photos. */
+struct berth__camera_ratio berth__camera_compare(const struct berth__camera_config *config,
+						 const struct berth__camera_result *part,
+						 const struct berth__camera_result *whole,
+						 enum berth__camera_sizes sizes, double percent);
+/* The median over all photos of the same photo's ratio. */
+struct berth__camera_ratio berth__camera_pairs(const struct berth__camera_result *part,
+					       const struct berth__camera_result *whole);
+
+/* What Berth is held to. */
+struct berth__camera_bar {
+	const char *name, *unit;
+	double figure, limit;
+	struct berth__interval likely; /* low is high: the figure is exact */
+};
+#define BERTH__CAMERA_BARS 2u
+/* Returns how many can be told of the ways that were taken. */
+unsigned berth__camera_bars(const struct berth__camera_config *config,
+			    struct berth__camera_result results[BERTH__CAMERA_NR_WAYS],
+			    struct berth__camera_bar bars[BERTH__CAMERA_BARS]);
+bool berth__camera_is_met(const struct berth__camera_bar *bar);
+/* All of the interval is on the figure's side of the limit. */
+bool berth__camera_is_sure(const struct berth__camera_bar *bar);
+
+/* ---- The report -------------------------------------------------------------------------------- */
+
 void berth__camera_print(const struct berth__camera_config *config,
 			 struct berth__camera_result results[BERTH__CAMERA_NR_WAYS],
 			 double seconds);

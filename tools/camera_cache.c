@@ -284,7 +284,7 @@ static void *cache_main(void *arg)
 {
 	struct berth__camera_reader *cache = arg;
 
-	berth__camera_begin(cache->gate);
+	berth__camera_begin(cache->gate, BERTH__CAMERA_READER);
 	while (berth__camera_pass(cache->gate) && step(cache))
 		;
 	berth__camera_leave(cache->gate);

@@ -66,9 +66,13 @@ bool berth__camera_pass(struct berth__camera_gate *gate)
 	return !end;
 }
 
-void berth__camera_begin(struct berth__camera_gate *gate)
+void berth__camera_begin(struct berth__camera_gate *gate, enum berth__camera_thread which)
 {
-	setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), (int)gate->nice);
+	const struct berth__camera_config *config = gate->config;
+
+	setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), (int)config->nice);
+	if (config->nr_cpus > 1)
+		berth__stay_on(config->cpus[which]);
 }
 
 void berth__camera_leave(struct berth__camera_gate *gate)
@@ -227,7 +231,7 @@ static void *churn(void *arg)
 {
 	struct berth__camera_load *load = arg;
 
-	berth__camera_begin(&load->gate);
+	berth__camera_begin(&load->gate, BERTH__CAMERA_HEAP);
 	while (berth__camera_pass(&load->gate) && churn_once(load))
 		;
 	berth__camera_leave(&load->gate);
@@ -250,7 +254,7 @@ struct berth__camera_load *berth__camera_load_open(const struct berth__camera_pl
 	load->place = *place;
 	load->nr_blocks = nr_blocks;
 	load->random = place->config->seed;
-	load->gate.nice = place->config->nice;
+	load->gate.config = place->config;
 	pthread_mutex_init(&load->gate.mutex, NULL);
 	pthread_cond_init(&load->gate.changed, NULL);
 	load->ops = place->config->sqlite ? &berth__camera_sqlite : &berth__camera_pages;

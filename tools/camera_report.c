@@ -13,53 +13,7 @@
 
 static const char *const labels[BERTH__CAMERA_NR_WAYS] = { "no lending", "CMA", "GCMA", "mixed" };
 
-/* ---- Adding up --------------------------------------------------------------------------------- */
-
-static void add_error(struct berth__camera_result *result, int error)
-{
-	unsigned i = 0;
-
-	while (i < BERTH__CAMERA_ERRORS - 1 && result->errors[i].nr &&
-	       result->errors[i].error != error)
-		i++;
-	result->errors[i].error = error;
-	result->errors[i].nr++;
-	result->failed++;
-}
-
-void berth__camera_add(struct berth__camera_result *result, const struct berth__camera_photo *photo)
-{
-	result->photos++;
-	result->lent_bytes += (double)photo->lent_bytes;
-	result->cpu_us += (double)photo->cpu_ns / 1000;
-	result->moved_bytes += photo->moved_bytes;
-	if (photo->error) {
-		add_error(result, photo->error);
-		return;
-	}
-	berth__sample_add(&result->whole_us, (double)photo->whole_ns / 1000);
-	berth__sample_add(&result->claim_us, (double)photo->claim_ns / 1000);
-}
-
-void berth__camera_add_figures(struct berth__camera_result *result,
-			       const struct berth__camera_figures *figures)
-{
-	struct berth__camera_figures *sum = &result->figures;
-
-	sum->ns += figures->ns;
-	sum->reads += figures->reads;
-	sum->looked_up += figures->looked_up;
-	sum->hits += figures->hits;
-	sum->updates += figures->updates;
-	sum->lost += figures->lost;
-	sum->blocks += figures->blocks;
-	sum->heap_bytes += figures->heap_bytes;
-	sum->refused += figures->refused;
-	sum->waits += figures->waits;
-	sum->wait_ns += figures->wait_ns;
-	if (figures->longest_wait_ns > sum->longest_wait_ns)
-		sum->longest_wait_ns = figures->longest_wait_ns;
-}
+/* ---- Figures ----------------------------------------------------------------------------------- */
 
 /* Of two numbers, or 0. */
 static double ratio(double part, double whole)
@@ -74,7 +28,13 @@ static double per_second(const struct berth__camera_result *result, uint64_t cou
 
 static double cpu_ms(const struct berth__camera_result *result)
 {
-	return ratio(result->cpu_us / 1000, (double)result->photos);
+	double us = 0, photos = 0;
+
+	for (uint64_t i = 0; i < result->photos; i++) {
+		us += result->taken[i].weight * result->taken[i].cpu_us;
+		photos += result->taken[i].weight;
+	}
+	return ratio(us / 1000, photos);
 }
 
 static double lent(const struct berth__camera_config *config,
@@ -88,74 +48,23 @@ static double hit_rate(const struct berth__camera_result *result)
 	return ratio((double)result->figures.hits, (double)result->figures.looked_up);
 }
 
-/* ---- Bars -------------------------------------------------------------------------------------- */
-
-struct bar {
-	const char *name, *unit;
-	double figure, limit;
-	double low, high; /* where the figure is likely to be; equal: it is exact */
-};
-#define NR_BARS 2u
-#define RESAMPLINGS 1000
-
-/* As many samples, each of them any of `from`. */
-static double p99_of_some(const struct berth__samples *from, uint64_t *random)
+/* Of the photos' time, what they waited for a CPU. */
+static double waiting_share(const struct berth__camera_config *config,
+			    const struct berth__camera_result *result)
 {
-	struct berth__samples some = { .nr = 0 };
-	double p99;
+	struct berth__blocks waiting = berth__camera_times(config, result, BERTH__CAMERA_ALL,
+							   BERTH__CAMERA_WAITING);
+	struct berth__blocks all = berth__camera_times(config, result, BERTH__CAMERA_ALL,
+						       BERTH__CAMERA_WHOLE);
+	double part = 0, whole = 0;
 
-	for (size_t i = 0; i < from->nr; i++)
-		berth__sample_add(&some, from->values[berth__random(random) % from->nr]);
-	p99 = berth__percentile(&some, 99);
-	berth__samples_free(&some);
-	return p99;
-}
-
-/*
- * A p99 stands on few photos. Where 95 % of the ratios are when photos are drawn from the same ones again and
- * again (the bootstrap).
- */
-static void find_spread(struct bar *bar, const struct berth__samples *part,
-			const struct berth__samples *whole)
-{
-	struct berth__samples ratios = { .nr = 0 };
-	uint64_t random = 1;
-
-	for (int i = 0; i < RESAMPLINGS; i++)
-		berth__sample_add(&ratios,
-				  p99_of_some(part, &random) / p99_of_some(whole, &random));
-	bar->low = berth__percentile(&ratios, 2.5);
-	bar->high = berth__percentile(&ratios, 97.5);
-	berth__samples_free(&ratios);
-}
-
-/* What Berth is held to; returns how many can be told of the ways that were taken. */
-static unsigned find_bars(const struct berth__camera_config *config,
-			  struct berth__camera_result *results, struct bar bars[NR_BARS])
-{
-	struct berth__camera_result *gcma = &results[BERTH__CAMERA_GCMA];
-	struct berth__samples *reserve = &results[BERTH__CAMERA_RESERVE].whole_us;
-	unsigned nr = 0;
-
-	if (!config->ways[BERTH__CAMERA_GCMA])
-		return 0;
-	if (config->ways[BERTH__CAMERA_RESERVE] && reserve->nr && gcma->whole_us.nr) {
-		bars[nr] = (struct bar){ .name = "whole photo, p99 of GCMA / no lending",
-					 .unit = "times",
-					 .figure = berth__percentile(&gcma->whole_us, 99) /
-						   berth__percentile(reserve, 99),
-					 .limit = 1.05 };
-		find_spread(&bars[nr++], &gcma->whole_us, reserve);
+	for (size_t i = 0; i < all.nr; i++) {
+		part += waiting.values[i].weight * waiting.values[i].value;
+		whole += all.values[i].weight * all.values[i].value;
 	}
-	bars[nr++] = (struct bar){ .name = "photos that GCMA failed",
-				   .unit = "photos",
-				   .figure = (double)gcma->failed };
-	return nr;
-}
-
-static bool is_met(const struct bar *bar)
-{
-	return bar->figure <= bar->limit;
+	berth__blocks_free(&waiting);
+	berth__blocks_free(&all);
+	return ratio(part, whole);
 }
 
 /* ---- Text -------------------------------------------------------------------------------------- */
@@ -163,14 +72,22 @@ static bool is_met(const struct bar *bar)
 static const double percents[] = { 50, 99, 99.9, 100 };
 #define NR_PERCENTS (sizeof(percents) / sizeof(percents[0]))
 
-static void print_times(struct berth__samples *us)
+static void print_time(struct berth__blocks *us, double percent)
 {
 	char text[BERTH__UNIT_BYTES];
 
+	printf(" %8s",
+	       us->nr ? berth__format_ns(text, berth__block_percentile(us, percent) * 1000) : "-");
+}
+
+static void print_times(const struct berth__camera_config *config,
+			const struct berth__camera_result *result, enum berth__camera_time time)
+{
+	struct berth__blocks us = berth__camera_times(config, result, BERTH__CAMERA_ALL, time);
+
 	for (size_t i = 0; i < NR_PERCENTS; i++)
-		printf(" %8s",
-		       us->nr ? berth__format_ns(text, berth__percentile(us, percents[i]) * 1000) :
-				"-");
+		print_time(&us, percents[i]);
+	berth__blocks_free(&us);
 }
 
 static void print_photos(const struct berth__camera_config *config,
@@ -178,18 +95,83 @@ static void print_photos(const struct berth__camera_config *config,
 {
 	printf("%-10s %-35s   %-35s   %s\n", "", "    whole photo: claim, use, release",
 	       "          of it, the claim", "   CPU");
-	printf("%-10s %8s %8s %8s %8s   %8s %8s %8s %8s   %6s %7s\n", "", "p50", "p99", "p99.9",
-	       "worst", "p50", "p99", "p99.9", "worst", "ms", "failed");
+	printf("%-10s %8s %8s %8s %8s   %8s %8s %8s %8s   %6s %7s %7s\n", "", "p50", "p99", "p99.9",
+	       "worst", "p50", "p99", "p99.9", "worst", "ms", "photos", "failed");
 	for (int i = 0; i < BERTH__CAMERA_NR_WAYS; i++) {
 		if (!config->ways[i])
 			continue;
 		printf("%-10s", labels[i]);
-		print_times(&results[i].whole_us);
+		print_times(config, &results[i], BERTH__CAMERA_WHOLE);
 		printf("  ");
-		print_times(&results[i].claim_us);
-		printf("   %6.2f %7llu\n", cpu_ms(&results[i]),
+		print_times(config, &results[i], BERTH__CAMERA_CLAIM);
+		printf("   %6.2f %7llu %7llu\n", cpu_ms(&results[i]),
+		       (unsigned long long)results[i].photos,
 		       (unsigned long long)results[i].failed);
 	}
+}
+
+static void print_ratio(const struct berth__camera_ratio *ratio)
+{
+	printf("%.2f (%.2f to %.2f)", ratio->figure, ratio->likely.low, ratio->likely.high);
+}
+
+/* What of GCMA can be compared with a reservation. */
+static bool can_compare(const struct berth__camera_result *results)
+{
+	const struct berth__camera_result *gcma = &results[BERTH__CAMERA_GCMA];
+	const struct berth__camera_result *reserve = &results[BERTH__CAMERA_RESERVE];
+
+	return reserve->photos > reserve->failed && gcma->photos > gcma->failed;
+}
+
+static void print_comparison(const struct berth__camera_config *config,
+			     const struct berth__camera_result *results)
+{
+	printf("%-10s", "ratio p99");
+	for (int sizes = 0; sizes < BERTH__CAMERA_NR_SIZES; sizes++) {
+		struct berth__camera_ratio ratio = berth__camera_compare(
+			config, &results[BERTH__CAMERA_GCMA], &results[BERTH__CAMERA_RESERVE],
+			(enum berth__camera_sizes)sizes, 99);
+		char text[64];
+
+		snprintf(text, sizeof(text), "%.2f (%.2f to %.2f)", ratio.figure, ratio.likely.low,
+			 ratio.likely.high);
+		printf("  %20s", ratio.figure > 0 ? text : "-");
+	}
+	printf("    GCMA / no lending\n");
+}
+
+static void print_sizes(const struct berth__camera_config *config,
+			const struct berth__camera_result *results)
+{
+	printf("%-10s", "by size");
+	for (int sizes = 0; sizes < BERTH__CAMERA_NR_SIZES; sizes++) {
+		char size[BERTH__UNIT_BYTES], text[64];
+
+		berth__format_bytes(size, (double)berth__camera_size_limit(
+						  config, (enum berth__camera_sizes)sizes));
+		snprintf(text, sizeof(text), "to %s: p50, p99", size);
+		printf("  %20s", text);
+	}
+	printf("    waited for a CPU\n");
+	for (int i = 0; i < BERTH__CAMERA_NR_WAYS; i++) {
+		if (!config->ways[i])
+			continue;
+		printf("%-10s", labels[i]);
+		for (int sizes = 0; sizes < BERTH__CAMERA_NR_SIZES; sizes++) {
+			struct berth__blocks us = berth__camera_times(
+				config, &results[i], (enum berth__camera_sizes)sizes,
+				BERTH__CAMERA_WHOLE);
+
+			printf("    ");
+			print_time(&us, 50);
+			print_time(&us, 99);
+			berth__blocks_free(&us);
+		}
+		printf("    %.1f %%\n", 100 * waiting_share(config, &results[i]));
+	}
+	if (can_compare(results))
+		print_comparison(config, results);
 }
 
 static void print_load(const struct berth__camera_config *config,
@@ -244,47 +226,84 @@ static void print_notes(const struct berth__camera_config *config,
 	}
 }
 
+static const char *verdict(const struct berth__camera_bar *bar)
+{
+	if (!berth__camera_is_sure(bar))
+		return berth__camera_is_met(bar) ? "not surely met" : "not surely missed";
+	return berth__camera_is_met(bar) ? "met" : "missed";
+}
+
+static void print_bars(const struct berth__camera_config *config,
+		       struct berth__camera_result *results)
+{
+	struct berth__camera_bar bars[BERTH__CAMERA_BARS];
+	unsigned nr = berth__camera_bars(config, results, bars);
+
+	if (can_compare(results)) {
+		struct berth__camera_ratio ratio = berth__camera_pairs(
+			&results[BERTH__CAMERA_GCMA], &results[BERTH__CAMERA_RESERVE]);
+
+		printf("\nthe same photo, GCMA / no lending, median: ");
+		print_ratio(&ratio);
+		printf("\n");
+	}
+	for (unsigned i = 0; i < nr; i++) {
+		const struct berth__interval *likely = &bars[i].likely;
+
+		printf("%s: %.2f", bars[i].name, bars[i].figure);
+		if (likely->low < likely->high)
+			printf(" (%.2f to %.2f)", likely->low, likely->high);
+		printf(", at most %g  %s\n", bars[i].limit, verdict(&bars[i]));
+	}
+}
+
 static void print_text(const struct berth__camera_config *config,
 		       struct berth__camera_result *results, double seconds)
 {
 	char size[BERTH__UNIT_BYTES], largest[BERTH__UNIT_BYTES];
-	struct bar bars[NR_BARS];
-	uint64_t photos = 0;
-	unsigned nr_bars;
 
-	for (int i = 0; i < BERTH__CAMERA_NR_WAYS; i++)
-		photos = config->ways[i] ? results[i].photos : photos;
 	printf("photos of 1 MiB to %s out of %s, beside a heap that churns and %s\n",
 	       berth__format_bytes(largest, (double)config->largest),
 	       berth__format_bytes(size, (double)config->size),
 	       config->sqlite ? "SQLite" : "a file that is read through a cache");
-	printf("%llu of each way in turns, %.1f s; %llu are above each p99, %llu above each p99.9\n\n",
-	       (unsigned long long)photos, seconds, (unsigned long long)(photos / 100),
-	       (unsigned long long)(photos / 1000));
+	printf("in turns, %.1f s\n\n", seconds);
 	print_photos(config, results);
+	printf("\n");
+	print_sizes(config, results);
 	printf("\n");
 	print_load(config, results);
 	print_notes(config, results);
-	nr_bars = find_bars(config, results, bars);
-	for (unsigned i = 0; i < nr_bars; i++) {
-		printf("%s%s: %.2f", i ? "" : "\n", bars[i].name, bars[i].figure);
-		if (bars[i].low < bars[i].high)
-			printf(" (%.2f to %.2f)", bars[i].low, bars[i].high);
-		printf(", at most %g  %s\n", bars[i].limit, is_met(&bars[i]) ? "met" : "missed");
-	}
+	print_bars(config, results);
 }
 
 /* ---- JSON -------------------------------------------------------------------------------------- */
 
-static void add_times(json_t *row, const char *name, struct berth__samples *us)
+static void add_times(json_t *row, const char *name, struct berth__blocks us)
 {
 	static const char *const names[NR_PERCENTS] = { "p50", "p99", "p999", "max" };
-	json_t *times = json_object();
+	json_t *times = us.nr ? json_object() : json_null();
 
-	for (size_t i = 0; i < NR_PERCENTS; i++)
-		berth__json_add(times, names[i], berth__percentile(us, percents[i]));
-	json_object_set_new(row, name, us->nr ? json_incref(times) : json_null());
-	json_decref(times);
+	for (size_t i = 0; i < NR_PERCENTS && us.nr; i++)
+		berth__json_add(times, names[i], berth__block_percentile(&us, percents[i]));
+	json_object_set_new(row, name, times);
+	berth__blocks_free(&us);
+}
+
+static json_t *sizes_of(const struct berth__camera_config *config,
+			const struct berth__camera_result *result)
+{
+	json_t *list = json_array();
+
+	for (int i = 0; i < BERTH__CAMERA_NR_SIZES; i++) {
+		enum berth__camera_sizes sizes = (enum berth__camera_sizes)i;
+		json_t *row = json_object();
+
+		berth__json_count(row, "most_bytes", berth__camera_size_limit(config, sizes));
+		add_times(row, "whole_us",
+			  berth__camera_times(config, result, sizes, BERTH__CAMERA_WHOLE));
+		json_array_append_new(list, row);
+	}
+	return list;
 }
 
 static json_t *failures_of(const struct berth__camera_result *result)
@@ -306,8 +325,13 @@ static json_t *row_of(const struct berth__camera_config *config,
 	berth__json_count(row, "photos", result->photos);
 	berth__json_count(row, "failed", result->failed);
 	json_object_set_new(row, "failures", failures_of(result));
-	add_times(row, "whole_us", &result->whole_us);
-	add_times(row, "claim_us", &result->claim_us);
+	add_times(row, "whole_us",
+		  berth__camera_times(config, result, BERTH__CAMERA_ALL, BERTH__CAMERA_WHOLE));
+	add_times(row, "claim_us",
+		  berth__camera_times(config, result, BERTH__CAMERA_ALL, BERTH__CAMERA_CLAIM));
+	add_times(row, "waiting_us",
+		  berth__camera_times(config, result, BERTH__CAMERA_ALL, BERTH__CAMERA_WAITING));
+	json_object_set_new(row, "by_size", sizes_of(config, result));
 	berth__json_add(row, "cpu_ms", cpu_ms(result));
 	berth__json_add(row, "lent_share", lent(config, result));
 	berth__json_add(row, "hit_rate", hit_rate(result));
@@ -326,8 +350,8 @@ static json_t *row_of(const struct berth__camera_config *config,
 static json_t *bars_of(const struct berth__camera_config *config,
 		       struct berth__camera_result *results)
 {
-	struct bar bars[NR_BARS];
-	unsigned nr = find_bars(config, results, bars);
+	struct berth__camera_bar bars[BERTH__CAMERA_BARS];
+	unsigned nr = berth__camera_bars(config, results, bars);
 	json_t *list = json_array();
 
 	for (unsigned i = 0; i < nr; i++) {
@@ -337,12 +361,67 @@ static json_t *bars_of(const struct berth__camera_config *config,
 		berth__json_string(bar, "unit", bars[i].unit);
 		berth__json_add(bar, "figure", bars[i].figure);
 		berth__json_add(bar, "limit", bars[i].limit);
-		berth__json_add(bar, "low", bars[i].low);
-		berth__json_add(bar, "high", bars[i].high);
-		json_object_set_new(bar, "met", json_boolean(is_met(&bars[i])));
+		berth__json_add(bar, "low", bars[i].likely.low);
+		berth__json_add(bar, "high", bars[i].likely.high);
+		json_object_set_new(bar, "met", json_boolean(berth__camera_is_met(&bars[i])));
+		json_object_set_new(bar, "sure", json_boolean(berth__camera_is_sure(&bars[i])));
 		json_array_append_new(list, bar);
 	}
 	return list;
+}
+
+static json_t *ratio_of(const struct berth__camera_ratio *ratio, const char *what)
+{
+	json_t *row = json_object();
+
+	berth__json_string(row, "what", what);
+	berth__json_add(row, "figure", ratio->figure);
+	berth__json_add(row, "low", ratio->likely.low);
+	berth__json_add(row, "high", ratio->likely.high);
+	return row;
+}
+
+/* GCMA's photos beside those of a reservation. */
+static json_t *ratios_of(const struct berth__camera_config *config,
+			 const struct berth__camera_result *results)
+{
+	static const char *const names[] = { "p99_small", "p99_medium", "p99_large", "p99" };
+	const struct berth__camera_result *gcma = &results[BERTH__CAMERA_GCMA];
+	const struct berth__camera_result *reserve = &results[BERTH__CAMERA_RESERVE];
+	json_t *list = json_array();
+	struct berth__camera_ratio ratio;
+
+	if (!can_compare(results))
+		return list;
+	for (int i = 0; i <= BERTH__CAMERA_ALL; i++) {
+		ratio = berth__camera_compare(config, gcma, reserve, (enum berth__camera_sizes)i,
+					      99);
+		json_array_append_new(list, ratio_of(&ratio, names[i]));
+	}
+	ratio = berth__camera_pairs(gcma, reserve);
+	json_array_append_new(list, ratio_of(&ratio, "pairs_p50"));
+	return list;
+}
+
+static void print_each(const struct berth__camera_result *result, int way)
+{
+	for (uint64_t i = 0; i < result->photos; i++) {
+		const struct berth__camera_taken *photo = &result->taken[i];
+		json_t *line = json_object();
+
+		berth__json_string(line, "way", berth__camera_way_names[way]);
+		berth__json_count(line, "photo", photo->number);
+		berth__json_count(line, "bytes", photo->bytes);
+		berth__json_add(line, "weight", photo->weight);
+		berth__json_add(line, "whole_us", photo->whole_us);
+		berth__json_add(line, "claim_us", photo->claim_us);
+		berth__json_add(line, "write_us", photo->write_us);
+		berth__json_add(line, "read_us", photo->read_us);
+		berth__json_add(line, "cpu_us", photo->cpu_us);
+		berth__json_count(line, "faults", photo->faults);
+		berth__json_string(line, "error", photo->error ? berth_errname(photo->error) : "");
+		berth__json_print(line);
+	}
 }
 
 static void print_json(const struct berth__camera_config *config,
@@ -350,17 +429,21 @@ static void print_json(const struct berth__camera_config *config,
 {
 	json_t *line = json_object(), *rows = json_array();
 
+	for (int i = 0; i < BERTH__CAMERA_NR_WAYS && config->each; i++)
+		print_each(&results[i], i);
 	berth__json_string(line, "bench", "camera");
 	berth__json_count(line, "size_bytes", config->size);
 	berth__json_count(line, "largest_photo_bytes", config->largest);
 	berth__json_string(line, "background", config->sqlite ? "sqlite" : "store");
 	berth__json_count(line, "seed", config->seed);
 	berth__json_count(line, "nice", config->nice);
+	berth__json_count(line, "cpus", config->nr_cpus);
 	berth__json_add(line, "seconds", seconds);
 	for (int i = 0; i < BERTH__CAMERA_NR_WAYS; i++)
 		if (config->ways[i])
 			json_array_append_new(rows, row_of(config, &results[i], i));
 	json_object_set_new(line, "ways", rows);
+	json_object_set_new(line, "gcma_by_reserve", ratios_of(config, results));
 	json_object_set_new(line, "bars", bars_of(config, results));
 	berth__json_print(line);
 }

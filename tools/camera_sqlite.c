@@ -16,18 +16,15 @@
 
 #include <stdio.h>
 
-#if defined(BERTH_STATIC_TOOL) || !__has_include(<sqlite3.h>)
+#include "tools/sqlite_library.h"
+
+#ifndef BERTH__HAVE_SQLITE
 
 bool berth__camera_sqlite_works(const struct berth__camera_config *config,
 				char why[BERTH__CAMERA_TEXT_BYTES])
 {
 	(void)config;
-#ifdef BERTH_STATIC_TOOL
-	snprintf(why, BERTH__CAMERA_TEXT_BYTES, "a static executable loads no libraries");
-#else
-	snprintf(why, BERTH__CAMERA_TEXT_BYTES,
-		 "this berth was built without SQLite's headers (Debian: libsqlite3-dev)");
-#endif
+	snprintf(why, BERTH__CAMERA_TEXT_BYTES, "%s", berth__no_sqlite);
 	return false;
 }
 
@@ -37,8 +34,6 @@ const struct berth__camera_reader_ops berth__camera_sqlite; /* nobody opens what
 
 #include <dlfcn.h>
 #include <limits.h>
-#include <sqlite3.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,52 +49,11 @@ const struct berth__camera_reader_ops berth__camera_sqlite; /* nobody opens what
 #define ORDINARY_CACHE_BYTES ((size_t)2 << 20) /* SQLite's own choice, and the front tier */
 #define MOST_SQL 256
 
-/* The functions of libsqlite3 that are used; in the order of `names`. */
 struct library {
-	void *sqlite, *berth;
-	int (*config)(int what, ...);
-	int (*open_v2)(const char *path, sqlite3 **db, int flags, const char *vfs);
-	int (*close)(sqlite3 *db);
-	int (*shutdown)(void);
-	int (*exec)(sqlite3 *db, const char *sql, int (*each)(void *, int, char **, char **),
-		    void *ctx, char **why);
-	int (*prepare_v2)(sqlite3 *db, const char *sql, int bytes, sqlite3_stmt **statement,
-			  const char **tail);
-	int (*bind_int64)(sqlite3_stmt *statement, int parameter, sqlite3_int64 value);
-	int (*bind_blob)(sqlite3_stmt *statement, int parameter, const void *data, int bytes,
-			 void (*release)(void *));
-	int (*step)(sqlite3_stmt *statement);
-	int (*reset)(sqlite3_stmt *statement);
-	int (*finalize)(sqlite3_stmt *statement);
-	sqlite3_int64 (*column_int64)(sqlite3_stmt *statement, int column);
-	const void *(*column_blob)(sqlite3_stmt *statement, int column);
-	int (*column_bytes)(sqlite3_stmt *statement, int column);
-	const char *(*errmsg)(sqlite3 *db);
-	int (*db_status)(sqlite3 *db, int what, int *now, int *most, int reset);
+	struct berth__sqlite_library sqlite;
+	void *berth;
 	int (*install)(const struct berth_sqlite_params *params);
 	void (*cache_stats)(struct berth_sqlite_stats *stats);
-};
-
-static const struct {
-	const char *name;
-	size_t place;
-} names[] = {
-	{ "sqlite3_config", offsetof(struct library, config) },
-	{ "sqlite3_open_v2", offsetof(struct library, open_v2) },
-	{ "sqlite3_close", offsetof(struct library, close) },
-	{ "sqlite3_shutdown", offsetof(struct library, shutdown) },
-	{ "sqlite3_exec", offsetof(struct library, exec) },
-	{ "sqlite3_prepare_v2", offsetof(struct library, prepare_v2) },
-	{ "sqlite3_bind_int64", offsetof(struct library, bind_int64) },
-	{ "sqlite3_bind_blob", offsetof(struct library, bind_blob) },
-	{ "sqlite3_step", offsetof(struct library, step) },
-	{ "sqlite3_reset", offsetof(struct library, reset) },
-	{ "sqlite3_finalize", offsetof(struct library, finalize) },
-	{ "sqlite3_column_int64", offsetof(struct library, column_int64) },
-	{ "sqlite3_column_blob", offsetof(struct library, column_blob) },
-	{ "sqlite3_column_bytes", offsetof(struct library, column_bytes) },
-	{ "sqlite3_errmsg", offsetof(struct library, errmsg) },
-	{ "sqlite3_db_status", offsetof(struct library, db_status) },
 };
 
 struct berth__camera_reader {
@@ -122,32 +76,11 @@ struct berth__camera_reader {
 
 /* ---- The libraries ----------------------------------------------------------------------------- */
 
-static bool load_sqlite(struct library *library, char why[BERTH__CAMERA_TEXT_BYTES])
-{
-	library->sqlite = dlopen("libsqlite3.so.0", RTLD_LOCAL | RTLD_NOW);
-	if (!library->sqlite) {
-		snprintf(why, BERTH__CAMERA_TEXT_BYTES, "%s (Debian: apt-get install libsqlite3-0)",
-			 dlerror());
-		return false;
-	}
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		void *function = dlsym(library->sqlite, names[i].name);
-
-		if (!function) {
-			snprintf(why, BERTH__CAMERA_TEXT_BYTES, "libsqlite3 has no %s",
-				 names[i].name);
-			return false;
-		}
-		memcpy((char *)library + names[i].place, &function, sizeof(function));
-	}
-	return true;
-}
-
 static bool load(struct library *library, bool with_store, char why[BERTH__CAMERA_TEXT_BYTES])
 {
 	char preload[PATH_MAX], path[PATH_MAX];
 
-	if (!load_sqlite(library, why))
+	if (!berth__sqlite_load(&library->sqlite, false, why, BERTH__CAMERA_TEXT_BYTES))
 		return false;
 	if (!with_store)
 		return true;
@@ -171,7 +104,7 @@ bool berth__camera_sqlite_works(const struct berth__camera_config *config,
 	const bool with_store = config->ways[BERTH__CAMERA_GCMA] ||
 				config->ways[BERTH__CAMERA_MIXED];
 	const struct berth_pool_params params = { .bytes = (size_t)4 << 20 };
-	struct library library = { .sqlite = NULL };
+	struct library library = { .berth = NULL };
 	struct berth_pool *pool;
 	const char *notice;
 
@@ -191,14 +124,14 @@ bool berth__camera_sqlite_works(const struct berth__camera_config *config,
 static bool failed(struct berth__camera_reader *database, const char *what)
 {
 	berth__camera_fail(database->gate, "SQLite: %s: %s", what,
-			   database->db ? database->library.errmsg(database->db) :
+			   database->db ? database->library.sqlite.errmsg(database->db) :
 					  "there is no connection");
 	return false;
 }
 
 static bool execute(struct berth__camera_reader *database, const char *sql)
 {
-	if (database->library.exec(database->db, sql, NULL, NULL, NULL) == SQLITE_OK)
+	if (database->library.sqlite.exec(database->db, sql, NULL, NULL, NULL) == SQLITE_OK)
 		return true;
 	return failed(database, sql);
 }
@@ -209,14 +142,15 @@ static int install_movable(struct berth__camera_reader *database)
 	const struct berth__camera_place *place = &database->place;
 	int header = 0, slot, error;
 
-	if (database->library.config(SQLITE_CONFIG_PCACHE_HDRSZ, &header) != SQLITE_OK)
+	if (database->library.sqlite.config(SQLITE_CONFIG_PCACHE_HDRSZ, &header) != SQLITE_OK)
 		return -BERTH_EINVAL;
 	error = berth_map(place->pool, place->cache_bytes, 0, &database->pages);
 	if (error)
 		return error;
 	slot = (BERTH_PAGE_SIZE + header + 7) & ~7;
-	return database->library.config(SQLITE_CONFIG_PAGECACHE, database->pages, slot,
-					(int)(place->cache_bytes / (unsigned)slot)) == SQLITE_OK ?
+	return database->library.sqlite.config(SQLITE_CONFIG_PAGECACHE, database->pages, slot,
+					       (int)(place->cache_bytes / (unsigned)slot)) ==
+			       SQLITE_OK ?
 		       0 :
 		       -BERTH_EINVAL;
 }
@@ -248,7 +182,8 @@ static bool choose_cache(struct berth__camera_reader *database, char why[BERTH__
 static bool prepare(struct berth__camera_reader *database, const char *sql,
 		    sqlite3_stmt **statement)
 {
-	return database->library.prepare_v2(database->db, sql, -1, statement, NULL) == SQLITE_OK ?
+	return database->library.sqlite.prepare_v2(database->db, sql, -1, statement, NULL) ==
+			       SQLITE_OK ?
 		       true :
 		       failed(database, sql);
 }
@@ -260,9 +195,9 @@ static bool open_database(struct berth__camera_reader *database, const char *pat
 	char sql[MOST_SQL];
 	bool good;
 
-	good = database->library.open_v2(path, &database->db,
-					 SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
-					 NULL) == SQLITE_OK;
+	good = database->library.sqlite.open_v2(path, &database->db,
+						SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
+						NULL) == SQLITE_OK;
 	if (!good)
 		return failed(database, "the database can't be opened");
 	snprintf(sql, sizeof(sql), "PRAGMA cache_size = -%zu",
@@ -277,18 +212,18 @@ static bool open_database(struct berth__camera_reader *database, const char *pat
 
 static bool write_row(struct berth__camera_reader *database, sqlite3_stmt *statement, uint64_t row)
 {
-	const struct library *library = &database->library;
+	const struct berth__sqlite_library *sqlite = &database->library.sqlite;
 	const uint64_t version = database->versions[row];
 	bool good;
 
 	for (unsigned word = 0; word < ROW_WORDS; word++)
 		database->body[word] = berth__camera_content(row, version, word);
-	good = library->bind_int64(statement, 1, (sqlite3_int64)version) == SQLITE_OK &&
-	       library->bind_blob(statement, 2, database->body, sizeof(database->body),
-				  SQLITE_STATIC) == SQLITE_OK &&
-	       library->bind_int64(statement, 3, (sqlite3_int64)row) == SQLITE_OK &&
-	       library->step(statement) == SQLITE_DONE;
-	return library->reset(statement) == SQLITE_OK && good ?
+	good = sqlite->bind_int64(statement, 1, (sqlite3_int64)version) == SQLITE_OK &&
+	       sqlite->bind_blob(statement, 2, database->body, sizeof(database->body),
+				 SQLITE_STATIC) == SQLITE_OK &&
+	       sqlite->bind_int64(statement, 3, (sqlite3_int64)row) == SQLITE_OK &&
+	       sqlite->step(statement) == SQLITE_DONE;
+	return sqlite->reset(statement) == SQLITE_OK && good ?
 		       true :
 		       failed(database, "a row can't be written");
 }
@@ -304,7 +239,7 @@ static bool fill(struct berth__camera_reader *database)
 		return false;
 	for (uint64_t row = 0; row < database->nr_rows && good && !berth__interrupted(); row++)
 		good = write_row(database, insert, row);
-	database->library.finalize(insert);
+	database->library.sqlite.finalize(insert);
 	return good && execute(database, "COMMIT") &&
 	       prepare(database, "SELECT version, body FROM item WHERE id = ?",
 		       &database->select) &&
@@ -316,14 +251,14 @@ static bool fill(struct berth__camera_reader *database)
 
 static bool is_right(const struct berth__camera_reader *database, uint64_t row)
 {
-	const struct library *library = &database->library;
+	const struct berth__sqlite_library *sqlite = &database->library.sqlite;
 	const uint64_t version = database->versions[row];
 	uint64_t body[ROW_WORDS];
 
-	if (library->column_int64(database->select, 0) != (sqlite3_int64)version ||
-	    library->column_bytes(database->select, 1) != (int)sizeof(body))
+	if (sqlite->column_int64(database->select, 0) != (sqlite3_int64)version ||
+	    sqlite->column_bytes(database->select, 1) != (int)sizeof(body))
 		return false;
-	memcpy(body, library->column_blob(database->select, 1), sizeof(body));
+	memcpy(body, sqlite->column_blob(database->select, 1), sizeof(body));
 	for (unsigned word = 0; word < ROW_WORDS; word++)
 		if (body[word] != berth__camera_content(row, version, word))
 			return false;
@@ -332,9 +267,9 @@ static bool is_right(const struct berth__camera_reader *database, uint64_t row)
 
 static bool read_row(struct berth__camera_reader *database, uint64_t row)
 {
-	const struct library *library = &database->library;
-	bool good = library->bind_int64(database->select, 1, (sqlite3_int64)row) == SQLITE_OK &&
-		    library->step(database->select) == SQLITE_ROW;
+	const struct berth__sqlite_library *sqlite = &database->library.sqlite;
+	bool good = sqlite->bind_int64(database->select, 1, (sqlite3_int64)row) == SQLITE_OK &&
+		    sqlite->step(database->select) == SQLITE_ROW;
 
 	if (!good)
 		return failed(database, "a row can't be read");
@@ -342,7 +277,7 @@ static bool read_row(struct berth__camera_reader *database, uint64_t row)
 	if (!good)
 		berth__camera_fail(database->gate, "SQLite's answer is wrong for row %llu",
 				   (unsigned long long)row);
-	library->reset(database->select);
+	sqlite->reset(database->select);
 	database->figures->reads++;
 	return good;
 }
@@ -353,22 +288,22 @@ static bool read_row(struct berth__camera_reader *database, uint64_t row)
  */
 static void count_hits(struct berth__camera_reader *database)
 {
-	const struct library *library = &database->library;
+	const struct berth__sqlite_library *sqlite = &database->library.sqlite;
 	int hits = 0, misses = 0, most;
 
 	if (database->place.store) {
 		struct berth_sqlite_stats *before = &database->counted, now;
 		uint64_t found;
 
-		library->cache_stats(&now);
+		database->library.cache_stats(&now);
 		found = now.front_hits + now.store_hits - before->front_hits - before->store_hits;
 		database->figures->hits += found;
 		database->figures->looked_up += found + now.misses - before->misses;
 		*before = now;
 		return;
 	}
-	library->db_status(database->db, SQLITE_DBSTATUS_CACHE_HIT, &hits, &most, 1);
-	library->db_status(database->db, SQLITE_DBSTATUS_CACHE_MISS, &misses, &most, 1);
+	sqlite->db_status(database->db, SQLITE_DBSTATUS_CACHE_HIT, &hits, &most, 1);
+	sqlite->db_status(database->db, SQLITE_DBSTATUS_CACHE_MISS, &misses, &most, 1);
 	database->figures->hits += (uint64_t)hits;
 	database->figures->looked_up += (uint64_t)(hits + misses);
 }
@@ -393,7 +328,7 @@ static void *database_main(void *arg)
 {
 	struct berth__camera_reader *database = arg;
 
-	berth__camera_begin(database->gate);
+	berth__camera_begin(database->gate, BERTH__CAMERA_READER);
 	while (berth__camera_pass(database->gate) && step(database))
 		;
 	berth__camera_leave(database->gate);
@@ -463,10 +398,10 @@ static bool close_database(struct berth__camera_reader *database)
 	if (database->has_thread)
 		pthread_join(database->thread, NULL);
 	if (database->db) {
-		database->library.finalize(database->select);
-		database->library.finalize(database->update);
-		database->library.close(database->db);
-		database->library.shutdown(); /* it lets its cache's memory go */
+		database->library.sqlite.finalize(database->select);
+		database->library.sqlite.finalize(database->update);
+		database->library.sqlite.close(database->db);
+		database->library.sqlite.shutdown(); /* it lets its cache's memory go */
 	}
 	if (database->pages)
 		error = berth_unmap(database->place.pool, database->pages,

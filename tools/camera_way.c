@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,9 +32,8 @@
 #define MIB ((uint64_t)1 << 20)
 #define LEAST_PHOTO MIB
 #define LEAST_PAUSE_NS 2000000u
-#define PAUSES_NS 16000000u /* from the least on */
-#define REST_NS 100000000u  /* more, in front of every so many photos: */
-#define BURST 8u
+#define PAUSES_NS 16000000u   /* from the least on */
+#define REST_NS 100000000u    /* more, in front of a turn's first photo */
 #define WARM_UP_NS 200000000u /* and 5 ms for each MiB, up to: */
 #define MOST_WARM_UP_NS 3000000000u
 
@@ -72,20 +72,47 @@ static uint64_t number_of(const struct way *way, uint64_t photo, unsigned what)
 	return berth__mix(berth__mix(way->config->seed) + 2 * photo + what);
 }
 
-/* From 1 MiB to the largest; of each doubling as many. */
-static uint64_t photo_bytes(const struct way *way, uint64_t photo)
+/* From 0 to 1, without 1. */
+static double share_of(uint64_t number)
 {
-	double share = (double)(number_of(way, photo, 0) >> 11) * 0x1p-53;
-	double least = (double)LEAST_PHOTO, most = (double)way->config->largest;
-	uint64_t bytes = (uint64_t)(least * pow(most / least, share));
+	return (double)(number >> 11) * 0x1p-53;
+}
 
-	return (bytes + BERTH_PAGE_SIZE - 1) & ~(uint64_t)(BERTH_PAGE_SIZE - 1);
+/*
+ * Sizes are from 1 MiB to the largest, and of each doubling there are as many. The largest eighth of these (by doublings)
+ * decides over the high percentiles, so half of a turn's photos are of that eighth, and seven of the others count for
+ * one of those: the weight. Either half goes through its range in four parts, in some order, and over the turns sizes fill each
+ * part evenly (by the golden ratio): how many photos are large is no chance.
+ */
+#define HALF (BERTH__CAMERA_TURN / 2)
+#define LARGE_WEIGHT 1u
+#define OTHER_WEIGHT 7u
+#define ALL_WEIGHTS ((double)(HALF * (LARGE_WEIGHT + OTHER_WEIGHT)))
+
+static void choose_size(const struct way *way, struct berth__camera_photo *photo)
+{
+	const uint64_t turn = photo->number / BERTH__CAMERA_TURN;
+	const uint64_t number = number_of(way, turn * BERTH__CAMERA_TURN, 0);
+	/* An odd factor makes some order of 0 .. 7. */
+	const uint64_t part = (photo->number * (number % BERTH__CAMERA_TURN | 1) + (number >> 8)) %
+			      BERTH__CAMERA_TURN;
+	const bool large = part >= HALF;
+	const double evenly = share_of(berth__mix(way->config->seed + part)) +
+			      (double)turn * 0.61803398874989485;
+	const double place = (double)(part % HALF) + evenly - floor(evenly);
+	const double share = large ? (HALF * OTHER_WEIGHT + place * LARGE_WEIGHT) / ALL_WEIGHTS :
+				     place * OTHER_WEIGHT / ALL_WEIGHTS;
+	const double least = (double)LEAST_PHOTO, most = (double)way->config->largest;
+	const uint64_t bytes = (uint64_t)(least * pow(most / least, share));
+
+	photo->weight = large ? LARGE_WEIGHT : OTHER_WEIGHT;
+	photo->bytes = (bytes + BERTH_PAGE_SIZE - 1) & ~(uint64_t)(BERTH_PAGE_SIZE - 1);
 }
 
 static uint64_t pause_ns(const struct way *way, uint64_t photo)
 {
 	return LEAST_PAUSE_NS + number_of(way, photo, 1) % PAUSES_NS +
-	       (photo % BURST ? 0 : REST_NS);
+	       (photo % BERTH__CAMERA_TURN ? 0 : REST_NS);
 }
 
 /* ---- Telling ----------------------------------------------------------------------------------- */
@@ -189,15 +216,20 @@ static void tear_down(struct way *way)
 
 /* ---- A photo ----------------------------------------------------------------------------------- */
 
-static bool use_buffer(const struct berth_buffer *buffer, uint64_t value)
+static bool use_buffer(const struct berth_buffer *buffer, uint64_t value,
+		       struct berth__camera_photo *photo)
 {
 	uint64_t *words = buffer->address, nr = buffer->bytes / sizeof(*words), sum = 0;
+	uint64_t began = berth__clock_ns(CLOCK_MONOTONIC), written;
 
 	for (uint64_t i = 0; i < nr; i++)
 		words[i] = value + i;
 	__asm__ volatile("" : : "r"(words) : "memory"); /* it goes through memory */
+	written = berth__clock_ns(CLOCK_MONOTONIC);
 	for (uint64_t i = 0; i < nr; i++)
 		sum += words[i];
+	photo->write_ns = written - began;
+	photo->read_ns = berth__clock_ns(CLOCK_MONOTONIC) - written;
 	return sum == nr * value + nr / 2 * (nr - 1); /* nr is even */
 }
 
@@ -214,6 +246,13 @@ static uint64_t lent_bytes(const struct way *way)
 	return stats.lent_bytes + (store.stored_pages << BERTH_PAGE_SHIFT);
 }
 
+static uint64_t faults(void)
+{
+	struct rusage usage;
+
+	return getrusage(RUSAGE_THREAD, &usage) == 0 ? (uint64_t)usage.ru_minflt : 0;
+}
+
 static const char *area_for(const struct way *way, uint64_t bytes)
 {
 	return bytes <= store_bytes(way) ? AREA : LARGE_AREA;
@@ -228,19 +267,22 @@ static bool take_photo(struct way *way, uint64_t number)
 	bool intact = true;
 	int error = 0;
 
-	*photo = (struct berth__camera_photo){ .bytes = photo_bytes(way, number),
-					       .lent_bytes = lent_bytes(way) };
+	*photo = (struct berth__camera_photo){ .number = number,
+					       .lent_bytes = lent_bytes(way),
+					       .faults = faults() };
+	choose_size(way, photo);
 	cpu = berth__clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	began = berth__clock_ns(CLOCK_MONOTONIC);
 	photo->error = berth_claim(way->pool, area_for(way, photo->bytes), photo->bytes, NULL,
 				   &buffer, &report);
 	photo->claim_ns = berth__clock_ns(CLOCK_MONOTONIC) - began;
 	if (!photo->error) {
-		intact = use_buffer(&buffer, number_of(way, number, 0));
+		intact = use_buffer(&buffer, number_of(way, number, 0), photo);
 		error = berth_release(way->pool, &buffer);
 	}
 	photo->whole_ns = berth__clock_ns(CLOCK_MONOTONIC) - began;
 	photo->cpu_ns = berth__clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu;
+	photo->faults = faults() - photo->faults;
 	photo->moved_bytes = report.moved_pages << BERTH_PAGE_SHIFT;
 	if (error)
 		return wrong(way, "a photo can't be released", error);
@@ -285,6 +327,20 @@ static void add_figures(struct way *way)
 	figures->lost = store.lost_to_claims - way->store_before.lost_to_claims;
 }
 
+/*
+ * Which of the load's threads the camera displaces, and which goes on beside it, decides what is left of the memory's
+ * bandwidth. Left to the scheduler that stays as it happens to be for many turns, in each way differently. So it is
+ * changed every four turns, when each order of the ways has been there once.
+ */
+static void choose_cpu(const struct way *way, const struct berth__camera_order *order)
+{
+	const struct berth__camera_config *config = way->config;
+
+	if (config->nr_cpus > 1)
+		berth__stay_on(
+			config->cpus[order->first / BERTH__CAMERA_TURN / BERTH__CAMERA_NR_WAYS % 2]);
+}
+
 /* One turn. */
 static bool obey(struct way *way, const struct berth__camera_order *order)
 {
@@ -294,6 +350,7 @@ static bool obey(struct way *way, const struct berth__camera_order *order)
 		berth_gcma_stats(way->gcma, &way->gcma_before);
 		berth_store_stats(way->store, &way->store_before);
 	}
+	choose_cpu(way, order);
 	berth__camera_load_resume(way->load);
 	if (!order->nr)
 		pause_for(warm_up_ns(way->config));

@@ -6,6 +6,7 @@
 #include "tools/measure.h"
 
 #include <math.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -214,6 +215,30 @@ double berth__memcpy_us_per_mib(struct berth__memcpy *copy)
 	ns = berth__clock_ns(CLOCK_MONOTONIC) - began;
 	copy->back = !copy->back;
 	return (double)ns / 1000 / ((double)copy->half / (1 << 20));
+}
+
+/* ---- CPUs ------------------------------------------------------------------------------------- */
+
+unsigned berth__find_cpus(int *cpus, unsigned most)
+{
+	unsigned nr = 0;
+	cpu_set_t allowed;
+
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+		return 0;
+	for (int cpu = 0; cpu < CPU_SETSIZE && nr < most; cpu++)
+		if (CPU_ISSET(cpu, &allowed))
+			cpus[nr++] = cpu;
+	return nr;
+}
+
+void berth__stay_on(int cpu)
+{
+	cpu_set_t only;
+
+	CPU_ZERO(&only);
+	CPU_SET(cpu, &only);
+	(void)!sched_setaffinity(0, sizeof(only), &only);
 }
 
 /* ---- Being run ------------------------------------------------------------------------------- */

@@ -97,6 +97,13 @@ void berth__memcpy_close(struct berth__memcpy *copy);
 /* Copies from one to the other, and back at the next call; what a MiB cost, in us. */
 double berth__memcpy_us_per_mib(struct berth__memcpy *copy);
 
+/* ---- CPUs ------------------------------------------------------------------------------------- */
+
+/* The first ones that this thread may run on, at most `most`; returns how many. */
+unsigned berth__find_cpus(int *cpus, unsigned most);
+/* This thread runs on this one from now on, if it can. */
+void berth__stay_on(int cpu);
+
 /* ---- Being run ------------------------------------------------------------------------------- */
 
 /* From now on SIGINT, SIGTERM and SIGHUP only make berth__interrupted() true; the third one

@@ -12,7 +12,7 @@
 . "$(dirname "$0")/lib.sh"
 mkdir files && export TMPDIR=$tmp/files
 
-helps --size --photos --duration --background --ways --seed --nice --json reserve cma gcma mixed -- bench camera --help
+helps --size --photos --duration --background --ways --seed --nice --json --each reserve cma gcma mixed -- bench camera --help
 refuses 2 --size bench camera --size 1M
 refuses 2 --size bench camera --size large
 refuses 2 --photos bench camera --photos 0
@@ -41,6 +41,10 @@ for row in line["ways"]:
     need(row["claim_us"]["p50"] < row["whole_us"]["p50"], "a claim is a part of the photo")
     number(row, "cpu_ms", "reads_per_s", "heap_bytes_per_s", least=0.001)
     number(row, "lost_pages", "waits", "wait_ns", "longest_wait_ns")
+    number(row["waiting_us"], "p50", "p99", "p999", "max", least=0)
+    need(row["waiting_us"]["max"] <= row["whole_us"]["max"], "it waits for longer than it takes")
+    need([size["most_bytes"] * part for size, part in zip(row["by_size"], (16, 4, 1))] == [line["largest_photo_bytes"]] * 3, "sizes")
+    need(any(size["whole_us"] and size["whole_us"]["max"] == row["whole_us"]["max"] for size in row["by_size"]), "the longest photo has no size")
     need(row["way"] in ("gcma", "mixed") or row["lost_pages"] == row["waits"] == 0, f"no store, but {row}")
     need(0 <= row["hit_rate"] <= 1 and 0 <= row["lent_share"] <= 1, f"no share: {row}")
 '
@@ -48,7 +52,7 @@ berth bench camera --size 16M --photos 40 --background store --json
 [ $status -eq 0 ] || miss "bench camera" "status $status"
 check "bench camera --json" out "$table"'
 need(line["size_bytes"] == 16 << 20 and line["largest_photo_bytes"] == 8 << 20, "wrong sizes")
-need(all(row["photos"] == 40 for row in line["ways"]), "not all photos")
+need([row["photos"] for row in line["ways"]] == [40, 16, 40, 16], "not all photos")
 need(list(ways) == ["reserve", "cma", "gcma", "mixed"], "wrong ways")
 reserve, cma, gcma, mixed = (ways[name] for name in ("reserve", "cma", "gcma", "mixed"))
 need(reserve["lent_share"] == 0 and reserve["moved_bytes"] == 0, "a reservation lends nothing")
@@ -62,10 +66,47 @@ need(len(bars) == 2 and [bar["limit"] for bar in bars] == [1.05, 0], "wrong bars
 for bar in bars:
     fields(bar, "name unit")
     need(bar["met"] == (bar["figure"] <= bar["limit"]), bar["name"] + ": a wrong verdict")
+    sure = bar["high"] <= bar["limit"] if bar["met"] else bar["low"] > bar["limit"]
+    need(bar["sure"] == sure, bar["name"] + ": not as sure as it says")
 need(bars[0]["low"] <= bars[0]["figure"] <= bars[0]["high"], "a figure that is not likely")
+ratios = {ratio["what"]: ratio for ratio in line["gcma_by_reserve"]}
+need(list(ratios) == ["p99_small", "p99_medium", "p99_large", "p99", "pairs_p50"], "wrong ratios")
+for ratio in ratios.values():
+    need(ratio["low"] <= ratio["figure"] <= ratio["high"], f"not likely: {ratio}")
+    need((ratio["low"] > 0) == (ratio["what"] != "p99_small"), f"no photo is as small as that: {ratio}")
+need(ratios["p99"]["figure"] == bars[0]["figure"], "the bar is another ratio")
 ratio = gcma["whole_us"]["p99"] / reserve["whole_us"]["p99"]
 need(abs(bars[0]["figure"] - ratio) < 0.01 * ratio + 0.01, "another ratio")
 need(line["background"] == "store", "another load")
+'
+
+# Each photo: the same ones in all ways, half of them large, and percentiles that count by weight
+berth bench camera --size 16M --photos 48 --background store --json --each
+[ $status -eq 0 ] || miss "bench camera --each" "status $status"
+check "bench camera --each" out '
+photos, line = lines[:-1], lines[-1]
+fields(line, "bench ways")
+taken = {way: [p for p in photos if p["way"] == way] for way in ("reserve", "cma", "gcma", "mixed")}
+need({way: len(all) for way, all in taken.items()} == {row["way"]: row["photos"] for row in line["ways"]}, "not each photo")
+for way, all in taken.items():
+    same = {p["photo"]: (p["bytes"], p["weight"]) for p in taken["reserve"]}
+    need(all and [same[p["photo"]] for p in all] == [(p["bytes"], p["weight"]) for p in all], way + ": other photos")
+    need([p["photo"] for p in all] == sorted(p["photo"] for p in all), "not in order")
+    for p in all:
+        fields(p, "error")
+        number(p, "whole_us", "claim_us", "write_us", "read_us", "cpu_us", least=0.001)
+        need(p["claim_us"] + p["write_us"] + p["read_us"] <= p["whole_us"] + 0.01, f"parts longer than the whole: {p}")
+        need(1 << 20 <= p["bytes"] <= 8 << 20, f"a wrong size: {p}")
+all = taken["reserve"]
+for turn in range(0, 48, 8):
+    need(sorted(p["weight"] for p in all[turn:turn + 8]) == [1] * 4 + [7] * 4, "not half of them large")
+need(min(p["bytes"] for p in all if p["weight"] == 1) >= max(p["bytes"] for p in all if p["weight"] == 7), "weights by size")
+total, sum = sum(p["weight"] for p in all), 0
+for p in sorted(all, key=lambda p: p["whole_us"]):
+    sum += p["weight"]
+    if sum >= total / 2:
+        need(p["whole_us"] == line["ways"][0]["whole_us"]["p50"], "another p50 by weight")
+        break
 '
 
 # The load is SQLite, if it can be
@@ -97,8 +138,8 @@ need(line["size_bytes"] == 24 << 20, "sizes are rounded up to 8 MiB")
 need(line["ways"][0]["photos"] < 1000, "it went on")
 '
 berth bench camera --size 16M --photos 8 --ways reserve,gcma --background store
-if [ $status -eq 0 ] && [ "$(grep -c '^no lending' out)" -eq 2 ] && grep -q 'whole photo.*CPU' out &&
-	[ "$(grep -cE ' (met|missed)$' out)" -eq 2 ]; then
+if [ $status -eq 0 ] && [ "$(grep -c '^no lending' out)" -eq 3 ] && grep -q 'whole photo.*CPU' out &&
+	grep -q '^ratio p99 .*GCMA' out && grep -q '^the same photo' out && [ "$(grep -cE '  (not surely )?(met|missed)$' out)" -eq 2 ]; then
 	pass
 else
 	miss "bench camera for people" "status $status" "$(head -n 5 out)"
