@@ -7,7 +7,7 @@
 #include "tools/options.h"
 
 static const char help[] =
-	"usage: berth bench claim|camera|choose|pages|scale|frag|compact|store [OPTIONS]\n"
+	"usage: berth bench claim|camera|choose|pages|scale|frag|compact|store|sqlite [OPTIONS]\n"
 	"\n"
 	"  claim   how long it takes to get a contiguous buffer out of an area that is empty, full of\n"
 	"          movable memory, beside the cost of memcpy, held by pins, or full of what can be dropped\n"
@@ -21,9 +21,11 @@ static const char help[] =
 	"  compact how many blocks of 2 MiB compaction makes of scattered free pages, and at what cost\n"
 	"  store   what a get and a put of the discardable store cost beside memcpy, and its hit rates;\n"
 	"          --verify checks every byte under load\n"
+	"  sqlite  what random rows and scans cost SQLite with its pages in lent memory, beside as much\n"
+	"          memory of its own, and beside its default cache\n"
 	"\n"
 	"`berth bench claim --help` and so on list the options. With --json each prints one JSON object\n"
-	"on a line. They need nothing but memory, /proc and /sys; camera needs room for files, too.\n"
+	"on a line. They need nothing but memory, /proc and /sys; camera and sqlite need room for files, too.\n"
 	"\n"
 	"examples:\n"
 	"  berth bench claim --size 64M --fill movable --run-size 64K --writers 1\n"
@@ -38,7 +40,7 @@ int berth__bench(int argc, char **argv)
 	if (argc < 2)
 		return berth__complain(
 			BERTH__EXIT_USAGE, "berth bench",
-			"say what to measure: claim, camera, choose, pages, scale, frag, compact or store; `berth bench --help` "
+			"say what to measure: claim, camera, choose, pages, scale, frag, compact, store or sqlite; `berth bench --help` "
 			"has examples");
 	if (strcmp(argv[1], "claim") == 0)
 		return berth__bench_claim(argc - 1, argv + 1);
@@ -56,12 +58,14 @@ int berth__bench(int argc, char **argv)
 		return berth__bench_compact(argc - 1, argv + 1);
 	if (strcmp(argv[1], "store") == 0)
 		return berth__bench_store(argc - 1, argv + 1);
+	if (strcmp(argv[1], "sqlite") == 0)
+		return berth__bench_sqlite(argc - 1, argv + 1);
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
 		fputs(help, stdout);
 		return 0;
 	}
 	return berth__complain(
 		BERTH__EXIT_USAGE, "berth bench",
-		"there is no benchmark '%s'; choose claim, camera, choose, pages, scale, frag, compact or store",
+		"there is no benchmark '%s'; choose claim, camera, choose, pages, scale, frag, compact, store or sqlite",
 		argv[1]);
 }

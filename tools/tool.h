@@ -31,5 +31,6 @@ int berth__bench_choose(int argc, char **argv);
 int berth__bench_camera(int argc, char **argv);
 int berth__bench_compact(int argc, char **argv);
 int berth__bench_store(int argc, char **argv);
+int berth__bench_sqlite(int argc, char **argv);
 
 #endif
