@@ -168,6 +168,21 @@ mutant prepare-cancel-unlocked $prepare '/^int berth_cma_prepare_cancel/,/^}/ s/
 mutant release-by-two $contig '/^bool berth__release_begin/,/^}/ { s/atomic_compare_exchange_strong_explicit\(&frame->tag, &tag,/(atomic_store_explicit(\&frame->tag,/; s/memory_order_acquire, memory_order_relaxed\);/memory_order_relaxed), true);/ }'
 mutant capture-unlocked $compact '/^static void capture/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
 
+# Leases. (Records are taken within one step: their lock is the thread sanitizer's part.)
+program=test_lease_schedules
+lease=store/lease.c
+mutant lease-lock-unlocked $lease '/^int berth_lease_lock/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
+mutant lease-unlock-unlocked $lease '/^int berth_lease_unlock/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
+mutant lease-create-unlocked $lease '/^int berth_lease_create/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
+mutant lease-free-unlocked $lease '/^int berth_lease_free/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
+mutant lease-drop-unlocked $lease '/^static void reclaim_leases/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
+mutant lease-move-unlocked $lease '/^static void move_leases/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
+mutant lease-lost-unseen $lease '/^static int lock_locked/,/^}/ s/if \(lease->lost\)/if (0)/'
+mutant lease-unlimited $lease '/^static int lock_locked/,/^}/ s/leases->stats.locked_pages \+ lease->nr_pages > /0 > (int64_t)/'
+mutant lease-stale-handle $lease '/^static struct lease \*find/,/^}/ s/lease->serial == handle >> 32/1/'
+mutant lease-not-pinned $lease '/^static int pin/,/^}/ s/berth_page_pin\(leases->zone, lease->pfn \+ i\) != 0/0/; /^static void unpin/,/^}/ s/berth_page_unpin\(leases->zone, lease->pfn \+ i\) != 0/0/; s/lease->locks \|\| /0 || /g'
+mutant lease-not-frozen $lease '/^static void move_one/,/^}/ s/!berth_page_freeze\(leases->zone, move->src\)/0/'
+
 # GCMA areas
 program=test_gcma_schedules
 gcma=core/alloc/gcma.c gcma_fast=core/alloc/gcma_fast.h

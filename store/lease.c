@@ -163,11 +163,13 @@ static const char *holder(void *ctx, berth_pfn_t pfn, uint64_t cookie)
 {
 	struct berth_leases *leases = ctx;
 	const struct lease *lease;
+	const char *name;
 
 	berth_mutex_lock(&leases->lock);
 	lease = lease_at(leases, pfn, cookie);
+	name = lease && lease->locks ? lease->name : NULL;
 	berth_mutex_unlock(&leases->lock);
-	return lease && lease->locks ? lease->name : NULL;
+	return name;
 }
 
 int berth_leases_init(struct berth_leases **out, const struct berth_lease_params *params,

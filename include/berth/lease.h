@@ -41,7 +41,8 @@ struct berth_lease_params {
 
 /* Bytes of metadata, aligned to 64; 0 for parameters that init refuses. */
 size_t berth_leases_metadata_size(const struct berth_lease_params *params);
-/* Registers an owner in the zone. -EINVAL: parameters, or the zone has no LRU lists; -ENOSPC: too many owners. */
+/* Registers an owner in the zone, for good: the metadata lives as long as that. -EINVAL: parameters, or the zone has no LRU
+ * lists; -ENOSPC: too many owners. Nothing is written through *leases then. */
 int berth_leases_init(struct berth_leases **leases, const struct berth_lease_params *params,
 		      void *metadata, size_t metadata_bytes) BERTH_MUST_CHECK;
 
@@ -49,8 +50,10 @@ int berth_leases_init(struct berth_leases **leases, const struct berth_lease_par
 typedef uint64_t berth_lease_t;
 
 /*
- * A new lease of nr_pages frames (1 .. 512) that are contiguous and hold anything. It isn't locked. `name` is
- * copied; failed claims report it. -EINVAL; -ENOSPC: max_leases are in use; -ENOMEM.
+ * A new lease of nr_pages frames (1 .. 512) that are contiguous and hold anything. It isn't locked. `name` (NULL: none)
+ * is copied, up to 31 bytes of it; claims that fail because the lease is locked report it, by a pointer to the copy,
+ * which is the lease's until it is freed and another one's after that. -EINVAL; -ENOSPC: max_leases are in use; -ENOMEM:
+ * no such run is free. Nothing changes then. Cost: an allocation, O(pages).
  */
 int berth_lease_create(struct berth_leases *leases, uint64_t nr_pages, const char *name,
 		       berth_lease_t *lease) BERTH_MUST_CHECK;
@@ -61,9 +64,11 @@ int berth_lease_create(struct berth_leases *leases, uint64_t nr_pages, const cha
  */
 int berth_lease_lock(struct berth_leases *leases, berth_lease_t lease,
 		     berth_pfn_t *pfn) BERTH_MUST_CHECK;
-/* -EINVAL: no such lease, or it isn't locked. */
+/* Takes one lock away; with the last one the lease can be taken again. -EINVAL: no such lease, or it isn't locked;
+ * unchanged. O(pages), the last one. */
 int berth_lease_unlock(struct berth_leases *leases, berth_lease_t lease) BERTH_MUST_CHECK;
-/* Gives a lease back, lost or not. -EBUSY: it's locked; -EINVAL: no such lease. */
+/* Gives a lease back, lost or not; its handle is nobody's from then on. -EBUSY: it's locked; -EINVAL: no such lease;
+ * unchanged. O(pages). */
 int berth_lease_free(struct berth_leases *leases, berth_lease_t lease) BERTH_MUST_CHECK;
 
 struct berth_lease_stats {
@@ -73,8 +78,9 @@ struct berth_lease_stats {
 		refused; /* lost: leases that were taken; refused: locks beyond the limit */
 	uint64_t moved;  /* leases, by compaction */
 };
+/* All of one moment. O(1). */
 void berth_lease_stats(struct berth_leases *leases, struct berth_lease_stats *stats);
-/* Verifies every invariant; read-only, at a quiescent point. */
+/* Verifies every invariant, and says which one is broken; read-only, at a quiescent point. O(leases). */
 bool berth_leases_check(struct berth_leases *leases,
 			struct berth_violation *violation) BERTH_MUST_CHECK;
 

@@ -46,6 +46,8 @@ struct berth_store_params {
 
 /* Bytes of metadata (some 1.5 % of the areas), aligned to 64; 0 for parameters that init refuses. */
 size_t berth_store_metadata_size(const struct berth_store_params *params);
+/* Builds an empty store in `metadata`, aligned to 64; it lives as long as that and the areas. O(metadata). -EINVAL:
+ * parameters, or the metadata is too small or not aligned; nothing is written then. */
 int berth_store_init(struct berth_store **store, const struct berth_store_params *params,
 		     void *metadata, size_t metadata_bytes) BERTH_MUST_CHECK;
 
@@ -58,11 +60,12 @@ int berth_store_init(struct berth_store **store, const struct berth_store_params
  * sleep for anything else.
  */
 int berth_store_put(struct berth_store *store, const struct berth_store_key *key, const void *data);
-/* Copies the page to `data`. 0; -ENOENT: it isn't there (any more), and `data` is undefined. */
+/* Copies the page to `data` (BERTH_PAGE_SIZE bytes, anywhere). 0; -ENOENT: it isn't there (any more), and `data` is
+ * undefined; -EINVAL: a NULL argument. Takes no lock, waits for nobody, needs no CPU slot. */
 int berth_store_get(struct berth_store *store, const struct berth_store_key *key, void *data);
-/* Forgets a page: a get that begins later misses. True: it was there. */
+/* Forgets a page: a get that begins later misses. True: it was there. A lock, briefly. */
 bool berth_store_drop(struct berth_store *store, const struct berth_store_key *key);
-/* Forgets all pages of a group, and perhaps some of others. O(1). */
+/* Forgets all pages of a group, and perhaps some of others; puts that are under way, too. O(1), no lock. */
 void berth_store_drop_group(struct berth_store *store, uint64_t group);
 
 struct berth_store_stats {
@@ -70,12 +73,15 @@ struct berth_store_stats {
 	uint64_t open_pages;   /* of those, not claimed now; inexact */
 	uint64_t stored_pages; /* holding a page that can be had; inexact */
 	uint64_t hits, misses, puts, drops;
+	/* Pages that a claim took, when that was found out; that made room; puts that answered -ENOSPC. */
 	uint64_t lost_to_claims, evicted, refused;
 	uint64_t retries; /* gets that met a change and looked again */
 	uint64_t metadata_bytes;
 };
+/* Counters since init, which never go back; O(granules), each shard's lock for its part of them. */
 void berth_store_stats(struct berth_store *store, struct berth_store_stats *stats);
-/* Verifies every invariant; read-only, at a quiescent point. */
+/* Verifies every invariant, and says in *violation (may be NULL) which one is broken; read-only, at a quiescent point.
+ * O(frames). */
 bool berth_store_check(struct berth_store *store,
 		       struct berth_violation *violation) BERTH_MUST_CHECK;
 
