@@ -307,6 +307,20 @@ static int map_pages_locked(struct berth_pool_impl *pool, uint64_t page, uint64_
 	return error;
 }
 
+/* Likewise; leases give way. */
+static int map_making_room_locked(struct berth_pool_impl *pool, uint64_t page, uint64_t nr_pages,
+				  unsigned order, unsigned map_flags)
+{
+	int error = map_pages_locked(pool, page, nr_pages, order, map_flags);
+
+	for (unsigned i = 0; i < 4 && error == -BERTH_ENOMEM; i++) {
+		if (!berth__leases_make_room(pool, nr_pages))
+			break;
+		error = map_pages_locked(pool, page, nr_pages, order, map_flags);
+	}
+	return error;
+}
+
 static int map_region(struct berth_pool_impl *pool, uint64_t nr_pages, unsigned order,
 		      unsigned flags, void **address)
 {
@@ -321,7 +335,8 @@ static int map_region(struct berth_pool_impl *pool, uint64_t nr_pages, unsigned 
 	berth_mutex_lock(&pool->regions.lock);
 	error = berth__region_add_locked(&pool->regions, nr_pages >= huge ? huge : 1, &region);
 	if (!error) {
-		error = map_pages_locked(pool, region.page, nr_pages, order, region.map_flags);
+		error = map_making_room_locked(pool, region.page, nr_pages, order,
+					       region.map_flags);
 		if (error &&
 		    berth__region_remove_locked(&pool->regions, region.page, nr_pages) != 0)
 			abort(); /* it was added a line above */
@@ -379,8 +394,8 @@ static int grow_locked(struct berth_pool_impl *pool, uint64_t page, uint64_t old
 	error = berth__region_grow_locked(&pool->regions, page, old_pages, new_pages);
 	if (error)
 		return error;
-	error = map_pages_locked(pool, page + old_pages, new_pages - old_pages, region->max_order,
-				 region->map_flags);
+	error = map_making_room_locked(pool, page + old_pages, new_pages - old_pages,
+				       region->max_order, region->map_flags);
 	if (error && berth__region_grow_locked(&pool->regions, page, new_pages, old_pages) != 0)
 		abort(); /* it was grown a line above */
 	return error;
@@ -643,7 +658,8 @@ bool berth_pool_check(struct berth_pool *handle, struct berth_violation *violati
 	}
 	good = berth_zone_check(pool->zone, violation) &&
 	       berth_contig_check(pool->contig, violation) &&
-	       berth__stores_check(pool, violation) && berth_space_check(pool->space, violation);
+	       berth__stores_check(pool, violation) && berth__leases_check(pool, violation) &&
+	       berth_space_check(pool->space, violation);
 	leave(handle);
 	return good;
 }

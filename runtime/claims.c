@@ -89,6 +89,9 @@ int berth__pool_claim(struct berth_pool_impl *pool, const char *name, const char
 	if (error)
 		return report->error = error;
 	error = berth_contig_area_alloc(area->area, &params, &pfn, report);
+	/* No place for what is in the way: leases give way. */
+	if (error == -BERTH_ENOMEM && berth__leases_make_room(pool, params.nr_pages))
+		error = berth_contig_area_alloc(area->area, &params, &pfn, report);
 	if (error)
 		return error;
 	error = make_buffer(pool, area, pfn, params.nr_pages, options->flags & BERTH_ZERO, buffer);

@@ -113,6 +113,9 @@ struct berth_pool_impl {
 	_Atomic unsigned nr_areas; /* those below don't change */
 	struct berth__spread claims_held;
 	struct berth_regions regions;
+	struct berth_leases *leases; /* NULL: it has none */
+	void *leases_memory;
+	size_t leases_bytes;
 };
 
 /* For berth__pool_open(), besides the public flags: areas become resident as they are used. So a process can
@@ -174,6 +177,15 @@ void berth__stores_close(struct berth_pool_impl *pool);
 /* In a forked child: the stores stay where they are, empty, for whoever still has them. */
 void berth__stores_leave(struct berth_pool_impl *pool);
 bool berth__stores_check(struct berth_pool_impl *pool, struct berth_violation *violation);
+
+/* ---- Leases (leases.c) ------------------------------------------------------------------------------------- */
+
+/* In a pool whose zone has LRU lists; lease_bytes: what may be locked, 0: there are none. -ENOMEM. */
+int berth__leases_open(struct berth_pool_impl *pool, size_t lease_bytes);
+void berth__leases_close(struct berth_pool_impl *pool);
+/* Drops leases that aren't locked, for about nr_pages. False: there are none. No lock of an owner's is held. */
+bool berth__leases_make_room(struct berth_pool_impl *pool, uint64_t nr_pages);
+bool berth__leases_check(struct berth_pool_impl *pool, struct berth_violation *violation);
 
 /* ---- Another process's pool (attach.c); errors as the public functions' -------------------------- */
 

@@ -72,11 +72,14 @@ static int parse_mover(const char *name, enum berth_mover *mover)
 static int check_params(const struct berth_pool_params *params, struct berth_config *plan,
 			size_t *bytes)
 {
+	int error;
+
 	if (!params || params->copiers > BERTH_MAX_COPIERS ||
 	    (params->flags &
 	     ~(unsigned)(BERTH_POOL_POISON | BERTH_POOL_RESIDENT | BERTH_POOL_SPARSE)))
 		return -BERTH_EINVAL;
-	return berth__areas_plan(params, plan, bytes);
+	error = berth__areas_plan(params, plan, bytes);
+	return !error && params->lease_bytes > *bytes ? -BERTH_EINVAL : error;
 }
 
 /* Kilobytes after a label of /proc/meminfo; SIZE_MAX / 1024 when it can't be read. */
@@ -120,7 +123,7 @@ static int check_system(const struct berth_pool_params *params, const struct ber
 
 /* ---- Putting it together ------------------------------------------------------------------------------ */
 
-static int open_zone(struct berth_pool_impl *pool, size_t bytes)
+static int open_zone(struct berth_pool_impl *pool, size_t bytes, bool lru)
 {
 	struct berth_zone_params params = {
 		.name = "pool",
@@ -128,6 +131,7 @@ static int open_zone(struct berth_pool_impl *pool, size_t bytes)
 		.nr_cpus = THREAD_SLOTS,
 		.max_areas = BERTH_MAX_POOL_AREAS,
 		.histograms = true,
+		.lru = lru,
 		.metadata_is_zeroed = true,
 		.port = &pool->port,
 		.port_ctx = pool,
@@ -200,9 +204,11 @@ static int open_frames(struct berth_pool_impl *pool, const struct berth_pool_par
 	if (params->flags & BERTH_POOL_POISON)
 		pool->port.poison = poison;
 	if (!error)
-		error = open_zone(pool, bytes);
+		error = open_zone(pool, bytes, params->lease_bytes != 0);
 	if (!error)
 		error = berth__areas_open(pool, plan, !(params->flags & BERTH_POOL_SPARSE));
+	if (!error)
+		error = berth__leases_open(pool, params->lease_bytes);
 	if (!error && params->flags & BERTH_POOL_RESIDENT)
 		error = berth_memory_populate(&pool->memory, 0, bytes);
 	return error;
@@ -211,6 +217,7 @@ static int open_frames(struct berth_pool_impl *pool, const struct berth_pool_par
 static void close_frames(struct berth_pool_impl *pool)
 {
 	berth__areas_close(pool);
+	berth__leases_close(pool);
 	unmap(pool->metadata, pool->metadata_bytes);
 	pool->metadata = NULL;
 	pool->zone = NULL;

@@ -421,6 +421,20 @@ int berth_lease_free(struct berth_leases *leases, berth_lease_t handle)
 	return error;
 }
 
+uint64_t berth_lease_pages(struct berth_leases *leases, berth_lease_t handle)
+{
+	const struct lease *lease;
+	uint64_t nr_pages;
+
+	if (!leases)
+		return 0;
+	berth_mutex_lock(&leases->lock);
+	lease = find(leases, handle);
+	nr_pages = lease ? lease->nr_pages : 0;
+	berth_mutex_unlock(&leases->lock);
+	return nr_pages;
+}
+
 void berth_lease_stats(struct berth_leases *leases, struct berth_lease_stats *stats)
 {
 	berth_mutex_lock(&leases->lock);

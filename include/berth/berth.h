@@ -19,6 +19,7 @@
 
 #include <berth/contig.h>
 #include <berth/core.h>
+#include <berth/lease.h>
 #include <berth/types.h>
 #include <berth/version.h>
 
@@ -58,6 +59,9 @@ struct berth_pool_params {
 			     * as the first one does before Linux 6.7 */
 	unsigned copiers;  /* threads that help to copy runs of 1 MiB and more, 0 .. 7: for machines
 			   * with CPUs to spare while something is claimed */
+	/* How much may be locked of leases (berth_pool_lease()) at a time, at most the pool; 0: it has no leases.
+	 * They cost a byte more a page. */
+	size_t lease_bytes;
 };
 
 /*
@@ -293,6 +297,38 @@ struct berth_store;
  */
 int berth_pool_store(struct berth_pool *pool, const char *area,
 		     struct berth_store **store) BERTH_MUST_CHECK;
+
+/*
+ * Leases: memory of the pool that is used in place while it is locked, and may be taken at any other time: by claims, by
+ * berth_map() and by other leases when there is nothing else. Then it is lost, and what it held has to be
+ * made anew. They are those of <berth/lease.h>, with addresses; of a pool that was opened with lease_bytes.
+ * Any thread, at any time; they may sleep. Leases end with the pool, and a forked child has none: -ESTALE, as for
+ * another process's pool -EOPNOTSUPP.
+ */
+#define BERTH_POOL_MAX_LEASES 1024u
+
+/*
+ * A new lease of `bytes` (1 .. 2 MiB, rounded up to pages), which holds anything and isn't locked. `name` (NULL: none)
+ * is what a claim reports that meets it locked; 31 bytes of it are kept. -EINVAL: also a pool without leases; -ENOSPC:
+ * there are BERTH_POOL_MAX_LEASES; -ENOMEM: no room, even without all leases that aren't locked.
+ */
+int berth_pool_lease(struct berth_pool *pool, size_t bytes, const char *name,
+		     berth_lease_t *lease) BERTH_MUST_CHECK;
+/*
+ * Locks it, perhaps once more: until the matching unlock *address is the caller's, for *bytes (may be NULL), and holds
+ * what it held at the last unlock. It's readable and writable by its address until then, and not to be touched
+ * afterwards. -ENOENT: lost, and so it stays: free it. -ENOSPC: too much would be locked. -EBUSY: not at this moment.
+ * -ENOMEM: the system has no memory. -EINVAL: no such lease. Not locked then. Costs a pin of each page.
+ */
+int berth_pool_lease_lock(struct berth_pool *pool, berth_lease_t lease, void **address,
+			  size_t *bytes) BERTH_MUST_CHECK;
+/* -EINVAL: no such lease, or it isn't locked. */
+int berth_pool_lease_unlock(struct berth_pool *pool, berth_lease_t lease) BERTH_MUST_CHECK;
+/* Gives it back, lost or not. -EBUSY: it's locked; -EINVAL: no such lease. */
+int berth_pool_lease_free(struct berth_pool *pool, berth_lease_t lease) BERTH_MUST_CHECK;
+/* -EINVAL: the pool has no leases. */
+int berth_pool_lease_stats(struct berth_pool *pool,
+			   struct berth_lease_stats *stats) BERTH_MUST_CHECK;
 
 /* ---- Statistics ----------------------------------------------------------------------------------------- */
 

@@ -71,6 +71,9 @@ int berth_lease_unlock(struct berth_leases *leases, berth_lease_t lease) BERTH_M
  * unchanged. O(pages). */
 int berth_lease_free(struct berth_leases *leases, berth_lease_t lease) BERTH_MUST_CHECK;
 
+/* How many pages it has, or had before it was lost; 0: no such lease. O(1). */
+uint64_t berth_lease_pages(struct berth_leases *leases, berth_lease_t lease);
+
 struct berth_lease_stats {
 	uint64_t nr_leases, nr_lost_now; /* now; lost ones among them */
 	uint64_t leased_pages, locked_pages, max_locked_pages;
