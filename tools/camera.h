@@ -229,7 +229,8 @@ uint64_t berth__camera_size_limit(const struct berth__camera_config *config,
 enum berth__camera_time {
 	BERTH__CAMERA_WHOLE,   /* claim, writing, reading, release */
 	BERTH__CAMERA_CLAIM,   /* of it, the claim */
-	BERTH__CAMERA_WAITING, /* of it, without a CPU */
+	BERTH__CAMERA_CPU,     /* of it, on a CPU */
+	BERTH__CAMERA_WAITING, /* of it, without one */
 };
 struct berth__blocks berth__camera_times(const struct berth__camera_config *config,
 					 const struct berth__camera_result *result,
@@ -245,7 +246,8 @@ struct berth__camera_ratio {
 struct berth__camera_ratio berth__camera_compare(const struct berth__camera_config *config,
 						 const struct berth__camera_result *part,
 						 const struct berth__camera_result *whole,
-						 enum berth__camera_sizes sizes, double percent);
+						 enum berth__camera_sizes sizes,
+						 enum berth__camera_time time, double percent);
 /* The median over all photos of the same photo's ratio. */
 struct berth__camera_ratio berth__camera_pairs(const struct berth__camera_result *part,
 					       const struct berth__camera_result *whole);

@@ -108,6 +108,8 @@ static double time_of(const struct berth__camera_taken *photo, enum berth__camer
 	switch (time) {
 	case BERTH__CAMERA_CLAIM:
 		return photo->claim_us;
+	case BERTH__CAMERA_CPU:
+		return photo->cpu_us;
 	case BERTH__CAMERA_WAITING: /* the two clocks are read one after the other */
 		return photo->whole_us > photo->cpu_us ? photo->whole_us - photo->cpu_us : 0;
 	default:
@@ -142,9 +144,10 @@ struct berth__blocks berth__camera_times(const struct berth__camera_config *conf
 struct berth__camera_ratio berth__camera_compare(const struct berth__camera_config *config,
 						 const struct berth__camera_result *part,
 						 const struct berth__camera_result *whole,
-						 enum berth__camera_sizes sizes, double percent)
+						 enum berth__camera_sizes sizes,
+						 enum berth__camera_time time, double percent)
 {
-	struct berth__blocks parts = berth__camera_times(config, part, sizes, BERTH__CAMERA_WHOLE);
+	struct berth__blocks parts = berth__camera_times(config, part, sizes, time);
 	struct berth__blocks wholes = berth__camera_times(config, whole, sizes,
 							  BERTH__CAMERA_WHOLE);
 	struct berth__camera_ratio ratio = { .figure = 0 };
@@ -193,8 +196,8 @@ unsigned berth__camera_bars(const struct berth__camera_config *config,
 	if (!config->ways[BERTH__CAMERA_GCMA])
 		return 0;
 	if (reserve->photos > reserve->failed && gcma->photos > gcma->failed) {
-		struct berth__camera_ratio ratio = berth__camera_compare(config, gcma, reserve,
-									 BERTH__CAMERA_ALL, 99);
+		struct berth__camera_ratio ratio = berth__camera_compare(
+			config, gcma, reserve, BERTH__CAMERA_ALL, BERTH__CAMERA_WHOLE, 99);
 
 		bars[nr++] = (struct berth__camera_bar){ "whole photo, p99 of GCMA / no lending",
 							 "times", ratio.figure, 1.05,

@@ -131,7 +131,7 @@ static void print_comparison(const struct berth__camera_config *config,
 	for (int sizes = 0; sizes < BERTH__CAMERA_NR_SIZES; sizes++) {
 		struct berth__camera_ratio ratio = berth__camera_compare(
 			config, &results[BERTH__CAMERA_GCMA], &results[BERTH__CAMERA_RESERVE],
-			(enum berth__camera_sizes)sizes, 99);
+			(enum berth__camera_sizes)sizes, BERTH__CAMERA_WHOLE, 99);
 		char text[64];
 
 		snprintf(text, sizeof(text), "%.2f (%.2f to %.2f)", ratio.figure, ratio.likely.low,
@@ -233,20 +233,30 @@ static const char *verdict(const struct berth__camera_bar *bar)
 	return berth__camera_is_met(bar) ? "met" : "missed";
 }
 
+static void print_more_ratios(const struct berth__camera_config *config,
+			      const struct berth__camera_result *gcma,
+			      const struct berth__camera_result *reserve)
+{
+	struct berth__camera_ratio ratio = berth__camera_pairs(gcma, reserve);
+
+	printf("\nthe same photo, median of GCMA / no lending: ");
+	print_ratio(&ratio);
+	ratio = berth__camera_compare(config, gcma, reserve, BERTH__CAMERA_ALL, BERTH__CAMERA_CPU,
+				      99);
+	printf("\non the CPU, p99 of GCMA / no lending: ");
+	print_ratio(&ratio);
+	printf("\n");
+}
+
 static void print_bars(const struct berth__camera_config *config,
 		       struct berth__camera_result *results)
 {
 	struct berth__camera_bar bars[BERTH__CAMERA_BARS];
 	unsigned nr = berth__camera_bars(config, results, bars);
 
-	if (can_compare(results)) {
-		struct berth__camera_ratio ratio = berth__camera_pairs(
-			&results[BERTH__CAMERA_GCMA], &results[BERTH__CAMERA_RESERVE]);
-
-		printf("\nthe same photo, GCMA / no lending, median: ");
-		print_ratio(&ratio);
-		printf("\n");
-	}
+	if (can_compare(results))
+		print_more_ratios(config, &results[BERTH__CAMERA_GCMA],
+				  &results[BERTH__CAMERA_RESERVE]);
 	for (unsigned i = 0; i < nr; i++) {
 		const struct berth__interval *likely = &bars[i].likely;
 
@@ -395,9 +405,12 @@ static json_t *ratios_of(const struct berth__camera_config *config,
 		return list;
 	for (int i = 0; i <= BERTH__CAMERA_ALL; i++) {
 		ratio = berth__camera_compare(config, gcma, reserve, (enum berth__camera_sizes)i,
-					      99);
+					      BERTH__CAMERA_WHOLE, 99);
 		json_array_append_new(list, ratio_of(&ratio, names[i]));
 	}
+	ratio = berth__camera_compare(config, gcma, reserve, BERTH__CAMERA_ALL, BERTH__CAMERA_CPU,
+				      99);
+	json_array_append_new(list, ratio_of(&ratio, "p99_cpu"));
 	ratio = berth__camera_pairs(gcma, reserve);
 	json_array_append_new(list, ratio_of(&ratio, "pairs_p50"));
 	return list;

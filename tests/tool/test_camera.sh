@@ -70,7 +70,7 @@ for bar in bars:
     need(bar["sure"] == sure, bar["name"] + ": not as sure as it says")
 need(bars[0]["low"] <= bars[0]["figure"] <= bars[0]["high"], "a figure that is not likely")
 ratios = {ratio["what"]: ratio for ratio in line["gcma_by_reserve"]}
-need(list(ratios) == ["p99_small", "p99_medium", "p99_large", "p99", "pairs_p50"], "wrong ratios")
+need(list(ratios) == ["p99_small", "p99_medium", "p99_large", "p99", "p99_cpu", "pairs_p50"], "wrong ratios")
 for ratio in ratios.values():
     need(ratio["low"] <= ratio["figure"] <= ratio["high"], f"not likely: {ratio}")
     need((ratio["low"] > 0) == (ratio["what"] != "p99_small"), f"no photo is as small as that: {ratio}")
@@ -139,7 +139,7 @@ need(line["ways"][0]["photos"] < 1000, "it went on")
 '
 berth bench camera --size 16M --photos 8 --ways reserve,gcma --background store
 if [ $status -eq 0 ] && [ "$(grep -c '^no lending' out)" -eq 3 ] && grep -q 'whole photo.*CPU' out &&
-	grep -q '^ratio p99 .*GCMA' out && grep -q '^the same photo' out && [ "$(grep -cE '  (not surely )?(met|missed)$' out)" -eq 2 ]; then
+	grep -q '^ratio p99 .*GCMA' out && grep -q '^the same photo' out && grep -q '^on the CPU' out && [ "$(grep -cE '  (not surely )?(met|missed)$' out)" -eq 2 ]; then
 	pass
 else
 	miss "bench camera for people" "status $status" "$(head -n 5 out)"
