@@ -51,7 +51,8 @@ struct berth_gcma_params {
 
 /* Bytes of metadata, aligned to 64; 0 for parameters that berth_gcma_init() refuses. */
 size_t berth_gcma_metadata_size(const struct berth_gcma_params *params);
-/* Builds an area in `metadata`; all of it is open. O(granules). -EINVAL: nothing written through *area. */
+/* Builds an area in `metadata`, aligned to 64; all of it is open. It lives as long as the metadata. O(granules). -EINVAL:
+ * parameters, or the metadata is too small or not aligned; nothing is written through *area. */
 int berth_gcma_init(struct berth_gcma **area, const struct berth_gcma_params *params,
 		    void *metadata, size_t metadata_bytes) BERTH_MUST_CHECK;
 
@@ -74,11 +75,16 @@ int berth_gcma_init(struct berth_gcma **area, const struct berth_gcma_params *pa
 int berth_gcma_alloc(struct berth_gcma *area, const struct berth_claim_params *params,
 		     berth_pfn_t *pfn, struct berth_claim_report *report) BERTH_MUST_CHECK;
 /* Gives a claim back: its granules are open again, each with a generation that it never had. -EINVAL: not a
- * claim, or only a part of one, or released already; unchanged. O(granules). */
+ * claim, or only a part of one, or released already; unchanged. O(granules); the area's lock, briefly; waits for
+ * nobody. */
 int berth_gcma_release(struct berth_gcma *area, berth_pfn_t pfn,
 		       uint64_t nr_pages) BERTH_MUST_CHECK;
 
-/* As berth_cma_alloc_bulk() and berth_cma_release_bulk(). */
+/*
+ * As berth_cma_alloc_bulk() and berth_cma_release_bulk(): nr (1 .. 2^31 - 1) claims of params->nr_pages each, in the smallest
+ * gaps first, as many in each as can lie there. All or none, or with BERTH_BULK_AS_MANY_AS_POSSIBLE fewer; returns
+ * how many, or an error as berth_gcma_alloc(): then there are none. One fence and one wait for all of them.
+ */
 int berth_gcma_alloc_bulk(struct berth_gcma *area, const struct berth_claim_params *params,
 			  unsigned nr, berth_pfn_t *pfns, unsigned flags,
 			  struct berth_claim_report *report) BERTH_MUST_CHECK;
@@ -102,8 +108,11 @@ struct berth_gcma_stats {
 	uint64_t longest_wait_ns; /* and at most */
 	unsigned granule_order;
 };
+/* Pages and claims are of one moment, waits of about the same; the area's lock, and a look at each gap of the largest
+ * size class. */
 void berth_gcma_stats(struct berth_gcma *area, struct berth_gcma_stats *stats);
-/* Verifies every invariant; read-only, at a quiescent point. */
+/* Verifies every invariant, and says in *violation (may be NULL) which one is broken; read-only, at a quiescent point.
+ * O(granules). */
 bool berth_gcma_check(struct berth_gcma *area, struct berth_violation *violation) BERTH_MUST_CHECK;
 
 /* ---- For borrowers ---------------------------------------------------------------------------- */
