@@ -84,8 +84,14 @@ static inline bool berth__fill(struct berth_gcma_hot *hot, uint64_t granule, uin
 			       void *frame, const void *from)
 {
 #ifdef BERTH_STORE_BY_WORDS
-	struct berth_gcma_filler *filler = berth__gcma_fill_begin(hot, granule, generation);
+	struct berth_gcma_filler *filler;
 
+#ifdef BERTH_HAVE_COPY_IN
+	if (berth_copy_restarts())
+		return berth__gcma_fill_restarting(hot, granule, generation, frame, from,
+						   8 * BERTH_PORT_PAGE_WORDS);
+#endif
+	filler = berth__gcma_fill_begin(hot, granule, generation);
 	if (!filler)
 		return false;
 	berth__copy_in(frame, from);

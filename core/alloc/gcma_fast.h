@@ -110,29 +110,40 @@ static inline void berth__gcma_fill_end(struct berth_gcma_filler *filler)
 	berth_preempt_enable();
 }
 
+#ifdef BERTH_HAVE_COPY_IN
+/* By who has answered true to berth_copy_restarts(). */
+static inline bool berth__gcma_fill_restarting(struct berth_gcma_hot *hot, uint64_t granule,
+					       uint64_t generation, void *to, const void *from,
+					       size_t bytes)
+{
+	struct berth_gcma_filler *filler = berth__gcma_fill_begin_with(hot, granule, generation,
+								       BERTH_GCMA_RESTARTS);
+	bool copied;
+
+	if (__builtin_expect(!filler, 0))
+		return false;
+	copied = berth_copy_in(to, from, bytes, &hot->generations[granule], generation);
+	berth__gcma_fill_end(filler);
+	return copied;
+}
+#endif
+
 /* berth_gcma_fill() */
 static inline bool berth__gcma_fill(struct berth_gcma_hot *hot, uint64_t granule,
 				    uint64_t generation, void *to, const void *from, size_t bytes)
 {
 	struct berth_gcma_filler *filler;
-	bool copied = true;
 
 #ifdef BERTH_HAVE_COPY_IN
-	if (__builtin_expect(berth_copy_restarts(), 1)) {
-		filler = berth__gcma_fill_begin_with(hot, granule, generation, BERTH_GCMA_RESTARTS);
-		if (__builtin_expect(!filler, 0))
-			return false;
-		copied = berth_copy_in(to, from, bytes, &hot->generations[granule], generation);
-		berth__gcma_fill_end(filler);
-		return copied;
-	}
+	if (__builtin_expect(berth_copy_restarts(), 1))
+		return berth__gcma_fill_restarting(hot, granule, generation, to, from, bytes);
 #endif
 	filler = berth__gcma_fill_begin(hot, granule, generation);
 	if (__builtin_expect(!filler, 0))
 		return false;
 	__builtin_memcpy(to, from, bytes);
 	berth__gcma_fill_end(filler);
-	return copied;
+	return true;
 }
 
 #endif

@@ -142,7 +142,8 @@ enum berth_map_flags {
  * Maps [page, page + nr_pages) to zeroed frames, in blocks as large as there are and as the
  * alignment of `page` allows, at most 2^max_order.
  * 0; -EINVAL: outside the space; -EEXIST: some page is mapped; -ENOMEM: no frames, no mapping left in
- * the budget, or the machine refused. Unchanged on error.
+ * the budget, or the machine refused. Unchanged on error, unless the machine refuses to undo it, too: what is mapped by
+ * then stays so (berth_space_is_unmapped()), for the caller to unmap.
  */
 int berth_space_map(struct berth_space *space, uint64_t page, uint64_t nr_pages, unsigned max_order,
 		    unsigned flags) BERTH_MUST_CHECK;

@@ -48,6 +48,12 @@ void berth_relax(void);
 /* A page that is copied into a store and out of it, word by word: each is a step. */
 #define BERTH_PORT_PAGE_WORDS 4u
 
+/* Of whole words, in a simulation whose copies can be restarted. */
+#define BERTH_HAVE_COPY_IN 1
+bool berth_copy_restarts(void);
+bool berth_copy_in(void *to, const void *from, size_t bytes, const _Atomic uint64_t *generation,
+		   uint64_t expected);
+
 /* ---- Atomic operations ------------------------------------------------------------------------- */
 
 enum berth_sim_rmw { BERTH_SIM_ADD, BERTH_SIM_SUB, BERTH_SIM_OR, BERTH_SIM_AND, BERTH_SIM_SWAP };

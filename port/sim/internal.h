@@ -62,7 +62,8 @@ struct sim_task {
 	void *arg;
 	enum sim_task_state state;
 	unsigned cpu, preempt_disabled, priority;
-	unsigned nr_locks; /* berth_lock_t held */
+	unsigned nr_locks;     /* berth_lock_t held */
+	bool copies, restarts; /* inside berth_copy_in(); which must begin anew */
 	uint64_t wake_ns;
 	const volatile void *waits_for;
 	struct sim_task_memory memory;
@@ -75,6 +76,22 @@ struct sim_step {
 	int8_t task;
 };
 #define SIM_TRACE 4096u
+
+/* Where an operation was called from, by return addresses. They are looked up and nothing else: no decision and no
+ * trace has anything of them. */
+#define SIM_SITES 1024u /* of an operation */
+#define SIM_SITE_SLOTS (1u << 13)
+
+struct sim_sites {
+	uint64_t first_call[BERTH_SIM_NR_OPS][SIM_SITES]; /* in the order of appearance */
+	unsigned nr[BERTH_SIM_NR_OPS];
+	struct {
+		uintptr_t caller;
+		uint32_t run;
+		uint32_t op;
+	} table[SIM_SITE_SLOTS]; /* open addressing */
+	uint32_t run, nr_all;
+};
 
 struct sim_page {
 	berth_pfn_t pfn;
@@ -97,7 +114,9 @@ struct berth_sim {
 	struct sim_task tasks[BERTH_SIM_MAX_TASKS];
 	struct berth_sim_result result;
 	uint64_t calls[BERTH_SIM_NR_OPS], fail_at[BERTH_SIM_NR_OPS], nr_failed;
+	uint64_t run_calls[BERTH_SIM_NR_OPS]; /* of the last run */
 	bool barrier_broken;
+	struct sim_sites sites;
 	struct sim_memory memory;
 	struct sim_step trace[SIM_TRACE];
 	/* mmu.c */
@@ -129,8 +148,12 @@ static inline bool sim_one_in(struct berth_sim *sim, unsigned n)
  * A step: counts, costs, is traced, and others may run before it takes effect. True when it is to
  * fail; a step that can't is late by then.
  */
-bool berth__sim_step(struct berth_sim *sim, enum berth_sim_op op, uint64_t where, uint64_t value,
-		     uint64_t nr_pages, bool has_error);
+bool berth__sim_step_from(struct berth_sim *sim, const void *caller, enum berth_sim_op op,
+			  uint64_t where, uint64_t value, uint64_t nr_pages, bool has_error);
+/* To be called by the operation itself, or by what is inlined into it: its caller is the site. */
+#define berth__sim_step(sim, ...) \
+	berth__sim_step_from((sim), __builtin_return_address(0), __VA_ARGS__)
+#define SIM_INLINE static inline __attribute__((always_inline))
 /* The running task waits until berth__sim_wake(what). */
 void berth__sim_block(struct berth_sim *sim, const volatile void *what);
 void berth__sim_wake(struct berth_sim *sim, const volatile void *what);

@@ -275,22 +275,28 @@ uint64_t berth__sim_load(const volatile void *at, unsigned bytes, int order)
 	return value->value;
 }
 
+static void store_now(struct berth_sim *sim, volatile void *at, unsigned bytes, uint64_t value,
+		      int order)
+{
+	struct sim_location *location = locate(sim, at, bytes);
+
+	value = narrow(value, bytes);
+	give_away(task_memory(sim), location, append(location, at, value), order);
+	if (order == __ATOMIC_SEQ_CST)
+		full_fence(sim, task_memory(sim));
+	note(sim, location, value);
+}
+
 void berth__sim_store(volatile void *at, unsigned bytes, uint64_t value, int order)
 {
 	struct berth_sim *sim = berth__sim;
-	struct sim_location *location;
 
 	if (!in_run()) {
 		poke(at, bytes, value);
 		return;
 	}
 	(void)berth__sim_step(sim, BERTH_SIM_STORE, 0, 0, 0, false);
-	location = locate(sim, at, bytes);
-	value = narrow(value, bytes);
-	give_away(task_memory(sim), location, append(location, at, value), order);
-	if (order == __ATOMIC_SEQ_CST)
-		full_fence(sim, task_memory(sim));
-	note(sim, location, value);
+	store_now(sim, at, bytes, value, order);
 }
 
 static uint64_t apply(enum berth_sim_rmw op, uint64_t old, uint64_t operand)
@@ -393,6 +399,56 @@ void berth__sim_fence(int order)
 		join(&task->current, &task->loaded);
 	if (is_release(order))
 		copy_view(&task->released, &task->current);
+}
+
+/* ---- Copies that begin anew ---------------------------------------------------------------------- */
+
+bool berth_copy_restarts(void)
+{
+	return berth__sim->params.restarts;
+}
+
+/* All of it that a machine does without a look at anything. False: it was told to begin anew, and nothing was
+ * written since. */
+static bool copy_once(struct berth_sim *sim, void *to, const void *from, size_t bytes)
+{
+	struct sim_task *task = &sim->tasks[sim->running];
+
+	for (size_t i = 0; i < bytes / 8; i++) {
+		uint64_t word = berth__sim_load((const uint64_t *)from + i, 8, __ATOMIC_RELAXED);
+
+		(void)berth__sim_step(sim, BERTH_SIM_STORE, 0, 0, 0, false);
+		/* Who is interrupted begins anew whatever the reason. */
+		if (task->restarts || sim_one_in(sim, 64))
+			return false;
+		store_now(sim, (uint64_t *)to + i, 8, word, __ATOMIC_RELAXED);
+	}
+	return true;
+}
+
+bool berth_copy_in(void *to, const void *from, size_t bytes, const _Atomic uint64_t *generation,
+		   uint64_t expected)
+{
+	struct berth_sim *sim = berth__sim;
+	struct sim_task *task;
+	bool copied = false;
+
+	if (!in_run()) {
+		copied = peek(generation, 8) == expected;
+		for (size_t i = 0; i < bytes / 8 && copied; i++)
+			poke((uint64_t *)to + i, 8, peek((const uint64_t *)from + i, 8));
+		return copied;
+	}
+	task = &sim->tasks[sim->running];
+	task->copies = true;
+	do {
+		task->restarts = false;
+		if (berth__sim_load(generation, 8, __ATOMIC_RELAXED) != expected)
+			break;
+		copied = copy_once(sim, to, from, bytes);
+	} while (!copied);
+	task->copies = false;
+	return copied;
 }
 
 /* ---- What sim.c calls --------------------------------------------------------------------------- */

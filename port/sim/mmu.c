@@ -150,7 +150,7 @@ static int sim_unmap(void *mmu, uint64_t page, uint64_t nr)
 	return 0;
 }
 
-static int protect_by(struct berth_sim *sim, enum berth_sim_op op, uint64_t page, uint64_t nr)
+SIM_INLINE int protect_by(struct berth_sim *sim, enum berth_sim_op op, uint64_t page, uint64_t nr)
 {
 	check_pages(sim, page, nr);
 	check_protection(sim, page, nr, false);
@@ -262,6 +262,15 @@ static int sim_remap(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr)
 	return 0;
 }
 
+static void sim_populate(void *mmu, uint64_t page, uint64_t nr)
+{
+	struct berth_sim *sim = mmu;
+
+	check_pages(sim, page, nr);
+	require(sim, !sim->begun, "mmu: slow work while writers are stalled", page);
+	(void)berth__sim_step(sim, BERTH_SIM_POPULATE, page, 0, nr, false);
+}
+
 static bool sim_writer_waits(void *mmu)
 {
 	struct berth_sim *sim = mmu;
@@ -350,6 +359,7 @@ const struct berth_mmu_ops berth_sim_mmu_ops = {
 	.halt = sim_halt,
 	.unprotect = sim_unprotect,
 	.remap = sim_remap,
+	.populate = sim_populate,
 	.writer_waits = sim_writer_waits,
 	.prepare = sim_prepare,
 	.copy = sim_copy,

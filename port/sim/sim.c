@@ -44,6 +44,8 @@ const struct berth_sim_cost berth_sim_default_costs[BERTH_SIM_NR_OPS] = {
 	[BERTH_SIM_BARRIER] = { 3000, 0 }, /* an interrupt to each CPU */
 	[BERTH_SIM_WAIT] = { 1000, 0 },    /* and the time waited */
 	[BERTH_SIM_POISON] = { 20, 60 },
+	[BERTH_SIM_CLEAR] = { 20, 60 },
+	[BERTH_SIM_RESTART] = { 3000, 0 },
 	[BERTH_SIM_LOCK] = { 20, 0 },
 	[BERTH_SIM_UNLOCK] = { 10, 0 },
 	[BERTH_SIM_RELAX] = { 40, 0 },
@@ -63,6 +65,7 @@ const struct berth_sim_cost berth_sim_default_costs[BERTH_SIM_NR_OPS] = {
 	[BERTH_SIM_HALT] = { 4000, 40 },
 	[BERTH_SIM_UNPROTECT] = { 1500, 20 },
 	[BERTH_SIM_REMAP] = { 3000, 100 },
+	[BERTH_SIM_POPULATE] = { 300, 20 },
 	[BERTH_SIM_PREPARE] = { 1000, 200 },
 	[BERTH_SIM_COPY] = { 50, 400 }, /* 10 GB/s */
 	[BERTH_SIM_COPY_PRIVATE] = { 3000, 700 },
@@ -78,6 +81,8 @@ static const char *const op_names[BERTH_SIM_NR_OPS] = {
 	[BERTH_SIM_BARRIER] = "barrier",
 	[BERTH_SIM_WAIT] = "wait",
 	[BERTH_SIM_POISON] = "poison",
+	[BERTH_SIM_CLEAR] = "clear",
+	[BERTH_SIM_RESTART] = "restart",
 	[BERTH_SIM_PANIC] = "panic",
 	[BERTH_SIM_LOCK] = "lock",
 	[BERTH_SIM_UNLOCK] = "unlock",
@@ -98,6 +103,7 @@ static const char *const op_names[BERTH_SIM_NR_OPS] = {
 	[BERTH_SIM_HALT] = "halt",
 	[BERTH_SIM_UNPROTECT] = "unprotect",
 	[BERTH_SIM_REMAP] = "remap",
+	[BERTH_SIM_POPULATE] = "populate",
 	[BERTH_SIM_PREPARE] = "prepare",
 	[BERTH_SIM_COPY] = "copy",
 	[BERTH_SIM_COPY_PRIVATE] = "copy_private",
@@ -349,15 +355,46 @@ static void change_places(struct berth_sim *sim)
 	}
 }
 
-bool berth__sim_step(struct berth_sim *sim, enum berth_sim_op op, uint64_t where, uint64_t value,
-		     uint64_t nr_pages, bool has_error)
+/* The place is known, or is from now on. */
+static void note_site(struct berth_sim *sim, const void *caller, enum berth_sim_op op)
+{
+	struct sim_sites *sites = &sim->sites;
+	uint32_t slot = (uint32_t)((((uintptr_t)caller + op) * 0x9e3779b97f4a7c15u) >> 51);
+
+	while (sites->table[slot].run == sites->run) {
+		if (sites->table[slot].caller == (uintptr_t)caller && sites->table[slot].op == op)
+			return;
+		slot = (slot + 1) % SIM_SITE_SLOTS;
+	}
+	if (sites->nr[op] == SIM_SITES || sites->nr_all == SIM_SITE_SLOTS / 2)
+		berth_sim_fail(sim, "too many places that call", op, sites->nr[op]);
+	sites->table[slot].caller = (uintptr_t)caller;
+	sites->table[slot].op = op;
+	sites->table[slot].run = sites->run;
+	sites->nr_all++;
+	sites->first_call[op][sites->nr[op]++] = sim->run_calls[op];
+}
+
+static void forget_sites(struct berth_sim *sim)
+{
+	sim->sites.run++;
+	sim->sites.nr_all = 0;
+	memset(sim->sites.nr, 0, sizeof(sim->sites.nr));
+}
+
+bool berth__sim_step_from(struct berth_sim *sim, const void *caller, enum berth_sim_op op,
+			  uint64_t where, uint64_t value, uint64_t nr_pages, bool has_error)
 {
 	bool fails = sim->fail_at[op] && --sim->fail_at[op] == 0;
 
 	if (op == BERTH_SIM_WAIT || op == BERTH_SIM_BARRIER || op == BERTH_SIM_POISON ||
-	    op >= BERTH_SIM_FIRST_MMU_OP)
+	    op == BERTH_SIM_CLEAR || op == BERTH_SIM_RESTART || op >= BERTH_SIM_FIRST_MMU_OP)
 		berth_sim_may_sleep(sim);
 	sim->calls[op]++;
+	if (sim->running >= 0) {
+		sim->run_calls[op]++;
+		note_site(sim, caller, op);
+	}
 	sim->nr_failed += fails;
 	if (sim->running >= 0) {
 		if (sim->steps >= sim->params.max_steps)
@@ -422,7 +459,7 @@ void berth_sim_may_sleep(struct berth_sim *sim)
 			       sim->tasks[sim->running].preempt_disabled, 0);
 }
 
-static void lock_word(struct berth_sim *sim, _Atomic uint32_t *word)
+SIM_INLINE void lock_word(struct berth_sim *sim, _Atomic uint32_t *word)
 {
 	uint32_t me = (uint32_t)(sim->running + 1) + 1; /* the main context is 1 */
 	uint64_t free = 0;
@@ -438,7 +475,7 @@ static void lock_word(struct berth_sim *sim, _Atomic uint32_t *word)
 	}
 }
 
-static void unlock_word(struct berth_sim *sim, _Atomic uint32_t *word)
+SIM_INLINE void unlock_word(struct berth_sim *sim, _Atomic uint32_t *word)
 {
 	uint32_t me = (uint32_t)(sim->running + 1) + 1;
 
@@ -520,22 +557,41 @@ static uint64_t sim_now_ns(void *ctx)
 }
 
 /* Each CPU is interrupted at a time of its own. */
-static void sim_barrier_all(void *ctx)
+static void interrupt_all(struct berth_sim *sim, bool restart)
 {
-	struct berth_sim *sim = ctx;
 	int me = sim->running;
 	unsigned first;
 
-	(void)berth__sim_step(sim, BERTH_SIM_BARRIER, 0, 0, 0, false);
-	if (me < 0 || sim->barrier_broken)
-		return;
 	berth__sim_memory_fence(sim, me);
 	first = (unsigned)(sim_random(sim) % sim->nr_tasks);
 	for (unsigned i = 0; i < sim->nr_tasks; i++) {
-		berth__sim_memory_fence(sim, (int)((first + i) % sim->nr_tasks));
+		unsigned nr = (first + i) % sim->nr_tasks;
+
+		berth__sim_memory_fence(sim, (int)nr);
+		sim->tasks[nr].restarts |= restart && sim->tasks[nr].copies;
 		change_places(sim);
 	}
 	berth__sim_memory_fence(sim, me);
+}
+
+static void sim_barrier_all(void *ctx)
+{
+	struct berth_sim *sim = ctx;
+
+	(void)berth__sim_step(sim, BERTH_SIM_BARRIER, 0, 0, 0, false);
+	if (sim->running >= 0 && !sim->barrier_broken)
+		interrupt_all(sim, false);
+}
+
+static bool sim_restart_copies(void *ctx)
+{
+	struct berth_sim *sim = ctx;
+
+	if (berth__sim_step(sim, BERTH_SIM_RESTART, 0, 0, 0, true) || !sim->params.restarts)
+		return false;
+	if (sim->running >= 0)
+		interrupt_all(sim, true);
+	return true;
 }
 
 static void sim_wait(void *ctx, uint64_t ns)
@@ -567,12 +623,23 @@ static void sim_poison(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
 		*berth_sim_frame(sim, pfn + i) = 0xdbdbdbdbdbdbdbdbu;
 }
 
+static void sim_zero(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
+{
+	struct berth_sim *sim = ctx;
+
+	(void)berth__sim_step(sim, BERTH_SIM_CLEAR, pfn, nr_pages, nr_pages, false);
+	for (uint64_t i = 0; i < nr_pages && sim->frames; i++)
+		*berth_sim_frame(sim, pfn + i) = 0;
+}
+
 const struct berth_port_ops berth_sim_port_ops = {
 	.now_ns = sim_now_ns,
 	.barrier_all = sim_barrier_all,
+	.restart_copies = sim_restart_copies,
 	.wait = sim_wait,
 	.panic = sim_panic,
 	.poison = sim_poison,
+	.zero = sim_zero,
 };
 
 const struct berth_port_ops berth_sim_port_ops_no_barrier = {
@@ -580,6 +647,7 @@ const struct berth_port_ops berth_sim_port_ops_no_barrier = {
 	.wait = sim_wait,
 	.panic = sim_panic,
 	.poison = sim_poison,
+	.zero = sim_zero,
 };
 
 /* ---- A simulation -------------------------------------------------------------------------------- */
@@ -600,6 +668,8 @@ static void begin_seed(struct berth_sim *sim, uint64_t seed)
 	sim->nr_failed = 0;
 	sim->barrier_broken = false;
 	memset(sim->calls, 0, sizeof(sim->calls));
+	memset(sim->run_calls, 0, sizeof(sim->run_calls));
+	forget_sites(sim);
 	memset(sim->fail_at, 0, sizeof(sim->fail_at));
 	sim->switch_one_in = sim->params.switch_one_in;
 	sim->by_priority = false;
@@ -662,6 +732,7 @@ void berth_sim_spawn(struct berth_sim *sim, void (*fn)(void *arg), void *arg)
 	task->arg = arg;
 	task->state = SIM_TASK_READY;
 	task->preempt_disabled = task->nr_locks = 0;
+	task->copies = task->restarts = false;
 	getcontext(&task->context);
 	task->context.uc_stack.ss_sp = task->stack;
 	task->context.uc_stack.ss_size = STACK_BYTES;
@@ -685,11 +756,14 @@ const struct berth_sim_result *berth_sim_run(struct berth_sim *sim)
 	for (unsigned i = 0; i < BERTH_SIM_MAX_CPUS; i++)
 		sim->last_on[i] = -1;
 	berth__sim_memory_begin(sim);
+	memset(sim->run_calls, 0, sizeof(sim->run_calls));
+	forget_sites(sim);
 	sim->running = choose(sim);
 	sim->last_on[sim->tasks[sim->running].cpu] = sim->running;
 	switch_context(&sim->main_context, &sim->tasks[sim->running].context,
 		       sim->tasks[sim->running].stack, false);
 	sim->nr_tasks = 0;
+	memset(sim->fail_at, 0, sizeof(sim->fail_at));
 	return &sim->result;
 }
 
@@ -726,6 +800,21 @@ uint64_t berth_sim_calls(const struct berth_sim *sim, enum berth_sim_op op)
 void berth_sim_fail_at(struct berth_sim *sim, enum berth_sim_op op, uint64_t n)
 {
 	sim->fail_at[op] = n;
+}
+
+uint64_t berth_sim_run_calls(const struct berth_sim *sim, enum berth_sim_op op)
+{
+	return sim->run_calls[op];
+}
+
+unsigned berth_sim_nr_sites(const struct berth_sim *sim, enum berth_sim_op op)
+{
+	return sim->sites.nr[op];
+}
+
+uint64_t berth_sim_site_call(const struct berth_sim *sim, enum berth_sim_op op, unsigned site)
+{
+	return sim->sites.first_call[op][site];
 }
 
 uint64_t berth_sim_nr_failed(const struct berth_sim *sim)

@@ -35,6 +35,8 @@ enum berth_sim_op {
 	BERTH_SIM_BARRIER,
 	BERTH_SIM_WAIT,
 	BERTH_SIM_POISON, /* cost a page too */
+	BERTH_SIM_CLEAR,  /* zero(); likewise */
+	BERTH_SIM_RESTART,
 	BERTH_SIM_PANIC,
 	/* The hot seam */
 	BERTH_SIM_LOCK,
@@ -57,6 +59,7 @@ enum berth_sim_op {
 	BERTH_SIM_HALT,
 	BERTH_SIM_UNPROTECT,
 	BERTH_SIM_REMAP,
+	BERTH_SIM_POPULATE,
 	BERTH_SIM_PREPARE,
 	BERTH_SIM_COPY,
 	BERTH_SIM_COPY_PRIVATE,
@@ -87,6 +90,7 @@ struct berth_sim_params {
 			   * do; 0: as many as tasks, and each stays on its own */
 	const struct berth_sim_cost *costs; /* BERTH_SIM_NR_OPS of them; NULL: the defaults */
 	bool weak_memory;
+	bool restarts;          /* copies of fillers can be restarted (restart_copies()) */
 	unsigned switch_one_in; /* a task goes on at a step unless 1 of so many; 0: the seed chooses how
 				 * tasks change places, also by priorities that drop at random steps */
 	uint64_t max_steps;     /* a run that takes more is a livelock; 0: 10 million */
@@ -139,8 +143,15 @@ void berth_sim_yield(struct berth_sim *sim);
 uint64_t berth_sim_clock(const struct berth_sim *sim);
 /* Calls so far. */
 uint64_t berth_sim_calls(const struct berth_sim *sim, enum berth_sim_op op);
-/* The n-th call of op from now fails, n from 1; 0: none does. */
+/* The n-th call of op from now fails, n from 1; 0: none does, as when a run has ended. */
 void berth_sim_fail_at(struct berth_sim *sim, enum berth_sim_op op, uint64_t n);
+/*
+ * Of the run that goes on, or of the last one: calls; places in the code that have called (an inline function's
+ * copies are several), in the order of their first calls; and which call such a place's first one was, from 1.
+ */
+uint64_t berth_sim_run_calls(const struct berth_sim *sim, enum berth_sim_op op);
+unsigned berth_sim_nr_sites(const struct berth_sim *sim, enum berth_sim_op op);
+uint64_t berth_sim_site_call(const struct berth_sim *sim, enum berth_sim_op op, unsigned site);
 /* Failures that have happened. */
 uint64_t berth_sim_nr_failed(const struct berth_sim *sim);
 /* For a test of the tests: barrier_all() does nothing from now on. */

@@ -11,7 +11,7 @@
  */
 #include <berth/gcma.h>
 
-#include "testsim.h"
+#include "sweep.h"
 
 #define GRANULES 6u
 #define GRANULE_ORDER 1u
@@ -336,7 +336,6 @@ static bool run_one(struct gcma_world *g, uint64_t seed)
 	struct berth_violation v = { 0 };
 	struct berth_gcma_stats stats;
 
-	disarm(&g->w);
 	if (result->outcome != BERTH_SIM_DONE) {
 		print_failure(&g->w, result->what ? result->what : "no end", seed, result->value,
 			      result->expected);
@@ -443,7 +442,17 @@ static void test_a_claim_is_released_once(void **state)
 	    2500);
 }
 
-/* Each operation of the port fails, or is late, at each of its calls once. */
+static void begin_sweep(void *ctx, uint64_t seed)
+{
+	begin(ctx, seed);
+}
+
+static bool run_sweep(void *ctx, uint64_t seed)
+{
+	return run_one(ctx, seed);
+}
+
+/* Each operation of the port fails, or is late, at each place that calls it. */
 static void test_whatever_is_late_the_area_holds(void **state)
 {
 	const struct gcma_scenario scenario = { .nr_fills = 6,
@@ -453,26 +462,11 @@ static void test_whatever_is_late_the_area_holds(void **state)
 						.nr_releases = 2,
 						.deadline_ns = 100000 };
 	struct gcma_world *g = open_world(&scenario);
-	uint64_t calls[BERTH_SIM_NR_OPS], runs = 0;
+	struct sweep sweep = { "gcma", begin_sweep, run_sweep, g, g->w.sim, 300, 0 };
 
 	(void)state;
-	begin(g, 11);
-	assert_true(run_one(g, 11));
-	memcpy(calls, g->w.calls, sizeof(calls));
-	for (unsigned op = 0; op < BERTH_SIM_NR_OPS; op++) {
-		if (op == BERTH_SIM_PANIC)
-			continue;
-		for (uint64_t n = 1; n <= calls[op]; n += 1 + calls[op] / 400) {
-			begin(g, 11);
-			berth_sim_fail_at(g->w.sim, (enum berth_sim_op)op, n);
-			if (!run_one(g, 11))
-				fail_msg("call %llu of %s", (unsigned long long)n,
-					 berth_sim_op_name((enum berth_sim_op)op));
-			runs++;
-		}
-	}
-	print_message("# %llu runs, %llu late claims\n", (unsigned long long)runs,
-		      (unsigned long long)g->nr_late);
+	sweep_ops(&sweep, (enum berth_sim_op)0, BERTH_SIM_FENCE, 11);
+	sweep_report(&sweep);
 	assert_true(g->nr_late > 0);
 	close_world(g);
 }

@@ -102,7 +102,6 @@ struct world {
 	struct worker claimers[2 + MAX_CLAIMERS];
 	char *prepared[MAX_CLAIMERS]; /* memory for a preparation in each step of each */
 	uint64_t nr_claimed, nr_refused, nr_moved, nr_allocated;
-	uint64_t calls[BERTH_SIM_NR_OPS]; /* until the run's end */
 };
 
 static inline uint64_t next_random(uint64_t *state)
@@ -743,15 +742,6 @@ static inline void print_failure(struct world *w, const char *what, uint64_t see
 		berth_sim_print_trace(w->sim, 200);
 }
 
-/* The run is over: what follows must not fail. */
-static inline void disarm(struct world *w)
-{
-	for (unsigned op = 0; op < BERTH_SIM_NR_OPS; op++) {
-		w->calls[op] = berth_sim_calls(w->sim, (enum berth_sim_op)op);
-		berth_sim_fail_at(w->sim, (enum berth_sim_op)op, 0);
-	}
-}
-
 /* The run is over. Everything that is left is freed, and the zone must be as at first. False, with the
  * reason printed unless `quiet`. */
 static inline bool world_finish(struct world *w, const struct berth_sim_result *result,
@@ -761,7 +751,6 @@ static inline bool world_finish(struct world *w, const struct berth_sim_result *
 	struct berth_zone_stats stats;
 	const char *what;
 
-	disarm(w);
 	if (result->outcome != BERTH_SIM_DONE) {
 		if (!quiet)
 			print_failure(w, result->what, seed, result->value, result->expected);
