@@ -411,10 +411,11 @@ static inline void change_begin(struct change *c, uint64_t seed)
 		(void)add_task(w, &c->hands[i], i, p->nr_turns, &random, hand_main);
 }
 
-static inline bool change_run(struct change *c, uint64_t seed)
+/* What only such a world has, at the end of its run. */
+static inline bool change_finish(struct change *c, const struct berth_sim_result *result,
+				 uint64_t seed)
 {
 	struct world *w = &c->w;
-	const struct berth_sim_result *result = berth_sim_run(w->sim);
 	unsigned nr_late = c->params.nr_frees ? w->params.reserved / LATE_PAGES : 0;
 
 	for (unsigned i = 0; i < c->params.nr_prepared && result->outcome == BERTH_SIM_DONE; i++) {
@@ -431,7 +432,14 @@ static inline bool change_run(struct change *c, uint64_t seed)
 			print_failure(w, "late frees of a range", seed, c->freed[i], 1);
 			return false;
 		}
-	return world_finish(w, result, seed, false);
+	return true;
+}
+
+static inline bool change_run(struct change *c, uint64_t seed)
+{
+	const struct berth_sim_result *result = berth_sim_run(c->w.sim);
+
+	return change_finish(c, result, seed) && world_finish(&c->w, result, seed, false);
 }
 
 static inline struct change *change_open(const struct change_params *params)

@@ -6,14 +6,21 @@
 #ifndef BERTH_LRUWORLD_H
 #define BERTH_LRUWORLD_H
 
-#include <berth/lru.h>
+#include <berth/nodes.h>
 
 #include "testsim.h"
+
+struct cache;
 
 struct lru_params {
 	unsigned nr_workers, nr_ops, max_order;
 	unsigned nr_reclaims, nr_drains, nr_claims, nr_writes; /* steps of each */
 	unsigned ballast;
+	const struct berth_owner_ops *ops; /* NULL: cache_ops */
+	/* The zone is the only one of nodes, which are tuned; so many steps of a kswapd. */
+	const struct berth_nodes_ops *nodes_ops;
+	unsigned nr_kswapd;
+	void (*more)(struct cache *cache); /* adds tasks */
 };
 
 struct cache {
@@ -22,6 +29,9 @@ struct cache {
 	bool dirty[NR_PAGES];
 	berth_pfn_t writing[ZONE_PAGES];
 	unsigned nr_writing;
+	struct berth_nodes *nodes; /* NULL: the zone is alone */
+	void *nodes_memory;
+	struct worker kswapd;
 	uint64_t random, nr_dropped, nr_written;
 };
 
@@ -139,8 +149,9 @@ static inline void add_pages(struct worker *k, unsigned slot)
 	unsigned order = (unsigned)below(&k->random, c->params.max_order + 1);
 	uint64_t page = first_page(k, slot);
 	berth_pfn_t pfn;
-	int ret = berth_alloc_pages(w->zone, order, BERTH_GFP_MOVABLE | BERTH_GFP_LRU, w->owner,
-				    page, &pfn);
+	unsigned gfp = BERTH_GFP_MOVABLE | BERTH_GFP_LRU;
+	int ret = c->nodes ? berth_node_alloc(c->nodes, 0, order, gfp, w->owner, page, &pfn) :
+			     berth_alloc_pages(w->zone, order, gfp, w->owner, page, &pfn);
 
 	if (ret == -BERTH_ENOMEM) {
 		w->nr_refused++;
@@ -348,13 +359,47 @@ static inline void dropping_claimer_main(void *arg)
 
 /* ---- Building, running ---------------------------------------------------------------------------------- */
 
+/* One node, whose zone keeps 12 frames from everybody. */
+static inline void nodes_build(struct cache *c, const struct berth_owner_ops *ops)
+{
+	struct berth_nodes_params params = { .nr_nodes = 1, .ops = c->params.nodes_ops, .ctx = c };
+	struct berth_tunables tunables = BERTH_TUNABLES_DEFAULT;
+	size_t bytes = berth_nodes_metadata_size(&params);
+
+	tunables.min_free_kbytes = 48;
+	tunables.watermark_boost_factor = 0;
+	if (!c->nodes_memory)
+		assert_int_equal(posix_memalign(&c->nodes_memory, 64, bytes), 0);
+	assert_int_equal(berth_nodes_init(&c->nodes, &params, c->nodes_memory, bytes), 0);
+	assert_int_equal(berth_nodes_add_zone(c->nodes, 0, BERTH_ZONE_NORMAL, c->w.zone), 0);
+	assert_int_equal(berth_nodes_owner_register(c->nodes, ops, c, &c->w.owner), 0);
+	assert_int_equal(berth_nodes_tune(c->nodes, &tunables), 0);
+}
+
+static inline void kswapd_main(void *arg)
+{
+	struct worker *k = arg;
+	struct cache *c = (struct cache *)(void *)k->w;
+
+	for (unsigned i = 0; i < k->nr_ops; i++)
+		if (berth_kswapd_step(c->nodes, 0, below(&k->random, 64), NULL) ==
+		    BERTH_KSWAPD_AGAIN)
+			berth_sim_yield(k->w->sim);
+		else
+			berth_sim_port_ops.wait(k->w->sim, 20000);
+}
+
 static inline void cache_build(struct cache *c)
 {
+	const struct berth_owner_ops *ops = c->params.ops ? c->params.ops : &cache_ops;
 	struct world *w = &c->w;
 
 	init_zone(w, true);
 	declare_area(w, 0, "first", ZONE_START, BERTH_LEND_FIRST);
-	assert_int_equal(berth_owner_register(w->zone, &cache_ops, c, &w->owner), 0);
+	if (c->params.nodes_ops)
+		nodes_build(c, ops);
+	else
+		assert_int_equal(berth_owner_register(w->zone, ops, c, &w->owner), 0);
 }
 
 static inline void cache_begin(struct cache *c, uint64_t seed)
@@ -380,6 +425,9 @@ static inline void cache_begin(struct cache *c, uint64_t seed)
 		       dropping_claimer_main);
 	(void)add_task(w, &w->claimers[3], 3, c->params.nr_writes, &c->random, writer_main);
 	(void)add_task(w, &w->claimers[4], 4, c->params.nr_reclaims, &c->random, reclaimer_main);
+	(void)add_task(w, &c->kswapd, 5, c->params.nr_kswapd, &c->random, kswapd_main);
+	if (c->params.more)
+		c->params.more(c);
 }
 
 /* Verifies, then frees everything, and verifies again. */
@@ -410,9 +458,9 @@ static inline const char *cache_problem(struct cache *c, uint64_t *where, uint64
 	return !what && stats.free_pages != ZONE_PAGES ? "frames are lost" : what;
 }
 
-static inline bool cache_run(struct cache *c, uint64_t seed)
+static inline bool cache_verify(struct cache *c, const struct berth_sim_result *result,
+				uint64_t seed)
 {
-	const struct berth_sim_result *result = berth_sim_run(c->w.sim);
 	uint64_t where_is = 0, value = result->value, expected = result->expected;
 	const char *what = result->what;
 
@@ -425,21 +473,41 @@ static inline bool cache_run(struct cache *c, uint64_t seed)
 	return !what;
 }
 
+static inline bool cache_run(struct cache *c, uint64_t seed)
+{
+	return cache_verify(c, berth_sim_run(c->w.sim), seed);
+}
+
+static inline void cache_setup(struct cache *c, const struct lru_params *params)
+{
+	const struct berth_sim_params sim = { .weak_memory = true,
+					      .leap_ns = 2000000,
+					      .nr_frames = ZONE_PAGES,
+					      .start_pfn = ZONE_START };
+
+	c->params = *params;
+	c->w.sim = berth_sim_create(&sim);
+}
+
+static inline void cache_teardown(struct cache *c)
+{
+	berth_sim_destroy(c->w.sim);
+	free(c->w.metadata);
+	free(c->nodes_memory);
+}
+
 static inline struct cache *cache_open(const struct lru_params *params)
 {
-	const struct berth_sim_params sim = { .weak_memory = true, .leap_ns = 2000000 };
 	struct cache *c = calloc(1, sizeof(*c));
 
 	assert_non_null(c);
-	c->params = *params;
-	c->w.sim = berth_sim_create(&sim);
+	cache_setup(c, params);
 	return c;
 }
 
 static inline void cache_close(struct cache *c)
 {
-	berth_sim_destroy(c->w.sim);
-	free(c->w.metadata);
+	cache_teardown(c);
 	free(c);
 }
 

@@ -67,6 +67,7 @@ struct worker {
 
 struct world_params {
 	const struct berth_port_ops *port; /* NULL: with a barrier */
+	const struct berth_owner_ops *ops; /* of the workers' pages; NULL: world_owner_ops */
 	unsigned nr_workers, nr_ops;       /* of each */
 	void (*worker)(void *arg);         /* NULL: worker_main() */
 	unsigned max_order;                /* of an allocation */
@@ -630,8 +631,8 @@ static inline void declare_area(struct world *w, unsigned nr, const char *name, 
 	assert_int_equal(berth_cma_declare(w->zone, &params, &w->areas[nr]), 0);
 }
 
-/* The zone with all its memory, without areas and owners. */
-static inline void init_zone(struct world *w, bool lru)
+/* The zone without memory, areas and owners. */
+static inline void empty_zone(struct world *w, bool lru)
 {
 	struct berth_zone_params params = {
 		.name = "sim",
@@ -651,6 +652,12 @@ static inline void init_zone(struct world *w, bool lru)
 	if (!w->metadata)
 		assert_int_equal(posix_memalign(&w->metadata, 64, bytes), 0);
 	assert_int_equal(berth_zone_init(&w->zone, &params, w->metadata, bytes), 0);
+}
+
+/* With all its memory. */
+static inline void init_zone(struct world *w, bool lru)
+{
+	empty_zone(w, lru);
 	assert_int_equal(
 		berth_zone_add_memory(w->zone, ZONE_START, ZONE_PAGES - w->params.reserved), 0);
 	if (w->params.reserved)
@@ -665,7 +672,10 @@ static inline void build_zone(struct world *w)
 	init_zone(w, false);
 	declare_area(w, 0, "first", ZONE_START, BERTH_LEND_FIRST);
 	declare_area(w, 1, "last", ZONE_START + 128, BERTH_LEND_LAST);
-	assert_int_equal(berth_owner_register(w->zone, &world_owner_ops, w, &w->owner), 0);
+	assert_int_equal(berth_owner_register(w->zone,
+					      w->params.ops ? w->params.ops : &world_owner_ops, w,
+					      &w->owner),
+			 0);
 }
 
 /* Frames that nobody else gets, so that memory is short. */
