@@ -60,7 +60,8 @@ done
 
 percent=$((seconds / 8 * 100 / 15))
 [ $percent -ge 20 ] || percent=20
-for name in test_schedules test_lru_schedules test_change_schedules test_store_schedules test_gcma_schedules test_failures; do
+for name in test_schedules test_lru_schedules test_change_schedules test_store_schedules test_gcma_schedules test_failures \
+	test_failures_owners test_failures_store; do
 	if BERTH_SIM_SEEDS=$percent "$build/tests/$name" >"$tmp/sim" 2>&1; then
 		echo "ok sim $name: $percent % of the seeds of make check"
 	else

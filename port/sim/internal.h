@@ -157,6 +157,8 @@ bool berth__sim_step_from(struct berth_sim *sim, const void *caller, enum berth_
 /* The running task waits until berth__sim_wake(what). */
 void berth__sim_block(struct berth_sim *sim, const volatile void *what);
 void berth__sim_wake(struct berth_sim *sim, const volatile void *what);
+/* The running task is off its CPU for so long. */
+void berth__sim_sleep(struct berth_sim *sim, uint64_t ns);
 
 void berth__sim_memory_init(struct sim_memory *memory);
 void berth__sim_memory_free(struct berth_sim *sim);

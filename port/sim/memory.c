@@ -408,8 +408,10 @@ bool berth_copy_restarts(void)
 	return berth__sim->params.restarts;
 }
 
-/* All of it that a machine does without a look at anything. False: it was told to begin anew, and nothing was
- * written since. */
+#define PREEMPTED_NS 30000u
+
+/* All of it that a machine does without a look at anything. False: it was told to begin anew, or preempted and so
+ * begins anew, and has written nothing since. */
 static bool copy_once(struct berth_sim *sim, void *to, const void *from, size_t bytes)
 {
 	struct sim_task *task = &sim->tasks[sim->running];
@@ -418,8 +420,11 @@ static bool copy_once(struct berth_sim *sim, void *to, const void *from, size_t 
 		uint64_t word = berth__sim_load((const uint64_t *)from + i, 8, __ATOMIC_RELAXED);
 
 		(void)berth__sim_step(sim, BERTH_SIM_STORE, 0, 0, 0, false);
-		/* Who is interrupted begins anew whatever the reason. */
-		if (task->restarts || sim_one_in(sim, 64))
+		if (sim_one_in(sim, 16)) {
+			berth__sim_sleep(sim, PREEMPTED_NS);
+			task->restarts = true;
+		}
+		if (task->restarts)
 			return false;
 		store_now(sim, (uint64_t *)to + i, 8, word, __ATOMIC_RELAXED);
 	}

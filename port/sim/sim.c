@@ -336,6 +336,11 @@ static void sleep_until(struct berth_sim *sim, uint64_t wake_ns)
 	reschedule(sim);
 }
 
+void berth__sim_sleep(struct berth_sim *sim, uint64_t ns)
+{
+	sleep_until(sim, sim->clock_ns + ns);
+}
+
 /* ---- Steps --------------------------------------------------------------------------------------- */
 
 static void mix(struct berth_sim *sim, uint64_t word)

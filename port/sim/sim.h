@@ -90,7 +90,7 @@ struct berth_sim_params {
 			   * do; 0: as many as tasks, and each stays on its own */
 	const struct berth_sim_cost *costs; /* BERTH_SIM_NR_OPS of them; NULL: the defaults */
 	bool weak_memory;
-	bool restarts;          /* copies of fillers can be restarted (restart_copies()) */
+	bool restarts; /* copies of fillers can be restarted, and are preempted now and then: berth_copy_in() */
 	unsigned switch_one_in; /* a task goes on at a step unless 1 of so many; 0: the seed chooses how
 				 * tasks change places, also by priorities that drop at random steps */
 	uint64_t max_steps;     /* a run that takes more is a livelock; 0: 10 million */

@@ -26,6 +26,7 @@ struct store_params {
 	unsigned nr_pages;    /* 0: 16 */
 	unsigned claim_pages; /* at most; 0: all */
 	bool live;            /* putters put straight from a source that changes */
+	bool restarts;        /* fillers are preempted, and claims take their copies away */
 };
 
 struct store_task {
@@ -350,7 +351,9 @@ static inline const char *store_finish(struct store_world *w, struct berth_viola
 
 static inline struct store_world *store_open(const struct store_params *params)
 {
-	const struct berth_sim_params sim = { .weak_memory = true };
+	const struct berth_sim_params sim = { .weak_memory = true,
+					      .leap_ns = 2000000,
+					      .restarts = params->restarts };
 	struct store_world *w = calloc(1, sizeof(*w));
 
 	assert_non_null(w);

@@ -171,6 +171,22 @@ static void test_live_source(void **state)
 		  6000);
 }
 
+/* Fillers are preempted inside their copies, and claims don't wait for them. */
+static void test_copies_that_restart(void **state)
+{
+	(void)state;
+	run_store(&(struct store_params){ .nr_putters = 2,
+					  .nr_readers = 1,
+					  .nr_claimers = 2,
+					  .nr_ops = 10,
+					  .nr_shards = 2,
+					  .granule_order = 1,
+					  .nr_keys = 4,
+					  .nr_pages = 8,
+					  .restarts = true },
+		  5000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -183,6 +199,7 @@ int main(void)
 		cmocka_unit_test(test_shards_without_frames),
 		cmocka_unit_test(test_group_drops),
 		cmocka_unit_test(test_live_source),
+		cmocka_unit_test(test_copies_that_restart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
