@@ -268,6 +268,24 @@ static void test_claims_in_all_ways_when_memory_is_short(void **state)
 		      NULL, 1000);
 }
 
+/* Claims that gather, two at a time, while what they gather is freed, pinned and moved by the other. One of them has
+ * the zone's buffer, the other does without. */
+static void test_claims_that_gather(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .ops = &world_gathering_ops,
+					      .nr_workers = 3,
+					      .nr_ops = 30,
+					      .max_order = 1,
+					      .movable = true,
+					      .pins = true,
+					      .nr_ranges = 6,
+					      .nr_claims = 6,
+					      .nr_claimers = 2,
+					      .prefilled = true },
+		      NULL, 2500);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -291,6 +309,7 @@ int main(void)
 		cmocka_unit_test(test_whole_pageblocks_against_borrowers),
 		cmocka_unit_test(test_claims_in_all_ways_at_once),
 		cmocka_unit_test(test_claims_in_all_ways_when_memory_is_short),
+		cmocka_unit_test(test_claims_that_gather),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

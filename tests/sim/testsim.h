@@ -212,6 +212,21 @@ static inline void world_migrate(void *ctx, struct berth_move *moves, unsigned n
 static const struct berth_owner_ops world_owner_ops = { .name = "workers",
 							.migrate = world_migrate };
 
+/* Where the pages beside each other are; without the lock, and so perhaps were. */
+static inline void world_neighbours(void *ctx, uint64_t cookie, berth_pfn_t *pfns, unsigned nr)
+{
+	struct world *w = ctx;
+
+	for (unsigned i = 0; i < nr; i++) {
+		berth_sim_yield(w->sim);
+		pfns[i] = cookie + i < NR_PAGES ? w->table[cookie + i] : BERTH_PFN_NONE;
+	}
+}
+
+/* Claims gather what belongs together (core/motion/gather.c). */
+static const struct berth_owner_ops world_gathering_ops __attribute__((
+	unused)) = { .name = "workers", .migrate = world_migrate, .neighbours = world_neighbours };
+
 /* ---- Workers ------------------------------------------------------------------------------------- */
 
 static inline uint64_t first_page(const struct worker *k, unsigned slot)
