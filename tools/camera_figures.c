@@ -148,8 +148,7 @@ struct berth__camera_ratio berth__camera_compare(const struct berth__camera_conf
 						 enum berth__camera_time time, double percent)
 {
 	struct berth__blocks parts = berth__camera_times(config, part, sizes, time);
-	struct berth__blocks wholes = berth__camera_times(config, whole, sizes,
-							  BERTH__CAMERA_WHOLE);
+	struct berth__blocks wholes = berth__camera_times(config, whole, sizes, time);
 	struct berth__camera_ratio ratio = { .figure = 0 };
 
 	if (parts.nr && wholes.nr) {

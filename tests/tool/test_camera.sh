@@ -85,7 +85,7 @@ berth bench camera --size 16M --photos 48 --background store --json --each
 [ $status -eq 0 ] || miss "bench camera --each" "status $status"
 check "bench camera --each" out '
 photos, line = lines[:-1], lines[-1]
-fields(line, "bench ways")
+fields(line, "bench ways gcma_by_reserve")
 taken = {way: [p for p in photos if p["way"] == way] for way in ("reserve", "cma", "gcma", "mixed")}
 need({way: len(all) for way, all in taken.items()} == {row["way"]: row["photos"] for row in line["ways"]}, "not each photo")
 for way, all in taken.items():
@@ -101,12 +101,17 @@ all = taken["reserve"]
 for turn in range(0, 48, 8):
     need(sorted(p["weight"] for p in all[turn:turn + 8]) == [1] * 4 + [7] * 4, "not half of them large")
 need(min(p["bytes"] for p in all if p["weight"] == 1) >= max(p["bytes"] for p in all if p["weight"] == 7), "weights by size")
-total, sum = sum(p["weight"] for p in all), 0
-for p in sorted(all, key=lambda p: p["whole_us"]):
-    sum += p["weight"]
-    if sum >= total / 2:
-        need(p["whole_us"] == line["ways"][0]["whole_us"]["p50"], "another p50 by weight")
-        break
+def percentile(way, what, percent):
+    below, total = 0, sum(p["weight"] for p in taken[way])
+    for p in sorted(taken[way], key=lambda p: p[what]):
+        below += p["weight"]
+        if below >= total * percent / 100:
+            return p[what]
+need(percentile("reserve", "whole_us", 50) == line["ways"][0]["whole_us"]["p50"], "another p50 by weight")
+ratios = {ratio["what"]: ratio["figure"] for ratio in line["gcma_by_reserve"]}
+for name, what in (("p99", "whole_us"), ("p99_cpu", "cpu_us")):
+    ratio = percentile("gcma", what, 99) / percentile("reserve", what, 99)
+    need(abs(ratios[name] - ratio) < 0.002, f"{name} is {ratios[name]}, not {ratio}")
 '
 
 # The load is SQLite, if it can be
