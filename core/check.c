@@ -677,7 +677,7 @@ static bool check_area(struct checker *checker, struct berth_cma *area)
 	}
 	if (!check_bits(checker, area, unclaimed, area->end, false))
 		return false;
-	for (unsigned i = 0; i <= zone->tally_mask; i++)
+	for (unsigned i = 0; i <= area->tally_mask; i++)
 		counted += atomic_load(&area->tallies[i].claimed_pages);
 	EXPECT("cma.I2 claimed_pages", berth__pfn(zone, area->start), counted, claimed);
 	return true;

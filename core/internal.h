@@ -253,6 +253,8 @@ struct berth_tally {
 	_Atomic uint64_t last; /* a: the range taken last: its first pageblock, and how many << 32 */
 };
 
+#define BERTH_MOST_TALLIES 4u /* of an area */
+
 struct berth_cma {
 	struct berth_zone *zone;     /* c */
 	const char *name;            /* c */
@@ -260,7 +262,8 @@ struct berth_cma {
 	unsigned order_per_bit;      /* c */
 	unsigned set;                /* c */
 	uint64_t *bitmap;            /* a: each bit by whose claim it is */
-	struct berth_tally *tallies; /* c: zone->tally_mask + 1 of them */
+	struct berth_tally *tallies; /* c: tally_mask + 1 of them */
+	unsigned tally_mask;         /* c */
 	/* a: written under Z; enum berth_lend_policy */
 	_Atomic uint32_t lend;
 	_Atomic uint64_t lend_min_pages;
@@ -411,7 +414,7 @@ struct berth_zone {
 	char *pcps;                      /* c: see berth__pcp() */
 	struct berth_cma *areas;         /* c */
 	struct berth_tally *tallies;     /* c: of all areas */
-	unsigned tally_mask;             /* c */
+	unsigned nr_tallies_left;        /* Z: for areas to be declared: the first ones */
 	_Atomic uint64_t *stocked;       /* a: a bit for each pageblock: it may be in a stock */
 	struct berth_owner *owners;      /* c */
 	struct berth_counters *counters; /* c: see core/stats.h; counter_mask + 2 of them */

@@ -100,6 +100,17 @@ static void retag_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t
 		berth__buddy_free_range_locked(zone, start, end);
 }
 
+/* Its share of what there is; whatever it gets, each area that can still be declared has one left. Z. */
+static void take_tallies_locked(struct berth_zone *zone, struct berth_cma *area)
+{
+	unsigned nr = berth__tally_share(zone->nr_tallies_left, zone->max_areas - zone->nr_areas,
+					 zone->nr_cpus);
+
+	zone->nr_tallies_left -= nr;
+	area->tallies = &zone->tallies[zone->nr_tallies_left];
+	area->tally_mask = nr - 1;
+}
+
 int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *params,
 		      struct berth_cma **out)
 {
@@ -129,7 +140,7 @@ int berth_cma_declare(struct berth_zone *zone, const struct berth_cma_params *pa
 		area->order_per_bit = params->order_per_bit;
 		area->set = BERTH_CMA + zone->nr_areas;
 		area->bitmap = params->bitmap;
-		area->tallies = &zone->tallies[zone->nr_areas * (zone->tally_mask + 1)];
+		take_tallies_locked(zone, area);
 		berth__lend_locked(zone, area, params->lend, params->lend_min_pages);
 		retag_locked(zone, start, end, area->set);
 		zone->nr_areas++;
@@ -196,7 +207,7 @@ static uint64_t comings_and_goings(const struct berth_cma *area)
 	uint64_t sum = 0;
 
 	atomic_thread_fence(memory_order_acquire); /* after what was looked at */
-	for (unsigned i = 0; i <= area->zone->tally_mask; i++)
+	for (unsigned i = 0; i <= area->tally_mask; i++)
 		sum += atomic_load_explicit(&area->tallies[i].turns, memory_order_acquire);
 	return sum;
 }
@@ -465,7 +476,7 @@ void berth_cma_stats_brief(struct berth_cma *area, struct berth_cma_stats *stats
 		.order_per_bit = area->order_per_bit,
 		.lend_min_pages = atomic_load_explicit(&area->lend_min_pages, memory_order_relaxed),
 	};
-	for (unsigned i = 0; i <= zone->tally_mask; i++) {
+	for (unsigned i = 0; i <= area->tally_mask; i++) {
 		const struct berth_tally *tally = &area->tallies[i];
 
 		stats->claimed_pages += atomic_load_explicit(&tally->claimed_pages,

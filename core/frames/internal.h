@@ -105,6 +105,9 @@ static inline enum berth_stock berth__stock(const struct berth_pageblock *pagebl
 				  BERTH_STOCK_STATE);
 }
 
+/* How many tallies an area gets when it is declared, a power of two: of nr_left, and it is one of nr_areas_left that still
+ * can be. */
+unsigned berth__tally_share(unsigned nr_left, unsigned nr_areas_left, unsigned nr_cpus);
 /* The tally of who calls. */
 struct berth_tally *berth__tally(const struct berth_cma *area);
 /* Frames that claims have taken of the stock of an area; of all. Without locks; O(tallies). */

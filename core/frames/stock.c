@@ -31,7 +31,7 @@
 
 struct berth_tally *berth__tally(const struct berth_cma *area)
 {
-	return &area->tallies[berth_cpu() & area->zone->tally_mask];
+	return &area->tallies[berth_cpu() & area->tally_mask];
 }
 
 uint64_t berth__taken(const struct berth_zone *zone, unsigned set)
@@ -43,7 +43,7 @@ uint64_t berth__taken(const struct berth_zone *zone, unsigned set)
 	    set - BERTH_CMA >= atomic_load_explicit(&zone->nr_stocks, memory_order_acquire))
 		return 0;
 	area = &zone->areas[set - BERTH_CMA];
-	for (unsigned i = 0; i <= zone->tally_mask; i++)
+	for (unsigned i = 0; i <= area->tally_mask; i++)
 		sum += atomic_load_explicit(&area->tallies[i].taken, memory_order_relaxed);
 	return (int64_t)sum > 0 ? sum : 0; /* taken by one CPU, given by another, in between */
 }

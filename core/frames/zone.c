@@ -47,19 +47,36 @@ static unsigned counter_slots(uint64_t nr_pages, unsigned nr_cpus)
 {
 	uint64_t most = nr_pages / (6 * sizeof(struct berth_counters));
 
+	if (most < 2)
+		most = 2;
 	if (most > nr_cpus)
 		most = nr_cpus;
 	return most < 2 ? 1 : 1u << log2_floor(2 * most - 1);
 }
 
-/* A line for each CPU that claims, up to four, unless areas are many for the zone's size. */
-static unsigned tallies_of_area(uint64_t nr_pages, unsigned nr_cpus, unsigned nr_areas)
+/*
+ * As many for each area as it may have; in a small zone, or with many areas, a quarter of a byte a frame and no less than
+ * one for each, and enough for two of them.
+ */
+static unsigned nr_tallies(uint64_t nr_pages, unsigned nr_areas)
 {
-	uint64_t most = nr_areas ? nr_pages / (4 * sizeof(struct berth_tally) * nr_areas) : 1;
+	const uint64_t all = (uint64_t)nr_areas * BERTH_MOST_TALLIES;
+	uint64_t nr = nr_pages / (4 * sizeof(struct berth_tally));
 
+	if (nr < nr_areas + 2 * (BERTH_MOST_TALLIES - 1))
+		nr = nr_areas + 2 * (BERTH_MOST_TALLIES - 1);
+	return (unsigned)(nr < all ? nr : all);
+}
+
+unsigned berth__tally_share(unsigned nr_left, unsigned nr_areas_left, unsigned nr_cpus)
+{
+	unsigned most = nr_left - (nr_areas_left - 1);
+
+	if (most > BERTH_MOST_TALLIES)
+		most = BERTH_MOST_TALLIES;
 	if (most > nr_cpus)
 		most = nr_cpus;
-	return most >= 4 ? 4 : most >= 2 ? 2 : 1;
+	return most < 2 ? 1 : 1u << log2_floor(most);
 }
 
 static bool lay_out(const struct berth_zone_params *params, struct layout *l)
@@ -119,9 +136,8 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 	l->gather_room = berth__gather_room(params->nr_pages);
 	l->gathered = place(&at, 64, l->gather_room, sizeof(struct berth_move));
 	l->stocked = place(&at, 64, l->nr_groups, sizeof(uint64_t));
-	l->nr_tallies = tallies_of_area(params->nr_pages, params->nr_cpus, params->max_areas);
-	l->tallies = place(&at, 64, (uint64_t)params->max_areas * l->nr_tallies,
-			   sizeof(struct berth_tally));
+	l->nr_tallies = nr_tallies(params->nr_pages, params->max_areas);
+	l->tallies = place(&at, 64, l->nr_tallies, sizeof(struct berth_tally));
 	l->areas = place(&at, 64, params->max_areas, sizeof(struct berth_cma));
 	l->owners = place(&at, 64, l->max_owners + 1, sizeof(struct berth_owner));
 	l->names = place(&at, 64, l->max_names, sizeof(struct berth_name));
@@ -203,7 +219,7 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->stale = (void *)(base + l.stale);
 	zone->stocked = (void *)(base + l.stocked);
 	zone->tallies = (void *)(base + l.tallies);
-	zone->tally_mask = l.nr_tallies - 1;
+	zone->nr_tallies_left = l.nr_tallies;
 	zone->areas = (void *)(base + l.areas);
 	zone->owners = (void *)(base + l.owners);
 	zone->gathered = (void *)(base + l.gathered);
