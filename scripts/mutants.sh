@@ -207,8 +207,8 @@ mutant gcma-fillers-too-few $gcma '/^bool berth__gcma_new_filler/,/^}/ s/cpu \+ 
 mutant gcma-cpu-before-preempt $gcma_fast '/filler \*berth__gcma_fill_begin_with\(/,/^}/ { s/^\tberth_preempt_disable\(\);//; s/^\tcpu = berth_cpu\(\);/&\n\tberth_preempt_disable();/ }'
 mutant gcma-take-unlocked $gcma '/^static unsigned take_runs/,/^}/ s/berth_(un)?lock\(&area->lock\);//'
 mutant gcma-give-unlocked $gcma '/^static void give_back/,/^}/ s/berth_(un)?lock\(&area->lock\);//'
-mutant gcma-mark-unlocked $gcma '/^static unsigned mark_releasing/,/^}/ s/berth_(un)?lock\(&area->lock\);//'
-mutant gcma-unmarked-release $gcma 's/berth__set_extent_kind\(claim, BERTH_EXTENT_RELEASING\);/;/'
+mutant gcma-mark-by-store $gcma '/^static bool mark_releasing/,/^}/ s/atomic_compare_exchange_strong_explicit/SWAP/; s/^static bool mark_releasing.*$/#define SWAP(at, was, to, a, b) (atomic_load(at) == *(was) \&\& (atomic_store(at, to), true))\n&/'
+mutant gcma-mark-any-size $gcma '/^static bool mark_releasing/,/^}/ s/^(\tuint64_t what = ).*$/\1berth__extent_what(BERTH_EXTENT_CLAIMED, berth__extent_pages(extent_at(area, pfn)));/'
 mutant gcma-late-kept $gcma 's/if \(error == -BERTH_EAGAIN \|\| /if (/; s/^\t\terror = late \? late : error;/\t\t;/'
 
 [ $failures = 0 ]

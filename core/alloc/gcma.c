@@ -3,8 +3,8 @@
  * GCMA areas: claims of memory that is lent only to what can be dropped (<berth/gcma.h>).
  *
  * A claim is chosen and marked under area->lock (gcma_gaps.c); then it is this call's alone, and its granules
- * are closed without the lock. Release is the same backwards. So claims exclude each other for the search
- * only, and borrowers not at all.
+ * are closed without the lock. Release is the same backwards: of those who release a claim the first one gets it, by
+ * a compare-and-swap. So claims exclude each other for the search and for becoming a gap only, and borrowers not at all.
  *
  * I5  A granule's generation is odd exactly while a claim has it. It only grows, but for the step back of a claim
  *     that was too late.
@@ -253,6 +253,11 @@ static void uncover_granules(struct berth_gcma *area, berth_granule_t first, ber
 	step(area, first, nr, UINT64_MAX, memory_order_release);
 }
 
+static struct berth_gcma_tally *tally_of(struct berth_gcma *area)
+{
+	return &area->tallies[berth_cpu() % BERTH_GCMA_TALLIES];
+}
+
 static berth_granule_t granule_of(const struct berth_gcma *area, berth_pfn_t pfn)
 {
 	return (berth_granule_t)berth__gcma_granule_of(&area->hot, pfn);
@@ -285,71 +290,54 @@ static void give_back(struct berth_gcma *area, const berth_pfn_t *pfns, unsigned
 	}
 }
 
-/* The claim at pfn that was made with so many pages and is complete, or NULL. G. */
-static struct berth_extent *claim_locked(const struct berth_gcma *area, berth_pfn_t pfn,
-					 uint64_t nr_pages)
+/* Takes the claim at pfn off what can be released. False: there is none that was made with so many pages and is
+ * complete, or somebody else was faster. */
+static bool mark_releasing(struct berth_gcma *area, berth_pfn_t pfn, uint64_t nr_pages)
 {
 	uint64_t offset = pfn - area->hot.start_pfn;
-	struct berth_extent *claim;
-	berth_granule_t first;
+	uint64_t what = berth__extent_what(BERTH_EXTENT_CLAIMED, nr_pages);
 
-	if (offset >= area->nr_pages || offset & ((1ull << area->hot.granule_order) - 1))
-		return NULL;
-	first = granule_of(area, pfn);
-	claim = &area->extents[first];
-	return area->starts[first / 64] >> first % 64 & 1 &&
-			       berth__extent_kind(claim) == BERTH_EXTENT_CLAIMED &&
-			       claim->nr_pages == nr_pages ?
-		       claim :
-		       NULL;
+	/* What isn't a claim's first granule never says CLAIMED. Acquire: its size belongs to that. */
+	return offset < area->nr_pages && !(offset & ((1ull << area->hot.granule_order) - 1)) &&
+	       nr_pages <= area->nr_pages &&
+	       atomic_compare_exchange_strong_explicit(&extent_at(area, pfn)->what, &what,
+						       berth__extent_what(BERTH_EXTENT_RELEASING,
+									  nr_pages),
+						       memory_order_acquire, memory_order_relaxed);
 }
 
-/* Takes claims off what can be released; returns for how many that went well. */
-static unsigned mark_releasing(struct berth_gcma *area, const berth_pfn_t *pfns, unsigned nr,
-			       uint64_t nr_pages)
+/* The claim, which nobody else deals with, is one like any other, which may be released. */
+static void mark_claimed(struct berth_gcma *area, berth_pfn_t pfn)
 {
-	unsigned marked = 0;
-	bool right = true;
+	struct berth_extent *claim = extent_at(area, pfn);
 
-	while (marked < nr && right) {
-		unsigned stop = nr - marked > BATCH ? marked + BATCH : nr;
-
-		berth_lock(&area->lock);
-		while (marked < stop && right) {
-			struct berth_extent *claim = claim_locked(area, pfns[marked], nr_pages);
-
-			right = claim != NULL;
-			if (right) {
-				berth__set_extent_kind(claim, BERTH_EXTENT_RELEASING);
-				marked++;
-			}
-		}
-		if (marked == nr)
-			area->releases += nr;
-		berth_unlock(&area->lock);
-	}
-	return marked;
+	atomic_store_explicit(&claim->what,
+			      berth__extent_what(BERTH_EXTENT_CLAIMED, berth__extent_pages(claim)),
+			      memory_order_release);
 }
 
 int berth_gcma_release_bulk(struct berth_gcma *area, const berth_pfn_t *pfns, unsigned nr,
 			    uint64_t nr_pages)
 {
-	unsigned marked;
+	struct berth_gcma_tally *tally;
+	unsigned marked = 0;
 
 	if (!area || (nr && !pfns))
 		return -BERTH_EINVAL;
-	marked = mark_releasing(area, pfns, nr, nr_pages);
+	while (marked < nr && mark_releasing(area, pfns[marked], nr_pages))
+		marked++;
 	if (marked < nr) { /* as they were */
 		for (unsigned i = 0; i < marked; i++)
-			atomic_store_explicit(&extent_at(area, pfns[i])->kind, BERTH_EXTENT_CLAIMED,
-					      memory_order_release);
+			mark_claimed(area, pfns[i]);
 		return -BERTH_EINVAL;
 	}
 	for (unsigned i = 0; i < nr; i++)
 		open_granules(area, granule_of(area, pfns[i]), extent_at(area, pfns[i])->nr);
 	give_back(area, pfns, nr);
+	tally = tally_of(area);
+	atomic_fetch_add_explicit(&tally->releases, nr, memory_order_relaxed);
 	if (nr)
-		atomic_fetch_add_explicit(&area->openings, 1, memory_order_release);
+		atomic_fetch_add_explicit(&tally->openings, 1, memory_order_release);
 	for (unsigned i = 0; i < nr; i++)
 		BERTH_TRACE(area, release, area->name, pfns[i], nr_pages);
 	return 0;
@@ -461,8 +449,7 @@ static int close_runs(struct berth_gcma *area, const struct berth_gcma_request *
 static void complete(struct berth_gcma *area, const berth_pfn_t *pfns, unsigned nr)
 {
 	for (unsigned i = 0; i < nr; i++)
-		atomic_store_explicit(&extent_at(area, pfns[i])->kind, BERTH_EXTENT_CLAIMED,
-				      memory_order_release);
+		mark_claimed(area, pfns[i]);
 	/* What fillers wrote is in memory before the caller tells a device. */
 	berth_device_barrier();
 }
@@ -471,13 +458,16 @@ static void complete(struct berth_gcma *area, const berth_pfn_t *pfns, unsigned 
 static int ended(struct berth_gcma *area, int error, unsigned have, uint64_t began_ns,
 		 struct berth_claim_report *report)
 {
-	berth_lock(&area->lock);
-	area->claims_ok += have;
-	area->claims_failed += error != 0;
-	if (error)
+	struct berth_gcma_tally *tally = tally_of(area);
+
+	atomic_fetch_add_explicit(&tally->claims_ok, have, memory_order_relaxed);
+	if (error) {
+		atomic_fetch_add_explicit(&tally->claims_failed, 1, memory_order_relaxed);
+		berth_lock(&area->lock);
 		report->largest_free_pages = report->largest_claimable_pages =
 			(uint64_t)berth__gap_longest_locked(area) << area->hot.granule_order;
-	berth_unlock(&area->lock);
+		berth_unlock(&area->lock);
+	}
 	report->reason = !error                 ? BERTH_CLAIM_DONE :
 			 error == -BERTH_E2BIG  ? BERTH_CLAIM_TOO_LARGE :
 			 error == -BERTH_ENOSPC ? BERTH_CLAIM_NO_RUN :
@@ -513,7 +503,8 @@ static int claim_runs(struct berth_gcma *area, const struct berth_claim_params *
 		for (unsigned i = 0; late && i < *have; i++)
 			uncover_granules(area, granule_of(area, pfns[i]), request.nr);
 		if (late) /* who met them closed looks again */
-			atomic_fetch_add_explicit(&area->openings, 1, memory_order_release);
+			atomic_fetch_add_explicit(&tally_of(area)->openings, 1,
+						  memory_order_release);
 		error = late ? late : error;
 	}
 	/* A claim that fails has cost nobody his data. */
@@ -604,7 +595,7 @@ bool berth_gcma_claim_next(struct berth_gcma *area, berth_pfn_t *pfn,
 
 			found = true;
 			claim->pfn = berth__granule_pfn(area, at);
-			claim->nr_pages = extent->nr_pages;
+			claim->nr_pages = berth__extent_pages(extent);
 			claim->age_ns = berth__note_age_ns(extent->u.note, now);
 			claim->area = area->name;
 			berth__copy_name(claim->name,
@@ -635,10 +626,15 @@ void berth_gcma_stats(struct berth_gcma *area, struct berth_gcma_stats *stats)
 	stats->claimed_pages = area->nr_claimed << area->hot.granule_order;
 	stats->largest_free_pages = (uint64_t)berth__gap_longest_locked(area)
 				    << area->hot.granule_order;
-	stats->claims_ok = area->claims_ok;
-	stats->claims_failed = area->claims_failed;
-	stats->releases = area->releases;
 	berth_unlock(&area->lock);
+	for (unsigned i = 0; i < BERTH_GCMA_TALLIES; i++) {
+		const struct berth_gcma_tally *tally = &area->tallies[i];
+
+		stats->claims_ok += atomic_load_explicit(&tally->claims_ok, memory_order_relaxed);
+		stats->claims_failed += atomic_load_explicit(&tally->claims_failed,
+							     memory_order_relaxed);
+		stats->releases += atomic_load_explicit(&tally->releases, memory_order_relaxed);
+	}
 }
 
 /* ---- For borrowers ----------------------------------------------------------------------------- */
@@ -665,7 +661,11 @@ uint64_t berth_gcma_generation(const struct berth_gcma *area, uint64_t granule)
 
 uint64_t berth_gcma_openings(const struct berth_gcma *area)
 {
-	return atomic_load_explicit(&area->openings, memory_order_acquire);
+	uint64_t openings = 0;
+
+	for (unsigned i = 0; i < BERTH_GCMA_TALLIES; i++)
+		openings += atomic_load_explicit(&area->tallies[i].openings, memory_order_acquire);
+	return openings;
 }
 
 bool berth_gcma_still(const struct berth_gcma *area, uint64_t granule, uint64_t generation)
@@ -723,8 +723,8 @@ static bool check_claims(const struct berth_gcma *area, struct berth_violation *
 			continue;
 		name = berth__note_name(extent->u.note);
 		EXPECT("gcma.I6 pages of the claim at granule", at,
-		       extent->nr_pages &&
-			       ((uint64_t)extent->nr_pages - 1) >> area->hot.granule_order ==
+		       berth__extent_pages(extent) &&
+			       (berth__extent_pages(extent) - 1) >> area->hot.granule_order ==
 				       extent->nr - 1,
 		       true);
 		EXPECT("gcma.I6 name of the claim at granule", at,

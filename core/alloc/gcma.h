@@ -26,15 +26,17 @@ enum berth_extent_kind {
 	BERTH_EXTENT_RELEASING, /* its granules are being opened */
 };
 
-/* One for each granule; valid for the first of an extent, but for `gap_before`. */
+/* One for each granule; valid for the first of an extent, but for `gap_before`. Of all others only this is known: they aren't
+ * CLAIMED. */
 struct berth_extent {
 	berth_granule_t nr; /* G: granules */
 	/* G, of any granule: as many end in front of it as a gap; 0: a claim does, or nothing. Garbage inside
 	 * an extent. */
 	berth_granule_t gap_before;
-	/* a, enum berth_extent_kind: under G, but for CLAIMING -> CLAIMED, by whose claim it is */
-	_Atomic uint32_t kind;
-	uint32_t nr_pages; /* G: of a claim */
+	/* a, enum berth_extent_kind in bits 0-1, pages of a claim from bit 2 on: under G, but for CLAIMING -> CLAIMED,
+	 * by whose claim it is, and CLAIMED -> RELEASING, by who is the first to release it. One word, so that he
+	 * can't take another claim than he has looked at. */
+	_Atomic uint64_t what;
 	union {
 		uint64_t note; /* G: of a claim */
 		struct {
@@ -51,6 +53,13 @@ struct berth_extent {
 #define BERTH_GCMA_BINS (BERTH_GCMA_EXACT + 26u * 8u)
 #define BERTH_GCMA_BIN_WORDS ((BERTH_GCMA_BINS + 63u) / 64u)
 
+/* What all claims count, in a line of the CPU, so that two claimers share none. The sums count. */
+struct berth_gcma_tally {
+	_Alignas(64) _Atomic uint64_t claims_ok, claims_failed, releases; /* a */
+	_Atomic uint64_t openings; /* a: after granules were opened */
+};
+#define BERTH_GCMA_TALLIES 4u
+
 struct berth_gcma {
 	struct berth_gcma_hot hot;
 	const char *name;                  /* c */
@@ -63,14 +72,13 @@ struct berth_gcma {
 	_Atomic(const struct berth_claim_events *) events; /* a */
 
 	_Alignas(64) berth_lock_t lock;
-	struct berth_names names;                    /* G */
-	uint64_t nr_claimed, nr_claims, nr_named;    /* G: granules; claims; those with a name */
-	uint64_t claims_ok, claims_failed, releases; /* G */
-	uint64_t nonempty[BERTH_GCMA_BIN_WORDS];     /* G */
-	berth_granule_t bins[BERTH_GCMA_BINS];  /* G: first gap; valid where `nonempty` says so */
-	_Alignas(64) _Atomic uint64_t openings; /* a: by releases */
+	struct berth_names names;                 /* G */
+	uint64_t nr_claimed, nr_claims, nr_named; /* G: granules; claims; those with a name */
+	uint64_t nonempty[BERTH_GCMA_BIN_WORDS];  /* G */
+	berth_granule_t bins[BERTH_GCMA_BINS];    /* G: first gap; valid where `nonempty` says so */
+	struct berth_gcma_tally tallies[BERTH_GCMA_TALLIES];
 	/* a: by claimers that waited */
-	_Atomic uint64_t filler_waits, filler_wait_ns, longest_wait_ns;
+	_Alignas(64) _Atomic uint64_t filler_waits, filler_wait_ns, longest_wait_ns;
 };
 
 #define BERTH_GCMA_ASSERT(area, cond, value, expected)                                    \
@@ -82,14 +90,20 @@ struct berth_gcma {
 _Noreturn void berth__gcma_panic(const struct berth_gcma *area, const char *what, uint64_t value,
 				 uint64_t expected);
 
-static inline enum berth_extent_kind berth__extent_kind(const struct berth_extent *extent)
+static inline uint64_t berth__extent_what(enum berth_extent_kind kind, uint64_t nr_pages)
 {
-	return (enum berth_extent_kind)atomic_load_explicit(&extent->kind, memory_order_relaxed);
+	return (uint64_t)kind | nr_pages << 2;
 }
 
-static inline void berth__set_extent_kind(struct berth_extent *extent, enum berth_extent_kind kind)
+static inline enum berth_extent_kind berth__extent_kind(const struct berth_extent *extent)
 {
-	atomic_store_explicit(&extent->kind, (uint32_t)kind, memory_order_relaxed);
+	return (enum berth_extent_kind)(atomic_load_explicit(&extent->what, memory_order_relaxed) &
+					3u);
+}
+
+static inline uint64_t berth__extent_pages(const struct berth_extent *extent)
+{
+	return atomic_load_explicit(&extent->what, memory_order_relaxed) >> 2;
 }
 
 static inline berth_pfn_t berth__granule_pfn(const struct berth_gcma *area, berth_granule_t granule)

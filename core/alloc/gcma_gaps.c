@@ -5,7 +5,7 @@
  * I1  Extents tile the area: each begins where the one in front ends. No two gaps touch.
  * I2  gap_before of an extent's first granule, and of the one behind the area, is the size of the gap in front, or 0.
  * I3  A gap is in the bin of its size and in no other; a bin's bit is set exactly if it has one.
- * I4  A granule's bit in `starts` is set exactly if a claim begins there.
+ * I4  A granule's bit in `starts` is set exactly if a claim begins there; its extent's kind is CLAIMED only then.
  *
  * A search is exact: it looks at all gaps of a bin, bin by bin upwards, until one fits, and what can't fit
  * it doesn't look at. Gaps of less than 64 granules have bins of their own size, so without constraints the
@@ -50,7 +50,8 @@ static void insert_locked(struct berth_gcma *area, berth_granule_t first, berth_
 	unsigned bin = bin_of(nr);
 	bool empty = !(area->nonempty[bin / 64] >> bin % 64 & 1);
 
-	berth__set_extent_kind(gap, BERTH_EXTENT_GAP);
+	atomic_store_explicit(&gap->what, berth__extent_what(BERTH_EXTENT_GAP, 0),
+			      memory_order_relaxed);
 	gap->nr = nr;
 	gap->u.gap.prev = BERTH_GRANULE_NONE;
 	gap->u.gap.next = empty ? BERTH_GRANULE_NONE : area->bins[bin];
@@ -206,9 +207,10 @@ static void make_claim_locked(struct berth_gcma *area, berth_granule_t first,
 {
 	struct berth_extent *claim = &area->extents[first];
 
-	berth__set_extent_kind(claim, BERTH_EXTENT_CLAIMING);
+	atomic_store_explicit(&claim->what,
+			      berth__extent_what(BERTH_EXTENT_CLAIMING, request->nr_pages),
+			      memory_order_relaxed);
 	claim->nr = request->nr;
-	claim->nr_pages = (uint32_t)request->nr_pages;
 	claim->u.note = 0;
 	area->extents[first + request->nr].gap_before = 0;
 	area->starts[first / 64] |= 1ull << first % 64;
@@ -362,6 +364,11 @@ bool berth__gaps_check(const struct berth_gcma *area, struct berth_violation *vi
 			   at + extent->nr) ||
 		    (gap && !check_in_bin(area, at, violation)))
 			return false;
+		for (berth_granule_t inside = 1; inside < extent->nr; inside++)
+			if (!equal(violation, "gcma.I4 a claim inside the extent at granule", at,
+				   berth__extent_kind(extent + inside) == BERTH_EXTENT_CLAIMED,
+				   false))
+				return false;
 		nr_gaps += gap;
 		gap_before = gap ? extent->nr : 0;
 		at += extent->nr;

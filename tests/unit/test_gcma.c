@@ -749,11 +749,12 @@ static void broken_invariants_are_found(void **state)
 	BROKEN("gcma.I4", area->starts[0], area->starts[0] | 1);
 	BROKEN("gcma.I4", area->starts[0], area->starts[0] | 1u << 22);
 	BROKEN("gcma.I4", area->starts[0], area->starts[0] & ~(1ull << 20));
+	BROKEN("gcma.I4", extents[22].what, berth__extent_what(BERTH_EXTENT_CLAIMED, 2));
 	BROKEN("gcma.I5", area->hot.generations[5], 2);
 	BROKEN("gcma.I5", area->hot.generations[0], 1);
 	BROKEN("gcma.I5", area->hot.generations[27], 2);
-	BROKEN("gcma.I6", extents[20].kind, BERTH_EXTENT_CLAIMING);
-	BROKEN("gcma.I6", extents[20].nr_pages, 9);
+	BROKEN("gcma.I6", extents[20].what, berth__extent_what(BERTH_EXTENT_CLAIMING, 8));
+	BROKEN("gcma.I6", extents[20].what, berth__extent_what(BERTH_EXTENT_CLAIMED, 9));
 	BROKEN("gcma.I6", extents[20].u.note, 0);
 	BROKEN("gcma.I6", area->nr_claimed, 1);
 	BROKEN("gcma.I6", area->nr_claims, 1);
@@ -763,7 +764,7 @@ static void broken_invariants_are_found(void **state)
 	gcma_release(t, pfn, 8);
 	/* A name without users, or a gap that is none, stops the process. */
 	pfn = gcma_claim(t, 8);
-	extents[28].kind = BERTH_EXTENT_CLAIMED;
+	extents[28].what = berth__extent_what(BERTH_EXTENT_CLAIMED, 2);
 	extents[pfn].u.note = berth__note(1, 0);
 	assert_panics(&t->port, gcma_release(t, pfn, 8));
 	free(t->metadata);
