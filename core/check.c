@@ -100,13 +100,13 @@ static bool check_lru_lists(struct checker *checker)
 		berth_idx_t previous = BERTH_IDX_NONE;
 
 		for (berth_idx_t idx = lru->lists[list].first; idx != BERTH_IDX_NONE;
-		     idx = zone->frames[idx].next) {
+		     idx = zone->links[idx].next) {
 			EXPECT("lru.I1 index in a list", idx, idx < zone->end, true);
 			EXPECT("lru.I1 list of a block", berth__pfn(zone, idx),
 			       berth__lru_state(zone, idx) & BERTH_LRU_WHERE,
 			       BERTH_LRU_IN_LIST + list);
-			EXPECT("lru.I1 backward link", berth__pfn(zone, idx),
-			       zone->frames[idx].prev, previous);
+			EXPECT("lru.I1 backward link", berth__pfn(zone, idx), zone->links[idx].prev,
+			       previous);
 			pages += berth__pages(berth__tag_order(berth__tag(&zone->frames[idx])));
 			EXPECT("lru.I1 list too long", list, pages <= expected, true);
 			previous = idx;
@@ -368,21 +368,22 @@ static bool check_summaries(struct checker *checker)
 }
 
 /* A set's list of blocks of a pageblock and more; they are counted in *blocks, which may reach `most`. */
-static bool check_list(struct checker *checker, unsigned set, unsigned order, berth_idx_t head,
+static bool check_list(struct checker *checker, unsigned set, unsigned order, uint32_t first,
 		       uint32_t most, uint32_t *blocks)
 {
 	const struct berth_zone *zone = checker->zone;
-	berth_idx_t previous = BERTH_IDX_NONE;
+	uint32_t previous = BERTH_IDX_NONE;
 
-	for (berth_idx_t idx = head; idx != BERTH_IDX_NONE; idx = zone->frames[idx].next) {
+	for (uint32_t at = first; at != BERTH_IDX_NONE; at = zone->pageblocks[at].next) {
+		berth_idx_t idx = at << zone->pageblock_order, buddy = idx ^ berth__pages(order);
 		berth_pfn_t pfn = berth__pfn(zone, idx);
-		berth_idx_t buddy = idx ^ berth__pages(order);
 
-		EXPECT("buddy.I1 index in a list", idx, idx < zone->end, true);
+		EXPECT("buddy.I1 pageblock in a list", at,
+		       at <= (zone->end - 1) >> zone->pageblock_order, true);
 		EXPECT("buddy.I1 list longer than its count", order, (*blocks)++ < most, true);
 		EXPECT("buddy.I1 tag in the list", pfn, berth__tag(&zone->frames[idx]),
 		       BERTH_TAG(BERTH_FRAME_FREE, order));
-		EXPECT("buddy.I1 backward link", pfn, zone->frames[idx].prev, previous);
+		EXPECT("buddy.I1 backward link", pfn, zone->pageblocks[at].prev, previous);
 		for (berth_idx_t i = 0; i < berth__pages(order);
 		     i += berth__pages(zone->pageblock_order))
 			EXPECT("buddy.I3 set of a free block's pageblock", pfn,
@@ -392,7 +393,7 @@ static bool check_list(struct checker *checker, unsigned set, unsigned order, be
 		    berth__pageblock_set(berth__pageblock(zone, buddy)) == set)
 			return violated(checker, "buddy.I2 unmerged buddies", pfn, order,
 					order + 1);
-		previous = idx;
+		previous = at;
 	}
 	return true;
 }
@@ -559,7 +560,7 @@ static bool check_lists(struct checker *checker)
 				&zone->lists[set * (zone->max_order + 1) + order];
 
 			if (order >= zone->pageblock_order &&
-			    !check_list(checker, set, order, list->head, list->nr_blocks,
+			    !check_list(checker, set, order, list->first, list->nr_blocks,
 					&counts[order]))
 				return false;
 			EXPECT("buddy.I1 count of the list of order", order, counts[order],

@@ -70,11 +70,20 @@ enum berth_frame_kind {
 #define BERTH_TAG_LRU (1u << 15)      /* USED: may be on an LRU list; never changes until freed */
 #define BERTH_TAG_OWNER_SHIFT 16
 
+/* What an allocation and a free touch, and no more: four of them are a cache line, and none straddles two. */
 struct berth_frame {
-	uint32_t next, prev; /* Z: in the buddy list, CLAIMED start: a note; L: in an LRU list */
-	_Atomic uint32_t refcount; /* a: USED: 1 by the owner + BERTH_PIN_BIAS a pin; 0 frozen */
-	_Atomic uint32_t tag;      /* a: written under Z, or in P while the frame is in a list */
-	uint64_t cookie;           /* USED: the owner's; CLAIMED start: pages. Written with tag */
+	_Alignas(16) _Atomic uint32_t
+		refcount;     /* a: USED: 1 by the owner + BERTH_PIN_BIAS a pin; 0 frozen */
+	_Atomic uint32_t tag; /* a: written under Z, or in P while the frame is in a list */
+	uint64_t cookie;      /* USED: the owner's; CLAIMED start: pages. Written with tag */
+};
+
+/* What only a block has that is in an LRU list, or a claim. */
+union berth_links {
+	struct {
+		uint32_t next, prev; /* L: in the LRU list */
+	};
+	uint64_t note; /* of a CLAIMED start: alloc/claims.c */
 };
 
 /* Whoever scans reads it beside an allocation from a per-CPU list, and finds out later that the block is another one. */
@@ -128,7 +137,7 @@ static inline unsigned berth__tag_owner(uint32_t tag)
 #define BERTH_NEARLY_FREE 32u /* a pageblock with at most this part in use: it's a pity to wait */
 
 struct berth_free_list {
-	uint32_t head;      /* Z: orders of a pageblock and more */
+	uint32_t first; /* Z: orders of a pageblock and more: the pageblock of its first block */
 	uint32_t nr_blocks; /* Z: of the order, in all of the set */
 };
 
@@ -168,8 +177,9 @@ struct berth_pageblock {
 	_Atomic uint32_t nr_claimed; /* a: likewise */
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */
 	uint32_t nr_joined; /* Z: frames of used and cached blocks, but the first of each: pageblock.c */
-	uint32_t nonempty;   /* Z: bit k: it has a free block of order k, smaller than itself */
-	uint32_t next, prev; /* Z: pageblocks of its bucket */
+	uint32_t nonempty; /* Z: bit k: it has a free block of order k, smaller than itself */
+	uint32_t next,
+		prev; /* Z: pageblocks of its bucket; first of a larger free block: of its list */
 };
 
 /*
@@ -402,6 +412,7 @@ struct berth_zone {
 	 * freed in it; RETURN, or NONE. */
 	_Atomic uint8_t *pcp_route;
 	struct berth_frame *frames;         /* c */
+	union berth_links *links;           /* c: of as many frames */
 	struct berth_pageblock *pageblocks; /* c */
 	struct berth_list_set *sets;        /* c */
 	struct berth_free_list *lists;      /* c: [set * (max_order + 1) + order] */

@@ -88,31 +88,28 @@ uint64_t berth__note_age_ns(uint64_t note, uint64_t now_ns)
 }
 
 /* Of a claim out of an area's stock it changes without the zone lock. */
-static uint64_t note_of(const struct berth_frame *frame)
+static uint64_t note_of(const struct berth_zone *zone, berth_idx_t start)
 {
-	return (uint64_t)__atomic_load_n(&frame->prev, __ATOMIC_RELAXED) << 32 |
-	       __atomic_load_n(&frame->next, __ATOMIC_RELAXED);
+	return __atomic_load_n(&zone->links[start].note, __ATOMIC_RELAXED);
 }
 
-static void set_note(struct berth_frame *frame, uint64_t note)
+static void set_note(struct berth_zone *zone, berth_idx_t start, uint64_t note)
 {
-	__atomic_store_n(&frame->next, (uint32_t)note, __ATOMIC_RELAXED);
-	__atomic_store_n(&frame->prev, (uint32_t)(note >> 32), __ATOMIC_RELAXED);
+	__atomic_store_n(&zone->links[start].note, note, __ATOMIC_RELAXED);
 }
 
 void berth__claim_note_locked(struct berth_zone *zone, berth_idx_t start, const char *name,
 			      uint64_t now_ns)
 {
-	set_note(&zone->frames[start], berth__note(berth__name_get(&zone->names, name), now_ns));
+	set_note(zone, start, berth__note(berth__name_get(&zone->names, name), now_ns));
 }
 
 void berth__claim_forget_locked(struct berth_zone *zone, berth_idx_t start)
 {
-	struct berth_frame *frame = &zone->frames[start];
-	unsigned name = berth__note_name(note_of(frame));
+	unsigned name = berth__note_name(note_of(zone, start));
 
 	BERTH_ASSERT(zone, berth__name_put(&zone->names, name), name, start);
-	set_note(frame, 0);
+	set_note(zone, start, 0);
 }
 
 void berth__claim_note(struct berth_zone *zone, berth_idx_t start, const char *name)
@@ -120,7 +117,7 @@ void berth__claim_note(struct berth_zone *zone, berth_idx_t start, const char *n
 	uint64_t now_ns = berth__now(zone);
 
 	if (!name || !*name) {
-		set_note(&zone->frames[start], berth__note(0, now_ns));
+		set_note(zone, start, berth__note(0, now_ns));
 		return;
 	}
 	berth_lock(&zone->lock);
@@ -130,7 +127,7 @@ void berth__claim_note(struct berth_zone *zone, berth_idx_t start, const char *n
 
 void berth__claim_forget(struct berth_zone *zone, berth_idx_t start)
 {
-	if (!berth__note_name(note_of(&zone->frames[start])))
+	if (!berth__note_name(note_of(zone, start)))
 		return;
 	berth_lock(&zone->lock);
 	berth__claim_forget_locked(zone, start);
@@ -139,7 +136,7 @@ void berth__claim_forget(struct berth_zone *zone, berth_idx_t start)
 
 unsigned berth__claim_name_number(const struct berth_zone *zone, berth_idx_t start)
 {
-	return berth__note_name(note_of(&zone->frames[start]));
+	return berth__note_name(note_of(zone, start));
 }
 
 /* ---- The list --------------------------------------------------------------------------------- */
@@ -156,11 +153,11 @@ static bool describe_locked(const struct berth_zone *zone, berth_idx_t start, ui
 
 	claim->pfn = berth__pfn(zone, start);
 	claim->nr_pages = berth__cookie(frame);
-	claim->age_ns = berth__note_age_ns(note_of(frame), now_ns);
+	claim->age_ns = berth__note_age_ns(note_of(zone, start), now_ns);
 	claim->area = tag & BERTH_TAG_AREA ? zone->areas[pageblock->home_set - BERTH_CMA].name :
 					     NULL;
 	berth__copy_name(claim->name,
-			 berth__name_text(&zone->names, berth__note_name(note_of(frame))));
+			 berth__name_text(&zone->names, berth__note_name(note_of(zone, start))));
 	atomic_thread_fence(memory_order_acquire);
 	return (tag & BERTH_TAG_START) && berth__tag(frame) == tag &&
 	       atomic_load_explicit(&pageblock->stock, memory_order_relaxed) == before;

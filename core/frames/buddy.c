@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The buddy lists: free blocks of 2^order frames, aligned to their size. Blocks of a pageblock and more
- * are in lists of their set (migratetype or CMA area), linked through their heads. Smaller ones are bits
+ * are in lists of their set (migratetype or CMA area), linked through their first pageblocks. Smaller ones are bits
  * of their pageblock.
  *
  * The bits are numbered like the nodes of a heap: the block of 2^order frames at `offset` of its
@@ -100,30 +100,34 @@ static void uncount_block(struct berth_zone *zone, unsigned set, unsigned order)
 static void link_block(struct berth_zone *zone, unsigned set, unsigned order, berth_idx_t idx)
 {
 	struct berth_free_list *list = list_of(zone, set, order);
-	struct berth_frame *frame = &zone->frames[idx];
+	struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+	uint32_t number = (uint32_t)(pageblock - zone->pageblocks);
 
-	frame->prev = BERTH_IDX_NONE;
-	frame->next = list->head;
-	if (list->head != BERTH_IDX_NONE)
-		zone->frames[list->head].prev = idx;
-	list->head = idx;
+	BERTH_ASSERT(zone, !pageblock->bucket, idx, pageblock->bucket);
+	pageblock->prev = BERTH_IDX_NONE;
+	pageblock->next = list->first;
+	if (list->first != BERTH_IDX_NONE)
+		zone->pageblocks[list->first].prev = number;
+	list->first = number;
 }
 
 static void unlink_block(struct berth_zone *zone, unsigned set, unsigned order, berth_idx_t idx)
 {
 	struct berth_free_list *list = list_of(zone, set, order);
-	struct berth_frame *frame = &zone->frames[idx];
+	struct berth_pageblock *pageblocks = zone->pageblocks;
+	struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+	uint32_t number = (uint32_t)(pageblock - pageblocks);
 
-	if (frame->prev != BERTH_IDX_NONE) {
-		BERTH_ASSERT(zone, zone->frames[frame->prev].next == idx,
-			     zone->frames[frame->prev].next, idx);
-		zone->frames[frame->prev].next = frame->next;
+	if (pageblock->prev != BERTH_IDX_NONE) {
+		BERTH_ASSERT(zone, pageblocks[pageblock->prev].next == number,
+			     pageblocks[pageblock->prev].next, number);
+		pageblocks[pageblock->prev].next = pageblock->next;
 	} else {
-		BERTH_ASSERT(zone, list->head == idx, list->head, idx);
-		list->head = frame->next;
+		BERTH_ASSERT(zone, list->first == number, list->first, number);
+		list->first = pageblock->next;
 	}
-	if (frame->next != BERTH_IDX_NONE)
-		zone->frames[frame->next].prev = frame->prev;
+	if (pageblock->next != BERTH_IDX_NONE)
+		pageblocks[pageblock->next].prev = pageblock->prev;
 }
 
 static void list_add(struct berth_zone *zone, unsigned set, unsigned order, berth_idx_t idx)
@@ -239,7 +243,6 @@ static unsigned give_up_type(struct berth_zone *zone, berth_idx_t idx, unsigned 
 
 	if (set != BERTH_UNMOVABLE && set != BERTH_RECLAIMABLE)
 		return set;
-	berth__rebucket_locked(zone, pageblock); /* the bucket is of the old set */
 	berth__account_free_locked(zone, idx, size, -1);
 	berth__pageblock_home_locked(zone, pageblock, BERTH_MOVABLE);
 	berth__account_free_locked(zone, idx, size, 1);
@@ -283,8 +286,11 @@ static void free_and_merge(struct berth_zone *zone, berth_idx_t idx, unsigned or
 	berth__set_tag(&zone->frames[idx], 0);
 	if (order < zone->pageblock_order)
 		order = merge_inside(zone, pageblock, set, &idx, order);
-	if (order >= zone->pageblock_order)
+	if (order >= zone->pageblock_order) {
+		if (pageblock->bucket) /* it goes into a list, with the same links */
+			berth__rebucket_locked(zone, pageblock);
 		set = give_up_type(zone, idx, set);
+	}
 	for (; order >= zone->pageblock_order && order < zone->max_order && set < BERTH_CMA;
 	     order++) {
 		berth_idx_t buddy = idx ^ berth__pages(order);
@@ -301,7 +307,7 @@ static void free_and_merge(struct berth_zone *zone, berth_idx_t idx, unsigned or
 		list_add(zone, set, order, idx);
 	else
 		berth__set_tag(&zone->frames[idx], BERTH_TAG(BERTH_FRAME_FREE, order));
-	if (pageblock->bucket || pageblock->nonempty)
+	if (pageblock->nonempty)
 		berth__rebucket_locked(zone, pageblock);
 	if (order == zone->pageblock_order && set >= BERTH_CMA) /* last: it's anybody's then */
 		berth__stock_add_locked(zone, idx >> order, 1);
@@ -403,7 +409,7 @@ static berth_idx_t alloc_large(struct berth_zone *zone, unsigned set, unsigned o
 	if (!fitting)
 		return BERTH_IDX_NONE;
 	from = (unsigned)__builtin_ctz(fitting);
-	idx = list_of(zone, set, from)->head;
+	idx = list_of(zone, set, from)->first << zone->pageblock_order;
 	take(zone, set, idx, from, order);
 	return idx;
 }

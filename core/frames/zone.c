@@ -15,7 +15,8 @@
 
 /* The places of the parts in the metadata. */
 struct layout {
-	size_t frames, pageblocks, sets, lists, bits, buckets, areas, owners, names, pcps, total;
+	size_t frames, links, pageblocks, sets, lists, bits, buckets, areas, owners, names, pcps,
+		total;
 	size_t counters, timings;
 	size_t loads, groups, regions, stale, stocked, tallies;
 	unsigned nr_counters, nr_tallies, bit_words;
@@ -116,6 +117,7 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 		l->pcp_stride += sizeof(struct berth_lru_batch);
 
 	l->frames = place(&at, 64, l->nr_frames, sizeof(struct berth_frame));
+	l->links = place(&at, 64, l->nr_frames, sizeof(union berth_links));
 	l->pageblocks = place(&at, 64, l->nr_frames >> l->pageblock_order,
 			      sizeof(struct berth_pageblock));
 	l->sets = place(&at, 64, l->nr_sets, sizeof(struct berth_list_set));
@@ -207,6 +209,7 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->max_owners = l.max_owners;
 	zone->metadata_bytes = l.total;
 	zone->frames = (void *)(base + l.frames);
+	zone->links = (void *)(base + l.links);
 	zone->pageblocks = (void *)(base + l.pageblocks);
 	zone->sets = (void *)(base + l.sets);
 	zone->lists = (void *)(base + l.lists);
@@ -243,7 +246,7 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->cost = (struct berth_cost_model)BERTH_COST_DEFAULT;
 	zone->drops_idle = true;
 	for (unsigned i = 0; i < l.nr_sets * (l.max_order + 1); i++)
-		zone->lists[i].head = BERTH_IDX_NONE;
+		zone->lists[i].first = BERTH_IDX_NONE;
 	for (uint64_t i = 0; i < l.nr_frames >> l.pageblock_order; i++) {
 		zone->pageblocks[i].home_set = BERTH_MOVABLE;
 		berth__pageblock_set_locked(zone, &zone->pageblocks[i], BERTH_MOVABLE);

@@ -88,12 +88,12 @@ static void link_locked(struct berth_zone *zone, berth_idx_t idx, unsigned list,
 			berth_idx_t next)
 {
 	struct berth_lru_list_ends *ends = &zone->lru.lists[list];
-	struct berth_frame *frames = zone->frames;
+	union berth_links *links = zone->links;
 
-	frames[idx].prev = prev;
-	frames[idx].next = next;
-	*(prev == BERTH_IDX_NONE ? &ends->first : &frames[prev].next) = idx;
-	*(next == BERTH_IDX_NONE ? &ends->last : &frames[next].prev) = idx;
+	links[idx].prev = prev;
+	links[idx].next = next;
+	*(prev == BERTH_IDX_NONE ? &ends->first : &links[prev].next) = idx;
+	*(next == BERTH_IDX_NONE ? &ends->last : &links[next].prev) = idx;
 }
 
 /* Flags may change meanwhile. */
@@ -110,7 +110,7 @@ static void change_where_locked(struct berth_zone *zone, berth_idx_t idx, unsign
 /* Off its list, or out of a reclaimer's hands, as far as links and counters go. */
 static void unlink_locked(struct berth_zone *zone, berth_idx_t idx, unsigned from)
 {
-	const struct berth_frame *frame = &zone->frames[idx];
+	const union berth_links *links = &zone->links[idx];
 	uint64_t pages = pages_of(zone, idx);
 
 	if (from == BERTH_LRU_ISOLATED) {
@@ -119,10 +119,10 @@ static void unlink_locked(struct berth_zone *zone, berth_idx_t idx, unsigned fro
 		unsigned list = from - BERTH_LRU_IN_LIST;
 		struct berth_lru_list_ends *ends = &zone->lru.lists[list];
 
-		*(frame->prev == BERTH_IDX_NONE ? &ends->first :
-						  &zone->frames[frame->prev].next) = frame->next;
-		*(frame->next == BERTH_IDX_NONE ? &ends->last :
-						  &zone->frames[frame->next].prev) = frame->prev;
+		*(links->prev == BERTH_IDX_NONE ? &ends->first :
+						  &zone->links[links->prev].next) = links->next;
+		*(links->next == BERTH_IDX_NONE ? &ends->last :
+						  &zone->links[links->next].prev) = links->prev;
 		add_locked(&zone->lru.nr_pages[list], -pages);
 	}
 }
@@ -548,7 +548,7 @@ void berth__lru_inherit_locked(struct berth_zone *zone, berth_idx_t head, berth_
 		where = BERTH_LRU_IN_LIST + list;
 	} else if (where >= BERTH_LRU_IN_LIST) {
 		/* The list's count has these frames already. */
-		link_locked(zone, piece, where - BERTH_LRU_IN_LIST, head, zone->frames[head].next);
+		link_locked(zone, piece, where - BERTH_LRU_IN_LIST, head, zone->links[head].next);
 	}
 	state = (state & ~BERTH_LRU_WHERE) | where;
 	atomic_store_explicit(state_of(zone, piece), (uint8_t)state, memory_order_relaxed);
@@ -577,8 +577,8 @@ void berth__lru_moved_locked(struct berth_zone *zone, berth_idx_t src, berth_idx
 	atomic_store_explicit(state_of(zone, dst), (uint8_t)(state & ~BERTH_LRU_WHERE),
 			      memory_order_relaxed);
 	if (where >= BERTH_LRU_IN_LIST && where < BERTH_LRU_ISOLATED) {
-		link_locked(zone, dst, where - BERTH_LRU_IN_LIST, zone->frames[src].prev,
-			    zone->frames[src].next);
+		link_locked(zone, dst, where - BERTH_LRU_IN_LIST, zone->links[src].prev,
+			    zone->links[src].next);
 		change_where_locked(zone, dst, BERTH_LRU_NOWHERE, where);
 	} else if (where != BERTH_LRU_NOWHERE) {
 		if (where == BERTH_LRU_ISOLATED)

@@ -91,7 +91,7 @@ static uint64_t isolate(struct berth_zone *zone, unsigned list, struct batch *ba
 		struct berth_reclaim_item item = item_at(zone, idx);
 
 		berth__lru_take_locked(zone, idx, BERTH_LRU_ISOLATED);
-		zone->frames[idx].next = batch->ticket;
+		zone->links[idx].next = batch->ticket;
 		insert(batch, item);
 		pages += pages_of(&item);
 	}
@@ -104,7 +104,7 @@ static bool still_ours_locked(const struct berth_zone *zone, const struct batch 
 			      berth_idx_t idx)
 {
 	return (berth__lru_state(zone, idx) & BERTH_LRU_WHERE) == BERTH_LRU_ISOLATED &&
-	       zone->frames[idx].next == batch->ticket;
+	       zone->links[idx].next == batch->ticket;
 }
 
 /* Back to a list, unless the owner has freed or moved it, or it is unevictable by now. L. */

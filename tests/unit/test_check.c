@@ -223,38 +223,41 @@ static void list_cut_short(struct scene *s)
 {
 	struct berth_free_list *list = free_list(s);
 
-	list->head = frame(s, list->head)->next;
+	list->first = s->zone->pageblocks[list->first].next;
 	list->nr_blocks--;
-	if (list->head == BERTH_IDX_NONE)
+	if (list->first == BERTH_IDX_NONE)
 		free_set(s)->nonempty &= ~(1u << s->free_order);
 	else
-		frame(s, list->head)->prev = BERTH_IDX_NONE;
+		s->zone->pageblocks[list->first].prev = BERTH_IDX_NONE;
 	free_set(s)->nr_free -= berth__pages(s->free_order);
 }
 
 static void list_with_a_loop(struct scene *s)
 {
-	frame(s, s->free_head)->next = s->free_head;
+	struct berth_pageblock *pageblock = berth__pageblock(s->zone, s->free_head);
+
+	pageblock->next = (uint32_t)(pageblock - s->zone->pageblocks);
 }
 
 static void list_with_a_bad_backward_link(struct scene *s)
 {
-	frame(s, s->free_head)->prev = s->used;
+	berth__pageblock(s->zone, s->free_head)->prev = s->used >> s->zone->pageblock_order;
 }
 
 static void list_with_a_used_block(struct scene *s)
 {
-	free_list(s)->head = s->used;
+	free_list(s)->first = s->used >> s->zone->pageblock_order;
 }
 
 static void list_beyond_the_zone(struct scene *s)
 {
-	free_list(s)->head = 0x7ffffff0;
+	free_list(s)->first = 0x7ffffff0;
 }
 
 static void list_link_beyond_the_zone(struct scene *s)
 {
-	frame(s, free_list(s)->head)->next = s->zone->end + 5;
+	s->zone->pageblocks[free_list(s)->first].next = (s->zone->end >> s->zone->pageblock_order) +
+							5;
 }
 
 /* The pageblock with free blocks of its own; the scene has some. */

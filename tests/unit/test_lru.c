@@ -532,7 +532,7 @@ static void page_off_its_list(struct scene *s)
 
 static void broken_backward_link(struct scene *s)
 {
-	zone_of(s)->frames[idx_of(s, s->first + 1)].prev = 77;
+	zone_of(s)->links[idx_of(s, s->first + 1)].prev = 77;
 }
 
 static void broken_end(struct scene *s)
@@ -542,10 +542,10 @@ static void broken_end(struct scene *s)
 
 static void list_in_a_ring(struct scene *s)
 {
-	struct berth_frame *frames = zone_of(s)->frames;
+	union berth_links *links = zone_of(s)->links;
 
-	frames[idx_of(s, s->first)].next = zone_of(s)->lru.lists[BERTH_LRU_INACTIVE].first;
-	frames[zone_of(s)->lru.lists[BERTH_LRU_INACTIVE].first].prev = idx_of(s, s->first);
+	links[idx_of(s, s->first)].next = zone_of(s)->lru.lists[BERTH_LRU_INACTIVE].first;
+	links[zone_of(s)->lru.lists[BERTH_LRU_INACTIVE].first].prev = idx_of(s, s->first);
 }
 
 static void count_of_a_list(struct scene *s)
