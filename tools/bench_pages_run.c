@@ -11,8 +11,9 @@
  *
  * Two rows are no competitors but bounds: the array used as a stack is the least that anything
  * costs which remembers what is free, and touching is the least that anything costs which keeps
- * a word about each frame: it reads, changes and writes as many bytes, as far apart, as
- * the core's `struct berth_frame`, of the frames that the pattern names, and remembers nothing.
+ * something about each frame: it reads, changes and writes as many bytes as the core's metadata of a frame,
+ * side by side, of the frames that the pattern names, and remembers nothing. (The core's operations change
+ * the 16 bytes of a `struct berth_frame` alone; its links are in an array of their own.)
  */
 #define _GNU_SOURCE
 #include "tools/bench_pages.h"
@@ -80,7 +81,8 @@ static bool stack_free(struct berth__pages *bench, uint64_t block)
 	return true;
 }
 
-#define FRAME_WORDS (sizeof(struct berth_frame) / sizeof(uint64_t))
+#define FRAME_BYTES (sizeof(struct berth_frame) + sizeof(union berth_links))
+#define FRAME_WORDS (FRAME_BYTES / sizeof(uint64_t))
 
 static __attribute__((noinline)) void touch(void *touched, uint64_t frame)
 {
@@ -338,7 +340,7 @@ double berth__pages_metadata(struct berth__pages *bench, enum berth__pages_row r
 	if (row == BERTH__ROW_STACK)
 		return (double)sizeof(bench->stack.entries[0]) / (double)(1u << bench->order);
 	if (row == BERTH__ROW_TOUCH)
-		return sizeof(struct berth_frame);
+		return FRAME_BYTES;
 	if (row == BERTH__ROW_BERTH)
 		return (double)bench->metadata_bytes /
 		       (double)((uint64_t)bench->nr_blocks << bench->order);
@@ -476,9 +478,7 @@ static bool open_stack(struct berth__pages *bench)
 
 static size_t touched_bytes(const struct berth__pages *bench)
 {
-	return bench->touches ?
-		       ((size_t)bench->nr_blocks << bench->order) * sizeof(struct berth_frame) :
-		       0;
+	return bench->touches ? ((size_t)bench->nr_blocks << bench->order) * FRAME_BYTES : 0;
 }
 
 static bool open_all(struct berth__pages *bench)

@@ -211,8 +211,6 @@ int berth_free_pages(struct berth_zone *zone, berth_pfn_t pfn)
 	/* No new pin can come: the owner has closed every path. So 1 is still 1. */
 	atomic_store_explicit(&frame->refcount, 0, memory_order_relaxed);
 	berth__pcp_push(zone, pcp, list, count, idx, frame, 0);
-	if (list == BERTH_PCP_RETURN)
-		berth__pcp_expect_return(zone, idx);
 	berth__pcp_leave(pcp);
 	return 0;
 }

@@ -194,25 +194,34 @@ static void enter_bucket(struct berth_zone *zone, struct berth_pageblock *pagebl
 	pageblock->bucket = (uint16_t)berth__bucket_number(density, order);
 }
 
-void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pageblock)
+static BERTH_COLD void change_bucket(struct berth_zone *zone, struct berth_pageblock *pageblock,
+				     unsigned bucket)
 {
-	unsigned density = 0, order = 0, bucket = 0;
-
-	if (pageblock->nonempty) {
-		density = berth__density(zone, berth__nr_free(pageblock));
-		order = 31 - (unsigned)__builtin_clz(pageblock->nonempty);
-		bucket = berth__bucket_number(density, order);
-	}
-	if (BERTH_LIKELY(bucket == pageblock->bucket)) {
-		if (density == BERTH_DENSITIES - 1)
-			berth__pageblock_route_locked(zone, pageblock);
-		return;
-	}
 	if (pageblock->bucket)
 		leave_bucket(zone, pageblock);
 	if (bucket)
-		enter_bucket(zone, pageblock, density, order);
+		enter_bucket(zone, pageblock, (bucket - 1) / 32, (bucket - 1) % 32);
 	berth__pageblock_route_locked(zone, pageblock);
+}
+
+static inline void rebucket(struct berth_zone *zone, struct berth_pageblock *pageblock)
+{
+	unsigned density = 0, bucket = 0;
+
+	if (pageblock->nonempty) {
+		density = berth__density(zone, berth__nr_free(pageblock));
+		bucket = berth__bucket_number(density,
+					      31 - (unsigned)__builtin_clz(pageblock->nonempty));
+	}
+	if (bucket != pageblock->bucket)
+		change_bucket(zone, pageblock, bucket);
+	else if (density == BERTH_DENSITIES - 1)
+		berth__pageblock_route_locked(zone, pageblock);
+}
+
+void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pageblock)
+{
+	rebucket(zone, pageblock);
 }
 
 /* The fullest pageblock of the set with a block of the order or more; NULL: there is none. */
@@ -249,50 +258,101 @@ static unsigned give_up_type(struct berth_zone *zone, berth_idx_t idx, unsigned 
 	return BERTH_MOVABLE;
 }
 
+/* Blocks that are freed together: what they change in the counters of their set is written there once. */
+struct freeing {
+	unsigned set;
+	uint32_t frames;  /* they have */
+	uint32_t changed; /* bit k: blocks[k] counts */
+	int32_t blocks[BERTH_MAX_ORDER_LIMIT +
+		       1]; /* so many more of each order, below a pageblock's */
+};
+
+static inline void freeing_begin(struct freeing *freeing)
+{
+	freeing->set = 0;
+	freeing->frames = 0;
+	freeing->changed = 0;
+}
+
+static void count_all(struct berth_zone *zone, struct freeing *freeing)
+{
+	if (freeing->frames)
+		berth__account_set_free_locked(zone, freeing->set, freeing->frames, 1);
+	for (uint32_t left = freeing->changed; left; left &= left - 1) {
+		unsigned order = (unsigned)__builtin_ctz(left);
+		struct berth_free_list *list = list_of(zone, freeing->set, order);
+
+		list->nr_blocks += (uint32_t)freeing->blocks[order];
+		zone->sets[freeing->set].nonempty &= ~(1u << order);
+		zone->sets[freeing->set].nonempty |= (uint32_t)(list->nr_blocks != 0) << order;
+	}
+	freeing->frames = 0;
+	freeing->changed = 0;
+}
+
+/* A block of so many frames less, or more. */
+static void count_later(struct freeing *freeing, unsigned order, int change)
+{
+	freeing->blocks[order] = (freeing->changed >> order & 1 ? freeing->blocks[order] : 0) +
+				 change;
+	freeing->changed |= 1u << order;
+}
+
+/* The bit of a block that merges. The order's other blocks, if there are any, are most often near. */
+static inline void take_bit(struct berth_pageblock *pageblock, uint64_t *bits, uint32_t number,
+			    uint32_t first, unsigned order)
+{
+	uint64_t word = bits[number / 64] ^ 1ull << number % 64;
+
+	bits[number / 64] = word;
+	if ((number < 64 || !word) && no_bit(bits, first))
+		pageblock->nonempty &= ~(1u << order);
+}
+
 /*
  * Takes the buddies of a block inside a pageblock away, as long as there are any. Returns the order that
- * it has then.
+ * it has then. Locals: what is written here might otherwise be the zone's, which would be read again.
  */
-static unsigned merge_inside(struct berth_zone *zone, struct berth_pageblock *pageblock,
-			     unsigned set, berth_idx_t *idx, unsigned order)
+static inline unsigned merge_inside(struct berth_zone *zone, struct freeing *freeing,
+				    struct berth_pageblock *pageblock, berth_idx_t *at,
+				    unsigned order)
 {
-	uint64_t *bits = berth__bits(zone, *idx);
-	uint32_t number = number_of(zone, *idx, order);
+	const unsigned most = zone->pageblock_order;
+	struct berth_frame *frames = zone->frames;
+	uint64_t *bits = berth__bits(zone, *at);
+	uint32_t number = number_of(zone, *at, order), first = berth__pages(most) >> order;
+	berth_idx_t idx = *at;
 
-	for (; order < zone->pageblock_order && test_bit(bits, number ^ 1); order++) {
-		berth_idx_t buddy = *idx ^ berth__pages(order);
-		struct berth_frame *frame = &zone->frames[buddy];
+	for (; order < most && test_bit(bits, number ^ 1); order++) {
+		struct berth_frame *frame = &frames[idx ^ berth__pages(order)];
 
 		BERTH_ASSERT(zone, berth__tag(frame) == BERTH_TAG(BERTH_FRAME_FREE, order),
 			     berth__tag(frame), order);
 		berth__set_tag(frame, 0);
-		change_bit(bits, number ^ 1);
-		if (no_bit(bits, first_number(zone, order)))
-			pageblock->nonempty &= ~(1u << order);
-		uncount_block(zone, set, order);
-		*idx &= ~berth__pages(order);
+		take_bit(pageblock, bits, number ^ 1, first, order);
+		count_later(freeing, order, -1);
+		idx &= ~berth__pages(order);
 		number /= 2;
+		first /= 2;
+	}
+	*at = idx;
+	if (order < most) {
+		change_bit(bits, number);
+		pageblock->nonempty |= 1u << order;
+		count_later(freeing, order, 1);
 	}
 	return order;
 }
 
-/* One block within pageblocks of one set. */
-static void free_and_merge(struct berth_zone *zone, berth_idx_t idx, unsigned order)
+/* A block of whole pageblocks, of one set, merges with its neighbours and goes into a list. */
+static void settle(struct berth_zone *zone, unsigned set, berth_idx_t idx, unsigned order)
 {
 	struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
-	unsigned set = berth__pageblock_set(pageblock);
 
-	berth__account_free_locked(zone, idx, berth__pages(order), 1);
-	berth__set_tag(&zone->frames[idx], 0);
-	if (order < zone->pageblock_order)
-		order = merge_inside(zone, pageblock, set, &idx, order);
-	if (order >= zone->pageblock_order) {
-		if (pageblock->bucket) /* it goes into a list, with the same links */
-			berth__rebucket_locked(zone, pageblock);
-		set = give_up_type(zone, idx, set);
-	}
-	for (; order >= zone->pageblock_order && order < zone->max_order && set < BERTH_CMA;
-	     order++) {
+	if (pageblock->bucket) /* first: the list has the same links */
+		berth__rebucket_locked(zone, pageblock);
+	set = give_up_type(zone, idx, set);
+	for (; order < zone->max_order && set < BERTH_CMA; order++) {
 		berth_idx_t buddy = idx ^ berth__pages(order);
 
 		/* Indices below `first` are never FREE; a block beyond `end` would be cut off. */
@@ -303,14 +363,43 @@ static void free_and_merge(struct berth_zone *zone, berth_idx_t idx, unsigned or
 		list_del(zone, set, order, buddy);
 		idx &= ~berth__pages(order);
 	}
-	if (order < zone->pageblock_order || set < BERTH_CMA)
+	if (set < BERTH_CMA) {
 		list_add(zone, set, order, idx);
-	else
+	} else {
 		berth__set_tag(&zone->frames[idx], BERTH_TAG(BERTH_FRAME_FREE, order));
-	if (pageblock->nonempty)
-		berth__rebucket_locked(zone, pageblock);
-	if (order == zone->pageblock_order && set >= BERTH_CMA) /* last: it's anybody's then */
-		berth__stock_add_locked(zone, idx >> order, 1);
+		berth__stock_add_locked(zone, idx >> order, 1); /* last: it's anybody's then */
+	}
+}
+
+/* One block within pageblocks of one set. Its tag may be anything. */
+static void free_and_merge(struct berth_zone *zone, struct freeing *freeing, berth_idx_t idx,
+			   unsigned order)
+{
+	struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+	unsigned set = berth__pageblock_set(pageblock);
+
+	if (set != freeing->set) {
+		count_all(zone, freeing);
+		freeing->set = set;
+	}
+	freeing->frames += berth__pages(order);
+	berth__set_tag(&zone->frames[idx], 0);
+	if (order <= zone->pageblock_order) {
+		berth__account_pageblock_free_locked(zone, pageblock, berth__pages(order));
+		order = merge_inside(zone, freeing, pageblock, &idx, order);
+	} else {
+		for (berth_idx_t at = 0; at < berth__pages(order);
+		     at += berth__pages(zone->pageblock_order))
+			berth__account_pageblock_free_locked(zone, berth__pageblock(zone, idx + at),
+							     berth__pages(zone->pageblock_order));
+	}
+	if (order < zone->pageblock_order) {
+		berth__set_tag(&zone->frames[idx], BERTH_TAG(BERTH_FRAME_FREE, order));
+		rebucket(zone, pageblock);
+	} else {
+		count_all(zone, freeing);
+		settle(zone, set, idx, order);
+	}
 }
 
 /* The pageblocks of a large block are of one set, which they keep when they are free. */
@@ -327,15 +416,35 @@ static bool of_one_set(const struct berth_zone *zone, berth_idx_t idx, unsigned 
 
 void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order)
 {
+	struct freeing freeing;
 	berth_idx_t size = berth__pages(zone->pageblock_order);
 
-	if (BERTH_LIKELY(order <= zone->pageblock_order) || of_one_set(zone, idx, order)) {
-		free_and_merge(zone, idx, order);
-		return;
+	freeing_begin(&freeing);
+	if (BERTH_LIKELY(order <= zone->pageblock_order) || of_one_set(zone, idx, order))
+		free_and_merge(zone, &freeing, idx, order);
+	else /* one of its pageblocks may be isolated, or all be an area's: each to its own set */
+		for (berth_idx_t at = 0; at < berth__pages(order); at += size)
+			free_and_merge(zone, &freeing, idx + at, zone->pageblock_order);
+	count_all(zone, &freeing);
+}
+
+void berth__buddy_free_blocks_locked(struct berth_zone *zone, const berth_idx_t *blocks,
+				     uint32_t nr, unsigned order)
+{
+	struct freeing freeing;
+
+	for (uint32_t i = 0; i < nr; i++) { /* scattered, they are cold: fetched side by side */
+		const uint64_t *bits = berth__bits(zone, blocks[i]);
+
+		__builtin_prefetch(berth__pageblock(zone, blocks[i]), 1);
+		__builtin_prefetch(&bits[number_of(zone, blocks[i], order) / 64], 1);
+		__builtin_prefetch(bits, 1);
+		__builtin_prefetch(&zone->frames[blocks[i] ^ berth__pages(order)], 1);
 	}
-	/* One of its pageblocks may be isolated, or all be an area's: each part goes to its own set. */
-	for (berth_idx_t at = 0; at < berth__pages(order); at += size)
-		free_and_merge(zone, idx + at, zone->pageblock_order);
+	freeing_begin(&freeing);
+	for (uint32_t i = 0; i < nr; i++)
+		free_and_merge(zone, &freeing, blocks[i], order);
+	count_all(zone, &freeing);
 }
 
 void berth__buddy_free_range_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)

@@ -6,7 +6,7 @@
 #ifndef BERTH_CORE_FRAMES_INTERNAL_H
 #define BERTH_CORE_FRAMES_INTERNAL_H
 
-#include "core/internal.h"
+#include "core/frames/summary.h"
 
 /* ---- frames/frame.c: blocks and references ----------------------------------------------------- */
 
@@ -28,6 +28,19 @@ bool berth__split_used_at_locked(struct berth_zone *zone, berth_idx_t head, bert
 
 /* The only places that change nr_free / nr_claimed. [idx, idx + nr) lies in one block. Z. */
 void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr, int sign);
+/* The two halves of it: the set's and the zone's counters; the pageblock's, by `change` modulo 2^32. */
+void berth__account_set_free_locked(struct berth_zone *zone, unsigned set, uint64_t nr, int sign);
+static inline void berth__account_pageblock_free_locked(struct berth_zone *zone,
+							struct berth_pageblock *pageblock,
+							uint32_t change)
+{
+	uint32_t free = berth__nr_free(pageblock) + change;
+
+	BERTH_ASSERT(zone, free <= berth__nr_managed(pageblock), free,
+		     berth__nr_managed(pageblock));
+	atomic_store_explicit(&pageblock->nr_free, free, memory_order_relaxed);
+	berth__stale_locked(zone, pageblock);
+}
 void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr,
 				   int sign);
 /* [start, end) is managed from now on. The only place that changes nr_managed. Z. */
@@ -63,6 +76,10 @@ void berth__pageblock_route_locked(struct berth_zone *zone, struct berth_pageblo
 /* Frees one block to the set of its pageblock and merges. The frames' tags need not be clear at the
  * head. Z. O(max_order). */
 void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order);
+/* Frees blocks of 2^order frames, at most a pageblock's, which may be scattered. Their tags need not be
+ * clear. Z. */
+void berth__buddy_free_blocks_locked(struct berth_zone *zone, const berth_idx_t *blocks,
+				     uint32_t nr, unsigned order);
 /* Frees any range of untagged frames as the largest blocks. Z. O(pageblocks). */
 void berth__buddy_free_range_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
 /*

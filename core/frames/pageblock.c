@@ -137,9 +137,8 @@ void berth__lend_locked(struct berth_zone *zone, struct berth_cma *area,
 		berth__pageblock_route_locked(zone, berth__pageblock(zone, idx));
 }
 
-void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr, int sign)
+void berth__account_set_free_locked(struct berth_zone *zone, unsigned number, uint64_t nr, int sign)
 {
-	unsigned number = berth__pageblock_set(berth__pageblock(zone, idx));
 	struct berth_list_set *set = &zone->sets[number];
 
 	BERTH_ASSERT(zone,
@@ -152,15 +151,17 @@ void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_
 		count(&zone->nr_free_highatomic, nr, sign);
 	if (number >= BERTH_CMA)
 		count(&zone->nr_free_cma, nr, sign);
-	while (nr) {
-		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
-		berth_idx_t part = nr == 1 ? 1 : in_pageblock(zone, idx, nr);
-		uint32_t free = berth__nr_free(pageblock) + (sign > 0 ? part : -part);
+}
 
-		BERTH_ASSERT(zone, free <= berth__nr_managed(pageblock), free,
-			     berth__nr_managed(pageblock));
-		atomic_store_explicit(&pageblock->nr_free, free, memory_order_relaxed);
-		berth__stale_locked(zone, pageblock);
+void berth__account_free_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr, int sign)
+{
+	berth__account_set_free_locked(zone, berth__pageblock_set(berth__pageblock(zone, idx)), nr,
+				       sign);
+	while (nr) {
+		berth_idx_t part = in_pageblock(zone, idx, nr);
+
+		berth__account_pageblock_free_locked(zone, berth__pageblock(zone, idx),
+						     sign > 0 ? part : -part);
 		idx += part;
 		nr -= part;
 	}

@@ -238,19 +238,6 @@ static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned 
 
 /* ---- To the buddy lists ---------------------------------------------------------------------------- */
 
-/*
- * What freeing these blocks will touch: the heads they merge with, and the pageblock's bits. Scattered
- * blocks are cold, and this way they are fetched side by side. Z.
- */
-static void prefetch_locked(const struct berth_zone *zone, const berth_idx_t *stack, uint32_t nr,
-			    unsigned order)
-{
-	for (uint32_t i = 0; i < nr; i++) {
-		__builtin_prefetch(&zone->frames[stack[i] ^ berth__pages(order)], 1);
-		__builtin_prefetch(berth__bits(zone, stack[i]), 1);
-	}
-}
-
 /* All of one aligned block? nr: a power of two. No two are the same, so it's enough that their numbers
  * differ in the low bits only. */
 static bool is_one_block(const berth_idx_t *stack, uint32_t nr, unsigned order)
@@ -310,21 +297,23 @@ void berth__pcp_spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned l
 	nr = whole_pageblocks(zone, stack, nr, count, order);
 	run = find_run(zone, stack, nr, order);
 	berth_lock(&zone->lock);
-	if (run.nr == nr && !order)
-		set_tags(&frames[run.start], nr, 0);
-	else
-		for (uint32_t i = 0; i < nr; i++)
-			berth__set_tag(&frames[stack[i]], 0);
 	for (uint32_t i = 0; order && i < nr; i++)
 		berth__account_used_locked(zone, stack[i], order, -1);
-	if (run.nr < nr)
-		prefetch_locked(zone, stack, nr, order);
 	for (uint32_t i = 0;;) {
-		if (run.nr == 1)
-			berth__buddy_free_locked(zone, run.start, order);
+		uint32_t single = i;
+
+		for (; run.nr == 1 && ++i < nr;)
+			run = find_run(zone, stack + i, nr - i, order);
+		if (i > single)
+			berth__buddy_free_blocks_locked(zone, stack + single, i - single, order);
+		if (i == nr)
+			break;
+		if (order)
+			for (uint32_t k = 0; k < run.nr; k++)
+				berth__set_tag(&frames[stack[i + k]], 0);
 		else
-			berth__buddy_free_range_locked(zone, run.start,
-						       run.start + (run.nr << order));
+			set_tags(&frames[run.start], run.nr, 0);
+		berth__buddy_free_range_locked(zone, run.start, run.start + (run.nr << order));
 		i += run.nr;
 		if (i == nr)
 			break;
@@ -354,8 +343,17 @@ static uint64_t empty_return_locked(struct berth_zone *zone, struct berth_pcp *p
 	uint32_t count = berth__pcp_count(pcp, BERTH_PCP_RETURN);
 	uint64_t given = 0;
 
-	for (uint32_t i = 0; i < count; i++)
-		given += free_cached_locked(zone, stack[i]);
+	for (uint32_t i = 0, nr; i < count; i += nr) {
+		unsigned order = berth__tag_order(berth__tag(&zone->frames[stack[i]]));
+
+		for (nr = 0; i + nr < count; nr++) {
+			if (berth__tag_order(berth__tag(&zone->frames[stack[i + nr]])) != order)
+				break;
+			berth__account_used_locked(zone, stack[i + nr], order, -1);
+		}
+		berth__buddy_free_blocks_locked(zone, stack + i, nr, order);
+		given += (uint64_t)nr << order;
+	}
 	berth__pcp_set_count(pcp, BERTH_PCP_RETURN, 0);
 	atomic_store_explicit(&pcp->return_tails, 0, memory_order_relaxed);
 	return given;

@@ -178,10 +178,4 @@ static inline unsigned berth__pcp_route(const struct berth_zone *zone, berth_idx
 				    memory_order_relaxed);
 }
 
-/* What freeing a frame of RETURN will touch, and is cold by then: fetched while others are freed. */
-static inline void berth__pcp_expect_return(const struct berth_zone *zone, berth_idx_t idx)
-{
-	__builtin_prefetch(&zone->frames[idx ^ 1], 1);
-}
-
 #endif

@@ -25,16 +25,6 @@ static uint32_t nr_pageblocks(const struct berth_zone *zone)
 
 /* ---- Marking ------------------------------------------------------------------------------------- */
 
-void berth__stale_locked(struct berth_zone *zone, const struct berth_pageblock *pageblock)
-{
-	uint32_t group = (uint32_t)(pageblock - zone->pageblocks) / GROUP;
-	_Atomic uint64_t *word = &zone->stale[group / GROUP];
-	uint64_t bit = 1ull << group % GROUP;
-
-	if (!(atomic_load_explicit(word, memory_order_relaxed) & bit))
-		atomic_fetch_or_explicit(word, bit, memory_order_relaxed);
-}
-
 /* Always a read-modify-write: a refreshment that misses the change leaves the mark. */
 void berth__stale(struct berth_zone *zone, const struct berth_pageblock *pageblock)
 {

@@ -70,7 +70,16 @@ static inline bool berth__drops(const struct berth_zone *zone, unsigned cost_kin
 }
 
 /* The pageblock's counters have changed. Z, or a fence of all orders after the change. */
-void berth__stale_locked(struct berth_zone *zone, const struct berth_pageblock *pageblock);
+static inline void berth__stale_locked(struct berth_zone *zone,
+				       const struct berth_pageblock *pageblock)
+{
+	uint32_t group = (uint32_t)(pageblock - zone->pageblocks) / BERTH_GROUP;
+	_Atomic uint64_t *word = &zone->stale[group / BERTH_GROUP];
+	uint64_t bit = 1ull << group % BERTH_GROUP;
+
+	if (!(atomic_load_explicit(word, memory_order_relaxed) & bit))
+		atomic_fetch_or_explicit(word, bit, memory_order_relaxed);
+}
 /* The same without a lock: after the change. */
 void berth__stale(struct berth_zone *zone, const struct berth_pageblock *pageblock);
 /* Likewise of all pageblocks. O(regions). Z. */

@@ -237,7 +237,7 @@ static const struct death deaths[] = {
 	D(owner_whose_block_arrived_twice, "migrate.c"),
 	D(more_pins_than_can_be_counted, "frame.c"),
 	D(list_that_was_overwritten, "buddy.c"),
-	D(counter_that_was_overwritten, "pageblock.c"),
+	D(counter_that_was_overwritten, "frames/internal.h"),
 	D(claim_that_was_overwritten, "broken invariant"),
 };
 
