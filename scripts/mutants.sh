@@ -50,7 +50,7 @@ mutant()
 
 pcp=core/frames/pcp.c fast=core/frames/pcp_fast.h contig=core/alloc/contig.c isolate=core/motion/isolate.c
 frame=core/frames/frame.c page_alloc=core/alloc/page_alloc.c migrate=core/motion/migrate.c
-pageblock=core/frames/pageblock.c lru=core/motion/lru.c reclaim=core/motion/reclaim.c stock=core/frames/stock.c
+gather=core/motion/gather.c pageblock=core/frames/pageblock.c lru=core/motion/lru.c reclaim=core/motion/reclaim.c stock=core/frames/stock.c
 
 # The drainer's side
 mutant no-barrier $pcp 's/zone->port->barrier_all\(zone->port_ctx\);/;/'
@@ -98,6 +98,13 @@ mutant stock-not-put-back $stock '/^static bool take_run/,/^}/ s/^\t\tput_back\(
 mutant stock-taken-twice $stock '/^static bool take_run/,/^}/ s/\(word \& BERTH_STOCK_STATE\) == BERTH_STOCK/word/'
 mutant stock-taken-unseen $isolate 's/berth__stock\(pageblock\) != BERTH_LISTED\)/0)/'
 mutant stock-lost-unseen $isolate 's/berth__unstock_locked\(zone, start, end\) \&\& is_free/(berth__unstock_locked(zone, start, end), 1) \&\& is_free/'
+# What belongs together, gathered (I1 and I3 of gather.c). (Not seen here: a window that is gathered twice, since the owner
+# has moved its blocks by the second time.)
+mutant gather-buffer-shared $gather '/^struct berth_move \*berth__gather_begin/,/^}/ s/^\tif \(!zone->gathering\) \{/\tif (1) {/'
+mutant gather-ends-early $contig '/^static int moved_batch/,/^}/ { s/^\t\tberth__gather_end\(zone\);/\t\t;/; s/^\terror = berth__migrate_batch/\tif (gathered)\n\t\tberth__gather_end(zone);\n&/ }'
+mutant gather-outside $gather 's/^\t    idx < gathering->range->start \|\| idx >= gathering->range->end \|\|$//'
+# Blocks that are freed without the lock (I5 of pcp.c). (Not seen here: a look at the block before the section.)
+mutant pcp-block-order-unseen $pcp '/^static bool is_plain/,/^}/ s/BERTH_TAG\(BERTH_FRAME_USED, order\)/BERTH_TAG(BERTH_FRAME_USED, berth__tag_order(tag))/'
 
 # LRU lists
 program=test_lru_schedules
@@ -144,6 +151,9 @@ mutant store-epoch-late $store '/^static enum filled fill_locked/,/^}/ s/^\tatom
 mutant store-drop-relaxed $store '/^void berth_store_drop_group/,/^}/ s/memory_order_release/memory_order_relaxed/'
 mutant store-put-unlocked $store '/^static struct berth_shard \*put_somewhere/,/^}/ { s/^\t\tberth_unlock\(.*$//; s/^\t\t\*filled = put_locked/\t\tberth_unlock(\&shard->lock);\n&/ }; /^int berth_store_put/,/^}/ s/^\tberth_unlock\(.*$//'
 mutant store-drop-unlocked $store '/^bool berth_store_drop\(/,/^}/ { s/^\tberth_unlock\(.*$//; s/^\tway = berth__bucket_find/\tberth_unlock(\&shard->lock);\n&/ }'
+# Copies that are taken away. (Not seen here: a claim that believes that they were, since the simulator's fillers that
+# are waited for so long begin anew by themselves; a mutant of berth_copy_in() would be one of the simulator.)
+mutant store-restart-unasked core/alloc/gcma.c '/^static bool inside/,/^}/ s/if \(wait->restarted\)$/if (1)/'
 slices=store/slices.c
 mutant store-slice-unchecked $slices '/^struct berth_shard \*berth__slice_lock/,/^}/ s/BERTH_LIKELY\(now == nr\)/now == nr || nr != slice/'
 mutant store-slice-relaxed-look $slices '/^static uint32_t server/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
