@@ -220,6 +220,15 @@ static bool check_discardables(struct checker *checker, berth_idx_t first)
 	return true;
 }
 
+/* The frames of a block in one pageblock, but the first, by chunk. */
+static void join_chunks(const struct berth_zone *zone, uint8_t *chunks, berth_idx_t idx,
+			berth_idx_t end)
+{
+	while (++idx < end && berth__has_chunks(zone))
+		chunks[(idx & (berth__pages(zone->pageblock_order) - 1)) >>
+		       berth__chunk_order(zone)]++;
+}
+
 /* Pageblock counters against a walk of its frames. */
 static bool check_pageblock(struct checker *checker, berth_idx_t first)
 {
@@ -228,6 +237,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	berth_idx_t size = berth__pages(zone->pageblock_order);
 	uint32_t free = 0, claimed = 0, managed = 0, reserved = 0, pinned = 0, joined = 0;
 	uint32_t isolating = 0;
+	uint8_t chunks[BERTH_CHUNKS] = { 0 };
 
 	for (berth_idx_t idx = first; idx < first + size;) {
 		berth_idx_t head = berth__head(zone, idx), next;
@@ -251,9 +261,11 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 			break;
 		case BERTH_FRAME_PCP:
 			joined += next - idx - 1;
+			join_chunks(zone, chunks, idx, next);
 			break;
 		case BERTH_FRAME_USED:
 			joined += next - idx - 1;
+			join_chunks(zone, chunks, idx, next);
 			pinned += atomic_load(&((struct berth_frame *)frame)->refcount) >=
 				  BERTH_PIN_BIAS;
 			break;
@@ -272,6 +284,10 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	EXPECT("frame.I3 nr_pinned", berth__pfn(zone, first), atomic_load(&pageblock->nr_pinned),
 	       pinned);
 	EXPECT("pageblock.I5 nr_joined", berth__pfn(zone, first), pageblock->nr_joined, joined);
+	EXPECT("pageblock.I5 joined of chunks", berth__pfn(zone, first),
+	       berth__has_chunks(zone) &&
+		       __builtin_memcmp(pageblock->joined, chunks, sizeof(chunks)) != 0,
+	       false);
 	EXPECT("nr_managed", berth__pfn(zone, first), pageblock->nr_managed, managed);
 	if (pageblock->home_set == BERTH_HIGHATOMIC)
 		checker->highatomic += size;

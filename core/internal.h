@@ -162,6 +162,10 @@ enum berth_stock {
 #define BERTH_STOCK_STATE 3u
 #define BERTH_STOCK_ONCE 4u
 
+/* Parts of a pageblock that the search knows apart. */
+#define BERTH_CHUNKS 8u
+#define BERTH_CHUNK_MAX_ORDER 7u /* of a chunk: its joined frames are a byte */
+
 struct berth_pageblock {
 	_Alignas(64) _Atomic uint32_t stock; /* a: see above; claimers touch a line each */
 	_Atomic uint16_t set;                /* a: written under Z */
@@ -180,7 +184,9 @@ struct berth_pageblock {
 	uint32_t nonempty; /* Z: bit k: it has a free block of order k, smaller than itself */
 	uint32_t next,
 		prev; /* Z: pageblocks of its bucket; first of a larger free block: of its list */
+	uint8_t joined[BERTH_CHUNKS]; /* Z: nr_joined of each chunk, if berth__has_chunks() */
 };
+_Static_assert(sizeof(struct berth_pageblock) == 64, "a pageblock is a cache line");
 
 /*
  * What a claim may drop instead of moving it: blocks on evictable LRU lists, or in a reclaimer's hands, that
@@ -535,6 +541,17 @@ static inline uint32_t *berth__bucket(const struct berth_zone *zone, unsigned se
 {
 	return &zone->buckets[((size_t)set * BERTH_DENSITIES + density) * zone->pageblock_order +
 			      order];
+}
+
+/* The order of a chunk. A pageblock below 8 frames has fewer of them, of a frame each. */
+static inline unsigned berth__chunk_order(const struct berth_zone *zone)
+{
+	return zone->pageblock_order > 3 ? zone->pageblock_order - 3 : 0;
+}
+
+static inline bool berth__has_chunks(const struct berth_zone *zone)
+{
+	return berth__chunk_order(zone) <= BERTH_CHUNK_MAX_ORDER;
 }
 
 static inline uint32_t berth__nr_free(const struct berth_pageblock *pageblock)

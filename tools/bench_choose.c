@@ -39,8 +39,9 @@ static const char help[] =
 	"          dropped in it than the costs say, or when a claim is refused though there is a\n"
 	"          range, or for the wrong reason\n"
 	"  sizes   the time of a search for 64 MiB in areas from 64 MiB up, with nothing behind the frames:\n"
-	"          empty, full of blocks of 2 MiB, half full, full with a pin every 32 MiB; up to 1 GiB also\n"
-	"          full of clean frames, all of which the claim drops\n"
+	"          empty, full of blocks of 2 MiB, half full, full with a pin every 32 MiB; from 4 GiB on also\n"
+	"          half full of blocks of 4 to 32 KiB (up to 16 GiB with the oracle beside it, for three sizes of\n"
+	"          claims); up to 1 GiB also full of clean frames, all of which the claim drops\n"
 	"\n"
 	"  --states N        random states (10000; 0: not this part)\n"
 	"  --most SIZE       the largest area of the second part, up to 1T (8G; 0: not this part); it takes\n"
@@ -617,14 +618,16 @@ static bool run_states(const struct config *config)
 
 /* ---- Sizes ------------------------------------------------------------------------------------------- */
 
-enum filling { EMPTY, FULL, HALF, PINNED, CLEAN, NR_FILLINGS };
-static const char *const filling_names[] = { "empty", "full", "half", "pinned", "clean" };
+enum filling { EMPTY, FULL, HALF, PINNED, MIXED, CLEAN, NR_FILLINGS };
+static const char *const filling_names[] = { "empty", "full", "half", "pinned", "mixed", "clean" };
 
 #define BLOCK_PAGES 512u
 #define REQUEST_PAGES 16384u
 #define ROUNDS 20u
 
-#define CLEAN_MOST ((uint64_t)1 << 30) /* an area full of single frames takes time to fill */
+#define CLEAN_MOST ((uint64_t)1 << 30)   /* an area full of single frames takes time to fill */
+#define ORACLE_MOST ((uint64_t)16 << 30) /* it takes 25 bytes a frame */
+#define MIXED_LEAST ((uint64_t)4 << 30)  /* there is room for the claims of all rounds */
 
 /* Single frames that can be dropped. */
 static bool fill_clean(struct world *world, uint64_t nr)
@@ -639,6 +642,36 @@ static bool fill_clean(struct world *world, uint64_t nr)
 	return true;
 }
 
+/* Blocks of up to 8 frames, of which a random half goes again: all pageblocks cost about the same, and none of them just
+ * what another one does. Nothing is harder to search. */
+static bool fill_mixed(struct world *world, uint64_t nr)
+{
+	uint64_t random = world->cookie + 1;
+	berth_pfn_t pfn;
+
+	while (nr > 0) {
+		unsigned order = (unsigned)(berth__random(&random) % 4);
+
+		while (1ull << order > nr)
+			order--;
+		if (berth_alloc_pages(world->zone, order, BERTH_GFP_MOVABLE, world->owner,
+				      2 * (world->cookie++) * BLOCK_PAGES, &pfn))
+			return false;
+		nr -= 1ull << order;
+	}
+	for (pfn = world->start; pfn < world->start + world->nr;) {
+		berth_pfn_t head = pfn;
+		unsigned order = 0;
+		char state = berth_frame_state(world->zone, pfn, &head, &order);
+
+		if (state == 'u' && berth__random(&random) & 1 &&
+		    berth_free_pages(world->zone, head))
+			return false;
+		pfn = head + (1ull << order);
+	}
+	return true;
+}
+
 /* In blocks of 2 MiB: all used, a random half, or all and a pin every 32 MiB; or clean single frames. */
 static bool fill_area(struct world *world, enum filling filling)
 {
@@ -647,6 +680,8 @@ static bool fill_area(struct world *world, enum filling filling)
 
 	if (filling == CLEAN)
 		return fill_clean(world, world->nr);
+	if (filling == MIXED)
+		return fill_mixed(world, world->nr);
 	for (uint64_t i = 0; filling != EMPTY && i < blocks; i++)
 		if (berth_alloc_pages(world->zone, 9, BERTH_GFP_MOVABLE, world->owner,
 				      2 * (world->cookie++) * BLOCK_PAGES, &pfn))
@@ -701,6 +736,8 @@ static bool one_search(struct world *world, enum filling filling, double *search
 	*search_ns = (double)report.phase_ns[BERTH_PHASE_SEARCH];
 	if (filling == PINNED)
 		return error == -BERTH_EBUSY && !report.moved_pages;
+	if (filling == MIXED) /* it stays: the next one has to find another range */
+		return !error;
 	if (error || berth_cma_release(world->area, pfn, params.nr_pages))
 		return false;
 	if (filling == CLEAN)
@@ -712,6 +749,50 @@ static bool one_search(struct world *world, enum filling filling, double *search
 				      2 * (world->cookie++) * BLOCK_PAGES, &pfn))
 			return false;
 	return true;
+}
+
+/* Claims of several sizes out of a mixed area, against the oracle; false: one costs too much. */
+static bool compare_mixed(const struct config *config, struct world *world)
+{
+	static const uint64_t sizes[] = { 700, 5000, REQUEST_PAGES };
+	struct oracle oracle = { 0 };
+	bool good = open_oracle(&oracle, world);
+
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]) && good; i++) {
+		struct request request = { .params = { .nr_pages = sizes[i] } };
+		char area[BERTH__UNIT_BYTES], size[BERTH__UNIT_BYTES], time[BERTH__UNIT_BYTES];
+		uint64_t least, cost, bytes = world->nr << BERTH_PAGE_SHIFT;
+		struct berth_claim_report report;
+		berth_pfn_t pfn;
+		double ratio;
+
+		look(&oracle, world, 9);
+		good = !ask(&oracle, world, &request, &least) &&
+		       !berth_cma_alloc(world->area, &request.params, &pfn, &report);
+		if (!good)
+			break;
+		cost = cost_at(&oracle, pfn - world->start, sizes[i]);
+		ratio = least ? (double)cost / (double)least : cost ? 1e9 : 1;
+		good = ratio <= BOUND;
+		if (config->json) {
+			json_t *line = json_pack("{ss, ss}", "bench", "choose", "part", "mixed");
+
+			berth__json_count(line, "area_bytes", bytes);
+			berth__json_count(line, "size_bytes", sizes[i] << BERTH_PAGE_SHIFT);
+			berth__json_add(line, "search_us",
+					(double)report.phase_ns[BERTH_PHASE_SEARCH] / 1000);
+			berth__json_count(line, "cost_ns", cost);
+			berth__json_count(line, "least_ns", least);
+			berth__json_print(line);
+			continue;
+		}
+		printf("%10s mixed   a claim of %s: search %s, %.4f times the least cost\n",
+		       berth__format_bytes(area, (double)bytes),
+		       berth__format_bytes(size, (double)(sizes[i] << BERTH_PAGE_SHIFT)),
+		       berth__format_ns(time, (double)report.phase_ns[BERTH_PHASE_SEARCH]), ratio);
+	}
+	close_oracle(&oracle);
+	return good;
 }
 
 static bool run_size(const struct config *config, uint64_t bytes, enum filling filling)
@@ -734,7 +815,9 @@ static bool run_size(const struct config *config, uint64_t bytes, enum filling f
 	}
 	if (good)
 		print_size(config, &world, filling, &search, &total, first, world.moved);
-	else
+	if (good && filling == MIXED && bytes <= ORACLE_MOST)
+		good = compare_mixed(config, &world);
+	if (!good)
 		berth__complain(0, COMMAND, "a claim didn't go as it should");
 	berth__samples_free(&search);
 	berth__samples_free(&total);
@@ -747,6 +830,7 @@ static bool run_sizes(const struct config *config)
 	for (uint64_t bytes = (uint64_t)64 << 20; bytes <= config->most; bytes *= 4)
 		for (int filling = EMPTY; filling < NR_FILLINGS && !berth__interrupted(); filling++)
 			if ((filling != CLEAN || bytes <= CLEAN_MOST) &&
+			    (filling != MIXED || bytes >= MIXED_LEAST) &&
 			    !run_size(config, bytes, (enum filling)filling))
 				return false;
 	return true;

@@ -11,7 +11,8 @@
  * I4  A free block lies in pageblocks of one set, and in that set's list.
  * I5  nr_joined of a pageblock = its frames in USED and cached blocks, less one for each part of a
  *     block in it. So its used blocks, cached ones included, are managed - free - claimed - joined,
- *     although nothing is counted when a CPU's list gives or takes a block.
+ *     although nothing is counted when a CPU's list gives or takes a block. `joined` says the same of each
+ *     eighth of it (chunk), so far as it isn't larger than 1024 frames.
  *
  * I6  The discardables of a pageblock, in a zone with LRU lists = the frames, and the parts of blocks, whose
  *     LRU state berth__discardable() calls so.
@@ -186,6 +187,22 @@ void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, ber
 	}
 }
 
+/* The joined frames of each chunk of a block that is all in one pageblock. */
+static void count_chunks(const struct berth_zone *zone, struct berth_pageblock *pageblock,
+			 berth_idx_t idx, berth_idx_t nr, int sign)
+{
+	unsigned shift = berth__chunk_order(zone);
+	unsigned chunk = (idx & (berth__pages(zone->pageblock_order) - 1)) >> shift;
+	berth_idx_t size = berth__pages(shift), first = 1;
+
+	for (berth_idx_t left = nr; left && chunk < BERTH_CHUNKS; chunk++, first = 0) {
+		berth_idx_t part = left < size ? left : size;
+
+		pageblock->joined[chunk] += (uint8_t)(sign > 0 ? part - first : first - part);
+		left -= part;
+	}
+}
+
 void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order, int sign)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
@@ -198,6 +215,8 @@ void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsign
 		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
 
 		pageblock->nr_joined += sign > 0 ? joined : -joined;
+		if (berth__has_chunks(zone))
+			count_chunks(zone, pageblock, idx, joined + 1, sign);
 		BERTH_ASSERT(zone, pageblock->nr_joined < size, pageblock->nr_joined, size);
 		berth__stale_locked(zone, pageblock);
 	}
