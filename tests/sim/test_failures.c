@@ -63,7 +63,10 @@ static uint64_t pick_part(struct user *u, uint64_t *at)
 
 static void user_map(struct user *u, uint64_t at, uint64_t nr)
 {
-	unsigned flags = below(&u->random, 4) ? 0 : BERTH_MAP_PRIVATE_OK;
+	bool outside = u->s->is_short && below(&u->random, 4) == 0; /* by request */
+	unsigned flags = outside              ? BERTH_MAP_PRIVATE_OK | BERTH_MAP_PRIVATE_ONLY :
+			 below(&u->random, 4) ? 0u :
+						BERTH_MAP_PRIVATE_OK;
 	int ret = berth_space_map(u->s->space, u->first + at, nr, (unsigned)below(&u->random, 4),
 				  flags);
 
