@@ -195,6 +195,11 @@ static void count_chunks(const struct berth_zone *zone, struct berth_pageblock *
 	unsigned chunk = (idx & (berth__pages(zone->pageblock_order) - 1)) >> shift;
 	berth_idx_t size = berth__pages(shift), first = 1;
 
+	if (nr == BERTH_CHUNKS * size) { /* all there is */
+		__builtin_memset(pageblock->joined, sign > 0 ? (int)size : 0, BERTH_CHUNKS);
+		pageblock->joined[0] -= sign > 0;
+		return;
+	}
 	for (berth_idx_t left = nr; left && chunk < BERTH_CHUNKS; chunk++, first = 0) {
 		berth_idx_t part = left < size ? left : size;
 

@@ -5,7 +5,7 @@
  *
  * A list that exchanges blocks with the buddy lists again and again is too small, and whether it is
  * emptied or filled doesn't matter: its limit doubles, and with it the batch, which is half of it, or a
- * whole pageblock where there's room for that and a quarter more. So a CPU that allocates or frees much
+ * whole pageblock where there's room for that and a quarter more; of whole pageblocks, three quarters. So a CPU that allocates or frees much
  * soon does so a pageblock at a time, without having more in its list than its first-level cache holds. What isn't used shrinks by half
  * each second (berth_pcp_age(), or the slot's owner itself, with its next exchange).
  *
@@ -115,6 +115,8 @@ uint32_t berth__pcp_batch(const struct berth_zone *zone, const struct berth_pcp 
 
 	if (high >= whole + whole / 4 && whole > 1)
 		return whole;
+	if (whole == 1 && high >= 4)
+		return high - high / 4;
 	return high > 1 ? high / 2 : high;
 }
 
