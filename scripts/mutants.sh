@@ -122,7 +122,7 @@ mutant lru-not-moved $migrate 's/^\tif \(tag & BERTH_TAG_LRU\)$/\tif (0)/'
 mutant lru-stale-trusted $lru '/^static void apply_locked/,/^}/ s/if \(where == BERTH_LRU_IN_BATCH\) \{/if (where == BERTH_LRU_IN_BATCH || where == BERTH_LRU_NOWHERE) {/'
 mutant lru-frozen-unseen $reclaim '/^bool berth_reclaim_freeze/,/^}/ s/ \&\& berth__tag_order\(tag\) == item->order \&\&/ \&\&/'
 mutant lru-dirty-unseen $reclaim '/^bool berth_reclaim_freeze/,/^}/ s/BERTH_LRU_DIRTY \| //'
-mutant lru-unpinned-write $lru '/^bool berth__lru_begin_writeback/,/^}/ s/if \(!pin\(zone, idx\)\)/if (0)/'
+mutant lru-unpinned-write $lru '/^bool berth__lru_begin_writeback/,/^}/ s/if \(!berth__pin_head\(zone, idx\)\)/if (0)/'
 mutant lru-relaxed-add $lru '/^int berth_lru_add/,/^}/ s/memory_order_release/memory_order_relaxed/'
 mutant lru-relaxed-apply $lru '/^static void apply_locked/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
 # (Not seen here: the lock around the flags of a block that is just being split, the fence before its pieces are tagged
