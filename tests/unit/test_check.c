@@ -193,6 +193,22 @@ static void managed_frames_of_a_pageblock(struct scene *s)
 	berth__pageblock(s->zone, s->free_head)->nr_managed--;
 }
 
+static void joined_frames_of_a_pageblock(struct scene *s)
+{
+	berth__pageblock(s->zone, s->used)->nr_joined++;
+}
+
+/* Their sum is what it should be, so that only the chunks' own check can see it. */
+static void joined_frames_of_another_chunk(struct scene *s)
+{
+	struct berth_pageblock *pageblock = berth__pageblock(s->zone, s->used);
+	unsigned chunk = (s->used & 511u) >> berth__chunk_order(s->zone);
+
+	assert_true(berth__has_chunks(s->zone));
+	pageblock->joined[chunk]--;
+	pageblock->joined[(chunk + 1) % BERTH_CHUNKS]++;
+}
+
 static void pageblock_left_isolated(struct scene *s)
 {
 	/* One without free frames, so that no list is in the way: none is; take any. */
@@ -499,6 +515,8 @@ static const struct corruption corruptions[] = {
 	C(free_frames_of_a_pageblock, "nr_free"),
 	C(claimed_frames_of_a_pageblock, "nr_claimed"),
 	C(managed_frames_of_a_pageblock, "nr_managed"),
+	C(joined_frames_of_a_pageblock, "nr_joined"),
+	C(joined_frames_of_another_chunk, "joined of chunks"),
 	C(pageblock_left_isolated, "isolate.I1"),
 	C(free_frames_of_a_set, "nr_free of set"),
 	C(nonempty_bit_lost, "nonempty"),
