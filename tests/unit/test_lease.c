@@ -5,6 +5,7 @@
 #include <berth/lease.h>
 #include <berth/lru.h>
 
+#include "core/internal.h"
 #include "testzone.h"
 
 #define AREA_PAGES 1024u
@@ -130,7 +131,7 @@ static int claim(struct tier *t, uint64_t nr_pages, berth_pfn_t *pfn,
 static void test_lock_and_unlock(void **state)
 {
 	struct tier *t = tier_open(64);
-	berth_lease_t a = create(t, 16, "a"), b = create(t, 5, NULL);
+	berth_lease_t a = create(t, 16, "a"), b = create(t, 5, NULL), old;
 	berth_pfn_t pfn, again;
 
 	(void)state;
@@ -154,7 +155,13 @@ static void test_lock_and_unlock(void **state)
 	assert_int_equal(berth_lease_lock(t->leases, a, &pfn), -BERTH_EINVAL);
 	assert_int_equal(berth_lease_free(t->leases, b), 0);
 	/* The record is another lease's now, and the old handle doesn't fit. */
+	old = b;
 	b = create(t, 1, "again");
+	assert_int_equal((uint32_t)b, (uint32_t)old);
+	assert_int_equal(berth_lease_pages(t->leases, b), 1);
+	assert_int_equal(berth_lease_pages(t->leases, old), 0);
+	assert_int_equal(berth_lease_lock(t->leases, old, &pfn), -BERTH_EINVAL);
+	assert_int_equal(berth_lease_free(t->leases, old), -BERTH_EINVAL);
 	assert_int_equal(berth_lease_unlock(t->leases, a), -BERTH_EINVAL);
 	assert_int_equal(berth_lease_free(t->leases, b), 0);
 	tier_close(t);
@@ -323,6 +330,271 @@ static void test_compaction_moves(void **state)
 	tier_close(t);
 }
 
+/* ---- Answers to the core, and what it can ask too late ------------------------------------------- */
+
+struct asked {
+	const struct berth_owner_ops *ops;
+	void *ctx;
+	unsigned owner;
+	uint64_t cookie;
+};
+
+/* What the core has of the block at pfn, to ask its owner. */
+static struct asked asked_of(struct tier *t, berth_pfn_t pfn)
+{
+	struct asked asked = { 0 };
+
+	assert_true(berth_frame_owner(t->tz->zone, pfn, &asked.owner, &asked.cookie));
+	asked.ops = t->tz->zone->owners[asked.owner].ops;
+	asked.ctx = t->tz->zone->owners[asked.owner].ctx;
+	return asked;
+}
+
+static int ask_to_drop(struct asked asked, berth_pfn_t pfn, unsigned order)
+{
+	struct berth_reclaim_item item = { .pfn = pfn,
+					   .cookie = asked.cookie,
+					   .order = (uint8_t)order,
+					   .owner = (uint16_t)asked.owner };
+
+	asked.ops->reclaim(asked.ctx, &item, 1);
+	return item.result;
+}
+
+/* It is refused in all these tests; the name of who is in the way. */
+static const char *ask_to_move(struct asked asked, berth_pfn_t pfn, unsigned order)
+{
+	struct berth_move move = { .src = pfn,
+				   .dst = pfn + 512,
+				   .cookie = asked.cookie,
+				   .order = (uint8_t)order,
+				   .owner = (uint16_t)asked.owner };
+
+	asked.ops->migrate(asked.ctx, &move, 1);
+	assert_int_equal(move.result, BERTH_MOVE_BUSY);
+	assert_false(move.arrived);
+	return move.holder;
+}
+
+static const char *ask_for_holder(struct asked asked, berth_pfn_t pfn)
+{
+	return asked.ops->holder(asked.ctx, pfn, asked.cookie);
+}
+
+static void test_what_is_in_use_stays(void **state)
+{
+	struct tier *t = tier_open(64);
+	const char *name = "a name of more than thirty-one characters";
+	berth_lease_t lease = create(t, 16, name);
+	berth_pfn_t pfn = fill(t, lease, 16, 5), at;
+	struct asked asked = asked_of(t, pfn);
+
+	(void)state;
+	assert_null(ask_for_holder(asked, pfn));
+	/* Locked. */
+	assert_int_equal(berth_lease_lock(t->leases, lease, &at), 0);
+	assert_int_equal(ask_to_drop(asked, pfn, 4), BERTH_RECLAIM_BUSY);
+	assert_memory_equal(ask_to_move(asked, pfn, 4), name, BERTH_LEASE_NAME_BYTES - 1);
+	assert_int_equal(strlen(ask_for_holder(asked, pfn)), BERTH_LEASE_NAME_BYTES - 1);
+	assert_int_equal(berth_lease_unlock(t->leases, lease), 0);
+	/* Pinned by somebody else, so that it can't be frozen. */
+	assert_int_equal(berth_page_pin(t->tz->zone, pfn), 0);
+	assert_int_equal(ask_to_drop(asked, pfn, 4), BERTH_RECLAIM_BUSY);
+	assert_null(ask_to_move(asked, pfn, 4));
+	assert_int_equal(berth_page_unpin(t->tz->zone, pfn), 0);
+	/* A part of it doesn't move by itself. */
+	assert_null(ask_to_move(asked, pfn, 3));
+	/* While the core has it, it can't be locked, and what was pinned of it isn't any more. */
+	assert_true(berth_page_freeze(t->tz->zone, pfn));
+	assert_int_equal(berth_lease_lock(t->leases, lease, &at), -BERTH_EBUSY);
+	assert_int_equal(stats_of(t).locked_pages, 0);
+	berth_page_unfreeze(t->tz->zone, pfn);
+	expect(t, lease, 16, 5);
+	assert_int_equal(berth_lease_free(t->leases, lease), 0);
+	tier_close(t);
+}
+
+/* A lease of two blocks, of which the second is frozen: the pin of the first is taken back. */
+static void test_a_half_locked_lease_is_unlocked(void **state)
+{
+	struct tier *t = tier_open(64);
+	berth_lease_t lease = create(t, 24, "two blocks");
+	berth_pfn_t pfn = fill(t, lease, 24, 5), at;
+
+	(void)state;
+	assert_true(berth_page_freeze(t->tz->zone, pfn + 16));
+	assert_int_equal(berth_lease_lock(t->leases, lease, &at), -BERTH_EBUSY);
+	assert_false(berth_page_pinned(t->tz->zone, pfn));
+	assert_int_equal(stats_of(t).locked_pages, 0);
+	berth_page_unfreeze(t->tz->zone, pfn + 16);
+	expect(t, lease, 24, 5);
+	tier_ok(t);
+	assert_int_equal(berth_lease_free(t->leases, lease), 0);
+	tier_close(t);
+}
+
+/* What is lost has neither a place to move to nor a holder; what no lease has is nobody's. */
+static void test_asked_too_late(void **state)
+{
+	struct tier *t = tier_open(512);
+	struct berth_claim_params params = { .nr_pages = 4 };
+	berth_lease_t lease = create(t, 256, "large"), other = create(t, 16, "other");
+	berth_pfn_t pfn = fill(t, lease, 256, 3), claimed;
+	struct asked asked = asked_of(t, pfn), gone = asked_of(t, pfn + 100), none = asked;
+
+	(void)state;
+	gone.cookie += 100 *
+		       (gone.cookie == asked.cookie); /* the block's first page has one alone */
+	params.min_pfn = pfn + 100;
+	params.max_pfn = pfn + 103;
+	assert_int_equal(berth_cma_alloc(t->area, &params, &claimed, NULL), 0);
+	assert_null(ask_to_move(asked, pfn, 8));
+	assert_int_equal(ask_to_drop(gone, pfn + 100, 2), BERTH_RECLAIM_GONE);
+	assert_null(ask_to_move(gone, pfn + 100, 2));
+	assert_null(ask_for_holder(gone, pfn + 100));
+	/* Its page is elsewhere; no such lease; one that has been given back. */
+	assert_int_equal(ask_to_drop(asked, pfn + 1, 0), BERTH_RECLAIM_GONE);
+	none.cookie = UINT64_C(40) * BERTH_LEASE_MAX_PAGES;
+	assert_int_equal(ask_to_drop(none, pfn, 0), BERTH_RECLAIM_GONE);
+	assert_int_equal(berth_lease_free(t->leases, lease), 0);
+	assert_int_equal(ask_to_drop(asked, pfn, 0), BERTH_RECLAIM_GONE);
+	assert_int_equal(berth_lease_free(t->leases, other), 0);
+	assert_int_equal(berth_cma_release(t->area, claimed, 4), 0);
+	tier_close(t);
+}
+
+/* Leases without a mapping are dropped, but don't move. */
+static void test_nothing_moves_without_a_mapping(void **state)
+{
+	struct tier *t = tier_open(64);
+	struct berth_lease_params params = t->params;
+	struct berth_leases *leases;
+	void *metadata = NULL;
+	berth_lease_t lease;
+	berth_pfn_t pfn;
+
+	(void)state;
+	params.linear = NULL;
+	assert_int_equal(posix_memalign(&metadata, 64, t->metadata_bytes), 0);
+	assert_int_equal(berth_leases_init(&leases, &params, metadata, t->metadata_bytes), 0);
+	assert_int_equal(berth_lease_create(leases, 16, "unmapped", &lease), 0);
+	assert_int_equal(berth_lease_lock(leases, lease, &pfn), 0);
+	assert_int_equal(berth_lease_unlock(leases, lease), 0);
+	assert_null(ask_to_move(asked_of(t, pfn), pfn, 4));
+	assert_int_equal(berth_lease_lock(leases, lease, &pfn), 0);
+	assert_int_equal(berth_lease_unlock(leases, lease), 0);
+	assert_int_equal(berth_lease_free(leases, lease), 0);
+	assert_true(berth_leases_check(leases, NULL));
+	tier_close(t);
+	free(metadata);
+}
+
+/* J1: the frame of a lease is free, another owner's, another lease's. */
+static void test_a_frame_that_is_lost_is_found(void **state)
+{
+	struct tier *t = tier_open(64);
+	struct berth_zone *zone = t->tz->zone;
+	berth_lease_t lease = create(t, 16, "robbed");
+	berth_pfn_t pfn = fill(t, lease, 16, 1), again;
+	struct asked asked = asked_of(t, pfn);
+	const struct berth_owner_ops ops = { .name = "thief",
+					     .migrate = asked.ops->migrate,
+					     .reclaim = asked.ops->reclaim };
+	struct berth_violation v = { 0 };
+	unsigned thief;
+
+	(void)state;
+	assert_int_equal(berth_owner_register(zone, &ops, NULL, &thief), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		unsigned owner = i == 0 ? thief : asked.owner;
+		uint64_t cookie = asked.cookie + (i == 1) * BERTH_LEASE_MAX_PAGES;
+
+		assert_int_equal(berth_free_pages(zone, pfn), 0);
+		v.what = NULL;
+		assert_false(berth_leases_check(t->leases, &v));
+		assert_non_null(strstr(v.what, "J1"));
+		assert_false(berth_leases_check(t->leases, NULL));
+		assert_int_equal(berth_alloc_pages(zone, 4, BERTH_GFP_MOVABLE | BERTH_GFP_LRU,
+						   owner, cookie, &again),
+				 0);
+		assert_int_equal(again, pfn);
+		assert_int_equal(berth_leases_check(t->leases, &v), i == 2);
+	}
+	assert_int_equal(berth_lease_free(t->leases, lease), 0);
+	tier_close(t);
+}
+
+static void test_init_without_room(void **state)
+{
+	struct tier *t = tier_open(64);
+	struct berth_leases *leases = NULL;
+	void *metadata = NULL, *kept[BERTH_MAX_OWNERS + 1];
+	unsigned registered = 0;
+	berth_lease_t lease, large[8];
+	int error;
+
+	(void)state;
+	assert_int_equal(posix_memalign(&metadata, 64, t->metadata_bytes), 0);
+	/* Without a free frame it begins all the same; a lease waits for one. */
+	for (unsigned i = 0; i < 8; i++)
+		large[i] = create(t, 512, "large");
+	assert_int_equal(berth_leases_init(&leases, &t->params, metadata, t->metadata_bytes), 0);
+	assert_int_equal(berth_lease_create(leases, 1, "x", &lease), -BERTH_ENOMEM);
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(berth_lease_free(t->leases, large[i]), 0);
+	assert_int_equal(berth_lease_create(leases, 1, "x", &lease), 0);
+	assert_int_equal(berth_lease_free(leases, lease), 0);
+	/* An owner too many. */
+	do {
+		struct berth_leases *none = NULL;
+		void *more = NULL;
+
+		assert_int_equal(posix_memalign(&more, 64, t->metadata_bytes), 0);
+		error = berth_leases_init(&none, &t->params, more, t->metadata_bytes);
+		kept[registered++] = more;
+		if (error)
+			assert_null(none);
+	} while (!error);
+	assert_int_equal(error, -BERTH_ENOSPC);
+	tier_close(t);
+	while (registered)
+		free(kept[--registered]);
+	free(metadata);
+}
+
+static void test_bad_parameters(void **state)
+{
+	struct tier *t = tier_open(64);
+	struct berth_leases *leases = NULL;
+	struct berth_lease_params bad;
+
+	(void)state;
+	assert_int_equal(berth_leases_metadata_size(NULL), 0);
+#define BAD(field, value)                                                                          \
+	do {                                                                                       \
+		bad = t->params;                                                                   \
+		bad.field = (value);                                                               \
+		assert_int_equal(berth_leases_metadata_size(&bad), 0);                             \
+		assert_int_equal(berth_leases_init(&leases, &bad, t->metadata, t->metadata_bytes), \
+				 -BERTH_EINVAL);                                                   \
+	} while (0)
+	BAD(zone, NULL);
+	BAD(name, NULL);
+	BAD(max_leases, 0);
+	BAD(max_leases, (1u << 20) + 1);
+	BAD(port, NULL);
+#undef BAD
+	assert_int_equal(berth_leases_init(NULL, &t->params, t->metadata, t->metadata_bytes),
+			 -BERTH_EINVAL);
+	assert_int_equal(berth_leases_init(&leases, &t->params, NULL, t->metadata_bytes),
+			 -BERTH_EINVAL);
+	assert_int_equal(berth_leases_init(&leases, &t->params, (char *)t->metadata + 8,
+					   t->metadata_bytes),
+			 -BERTH_EINVAL);
+	assert_null(leases);
+	tier_close(t); /* the metadata is as it was */
+}
+
 static void test_bad_arguments(void **state)
 {
 	struct tier *t = tier_open(64);
@@ -334,9 +606,6 @@ static void test_bad_arguments(void **state)
 	berth_pfn_t pfn;
 
 	(void)state;
-	bad.max_leases = 0;
-	assert_int_equal(berth_leases_metadata_size(&bad), 0);
-	bad = t->params;
 	bad.zone = plain->zone;
 	assert_int_equal(posix_memalign(&metadata, 64, t->metadata_bytes), 0);
 	assert_int_equal(berth_leases_init(&leases, &bad, metadata, t->metadata_bytes),
@@ -344,6 +613,12 @@ static void test_bad_arguments(void **state)
 	assert_int_equal(berth_leases_init(&leases, &t->params, metadata, t->metadata_bytes - 1),
 			 -BERTH_EINVAL);
 	assert_null(leases);
+	assert_int_equal(berth_lease_create(NULL, 1, "x", &lease), -BERTH_EINVAL);
+	assert_int_equal(berth_lease_lock(NULL, 1, &pfn), -BERTH_EINVAL);
+	assert_int_equal(berth_lease_lock(t->leases, 1, NULL), -BERTH_EINVAL);
+	assert_int_equal(berth_lease_unlock(NULL, 1), -BERTH_EINVAL);
+	assert_int_equal(berth_lease_free(NULL, 1), -BERTH_EINVAL);
+	assert_int_equal(berth_lease_pages(NULL, 1), 0);
 	assert_int_equal(berth_lease_create(t->leases, 0, "x", &lease), -BERTH_EINVAL);
 	assert_int_equal(berth_lease_create(t->leases, 513, "x", &lease), -BERTH_EINVAL);
 	assert_int_equal(berth_lease_create(t->leases, 1, "x", NULL), -BERTH_EINVAL);
@@ -458,6 +733,13 @@ int main(void)
 		cmocka_unit_test(test_a_part_is_taken),
 		cmocka_unit_test(test_reclaim_takes),
 		cmocka_unit_test(test_compaction_moves),
+		cmocka_unit_test(test_what_is_in_use_stays),
+		cmocka_unit_test(test_a_half_locked_lease_is_unlocked),
+		cmocka_unit_test(test_asked_too_late),
+		cmocka_unit_test(test_nothing_moves_without_a_mapping),
+		cmocka_unit_test(test_a_frame_that_is_lost_is_found),
+		cmocka_unit_test(test_init_without_room),
+		cmocka_unit_test(test_bad_parameters),
 		cmocka_unit_test(test_bad_arguments),
 		cmocka_unit_test(test_at_random),
 	};
