@@ -304,6 +304,8 @@ static void memory_is_added_in_pieces_around_holes(void **state)
 	assert_int_equal(frame_state(tz, 0x800 + 100), '-');
 	assert_int_equal(frame_state(tz, 0x0fff), '-');
 	assert_int_equal(frame_state(tz, 0x2002), '-');
+	assert_int_equal(berth_frame_state(tz->zone, 0x1003, NULL, NULL), 'f');
+	assert_int_equal(berth_frame_state(tz->zone, 0x0fff, NULL, NULL), '-');
 	assert_int_equal(zone_exhaust(tz), 100 + 2048 + 1);
 	assert_int_equal(count_state(tz, 0x800, 0x2800, '-'), 8192 - 2149);
 	zone_close(tz);

@@ -6,6 +6,7 @@
 #include <berth/contig.h>
 #include <berth/gcma.h>
 
+#include "core/alloc/gcma.h"
 #include "tests/include/testowner.h"
 
 #define ZONE_PAGES 8192u
@@ -299,6 +300,49 @@ static void policies_differ_where_they_should(void **state)
 }
 
 /* Many at once, and ahead of the need, under each policy: what never moves anything prepares nothing. */
+/* Areas of one zone see their own claims alone. */
+static void an_area_lists_its_own_claims(void **state)
+{
+	struct fixture *f = fixture_open(2, 2);
+	struct berth_contig_area *low = declare(f, "low", "cma", 1024, 1024, BERTH_NODE_ANY);
+	struct berth_contig_area *high = declare(f, "high", "cma", 4096, 1024, BERTH_NODE_ANY);
+	struct berth_claim_info info;
+	berth_pfn_t next = 0;
+
+	(void)state;
+	assert_int_equal(berth_contig_map(f->contig, "l", "low"), 0);
+	assert_int_equal(berth_contig_map(f->contig, "h", "high"), 0);
+	assert_int_equal(claim(f, "l", 16), 1024);
+	assert_int_equal(claim(f, "h", 16), 4096);
+	assert_true(berth_contig_area_next_claim(low, &next, &info));
+	assert_int_equal(info.pfn, 1024);
+	assert_false(berth_contig_area_next_claim(low, &next, &info));
+	assert_int_equal(next, 2048);
+	assert_false(berth_contig_area_next_claim(low, &next, &info));
+	next = 0;
+	assert_true(berth_contig_area_next_claim(high, &next, &info));
+	assert_int_equal(info.pfn, 4096);
+	assert_false(berth_contig_area_next_claim(high, &next, &info));
+	fixture_close(f);
+}
+
+/* What is wrong in an area's own books is wrong in the registry. */
+static void the_check_asks_each_policy(void **state)
+{
+	struct fixture *f = fixture_open(2, 2);
+	struct berth_contig_area *area = declare(f, "free", "gcma", 5120, 1024, BERTH_NODE_ANY);
+	struct berth_gcma *gcma = berth_contig_area_gcma(area);
+	struct berth_violation v = { 0 };
+
+	(void)state;
+	gcma->extents[0].nr--;
+	assert_false(berth_contig_check(f->contig, &v));
+	assert_non_null(strstr(v.what, "gcma.I"));
+	assert_false(berth_contig_check(f->contig, NULL));
+	gcma->extents[0].nr++;
+	fixture_close(f);
+}
+
 static void many_and_prepared_claims_stay_too(void **state)
 {
 	static const char *const policies[] = { "cma", "first-fit", "reserve", "gcma" };
@@ -562,6 +606,8 @@ int main(void)
 		cmocka_unit_test(without_an_area_a_claim_says_so),
 		cmocka_unit_test(a_call_stays_when_the_policy_changes),
 		cmocka_unit_test(policies_differ_where_they_should),
+		cmocka_unit_test(an_area_lists_its_own_claims),
+		cmocka_unit_test(the_check_asks_each_policy),
 		cmocka_unit_test(many_and_prepared_claims_stay_too),
 		cmocka_unit_test(bad_areas_are_refused),
 		cmocka_unit_test(alignment_is_that_of_the_frames),

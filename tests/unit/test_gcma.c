@@ -132,6 +132,43 @@ static void a_claim_waits_for_the_filler_inside(void **state)
 	gcma_close(t);
 }
 
+/* What is being claimed is no claim yet, and what follows it is found. */
+static void look_and_leave(void *ctx)
+{
+	struct leaving *leaving = ctx;
+	struct berth_claim_info info;
+	berth_pfn_t next = 0;
+
+	assert_true(berth_gcma_claim_next(leaving->t->area, &next, &info));
+	assert_int_equal(info.pfn, 64);
+	assert_false(berth_gcma_claim_next(leaving->t->area, &next, &info));
+	leave(ctx);
+}
+
+static void who_looks_at_claims_sees_no_half_one(void **state)
+{
+	struct test_gcma *t = gcma_open(.nr_pages = 128, .granule_order = 4, .nr_cpus = 2);
+	struct leaving leaving = { t, 1 };
+	struct berth_claim_params params = { .nr_pages = 64, .min_pfn = 64, .max_pfn = 127 };
+	struct berth_claim_info info;
+	berth_pfn_t pfn, next = 0;
+
+	(void)state;
+	assert_int_equal(berth_gcma_alloc(t->area, &params, &pfn, NULL), 0);
+	test_set_cpu(1);
+	assert_true(berth_gcma_fill_begin(t->area, 2, 0));
+	test_set_cpu(0);
+	t->port.on_wait = look_and_leave;
+	t->port.on_wait_ctx = &leaving;
+	assert_int_equal(gcma_claim(t, 64), 0);
+	assert_int_equal(leaving.after, 0);
+	assert_true(berth_gcma_claim_next(t->area, &next, &info));
+	assert_int_equal(info.pfn, 0);
+	gcma_release(t, 0, 64);
+	gcma_release(t, 64, 64);
+	gcma_close(t);
+}
+
 static void a_deadline_ends_the_wait(void **state)
 {
 	struct test_gcma *t = gcma_open(.nr_pages = 128, .granule_order = 4, .nr_cpus = 2);
@@ -520,6 +557,26 @@ static void claims_have_names_and_ages(void **state)
 	gcma_close(t);
 }
 
+/* Further on than is looked at under one lock. */
+static void a_claim_at_the_end_of_a_large_area_is_found(void **state)
+{
+	struct test_gcma *t = gcma_open(.nr_pages = 10000);
+	struct berth_claim_params params = { .nr_pages = 1, .min_pfn = 9999, .max_pfn = 9999 };
+	struct berth_claim_info info;
+	berth_pfn_t pfn, next = 0;
+
+	(void)state;
+	assert_int_equal(berth_gcma_alloc(t->area, &params, &pfn, NULL), 0);
+	assert_true(berth_gcma_claim_next(t->area, &next, &info));
+	assert_int_equal(info.pfn, 9999);
+	assert_int_equal(next, 10000);
+	assert_false(berth_gcma_claim_next(t->area, &next, &info));
+	gcma_release(t, pfn, 1);
+	next = 0;
+	assert_false(berth_gcma_claim_next(t->area, &next, &info));
+	gcma_close(t);
+}
+
 static void seen_start(void *ctx, const char *name, uint64_t count, unsigned align)
 {
 	char *text = ctx;
@@ -642,6 +699,8 @@ static void bad_claims_are_refused(void **state)
 	assert_int_equal(berth_gcma_alloc(t->area, NULL, &pfn, &report), -BERTH_EINVAL);
 	assert_int_equal(berth_gcma_alloc(t->area, &good, NULL, &report), -BERTH_EINVAL);
 	assert_int_equal(berth_gcma_alloc(NULL, &good, &pfn, &report), -BERTH_EINVAL);
+	assert_int_equal(berth_gcma_alloc_bulk(NULL, &good, 1, &pfn, 0, &report), -BERTH_EINVAL);
+	assert_null(report.area);
 	assert_int_equal(berth_gcma_alloc_bulk(t->area, &good, 0, &pfn, 0, &report), -BERTH_EINVAL);
 	assert_int_equal(berth_gcma_alloc_bulk(t->area, &good, 1, NULL, 0, &report), -BERTH_EINVAL);
 	assert_int_equal(berth_gcma_alloc_bulk(t->area, &good, 1, &pfn, 2, &report), -BERTH_EINVAL);
@@ -778,6 +837,7 @@ int main(void)
 		cmocka_unit_test(a_copy_is_refused_when_the_granule_is_closed),
 		cmocka_unit_test(only_known_slots_fill),
 		cmocka_unit_test(a_claim_waits_for_the_filler_inside),
+		cmocka_unit_test(who_looks_at_claims_sees_no_half_one),
 		cmocka_unit_test(a_copy_is_taken_away_from_who_was_preempted),
 		cmocka_unit_test(a_deadline_ends_the_wait),
 		cmocka_unit_test(the_smallest_gap_that_fits_is_taken),
@@ -790,6 +850,7 @@ int main(void)
 		cmocka_unit_test(many_more_than_a_batch),
 		cmocka_unit_test(a_late_bulk_claim_leaves_nothing),
 		cmocka_unit_test(claims_have_names_and_ages),
+		cmocka_unit_test(a_claim_at_the_end_of_a_large_area_is_found),
 		cmocka_unit_test(events_are_those_of_cma),
 		cmocka_unit_test(what_is_no_claim_is_not_released),
 		cmocka_unit_test(bad_claims_are_refused),

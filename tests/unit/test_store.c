@@ -388,6 +388,31 @@ static void test_much_is_lost_at_once(void **state)
 	test_store_close(ts);
 }
 
+/* Free entries of more granules than are given up at once: one in the middle of their list is adopted anew. */
+static void test_free_entries_are_lost(void **state)
+{
+	struct test_store *ts = test_store_open(&(
+		struct test_store_params){ .nr_pages = 8192, .granule_order = 4, .nr_shards = 1 });
+	struct berth_claim_params claim = { .nr_pages = 8192 };
+	berth_pfn_t pfn;
+
+	(void)state;
+	for (uint64_t i = 0; i < 8192; i++)
+		assert_int_equal(test_put(ts, 1, i, i), 0);
+	for (uint64_t i = 0; i < 8192; i++)
+		(void)test_drop(ts, 1, i);
+	assert_int_equal(test_store_stats(ts).stored_pages, 0);
+	assert_int_equal(berth_gcma_alloc(ts->areas[0], &claim, &pfn, NULL), 0);
+	assert_int_equal(berth_gcma_release(ts->areas[0], pfn, 8192), 0);
+	for (uint64_t i = 0; i < 64; i++) {
+		assert_int_equal(test_put(ts, 2, i, i), 0);
+		store_ok(ts);
+	}
+	for (uint64_t i = 0; i < 64; i++)
+		assert_int_equal(test_get(ts, 2, i), (int64_t)i);
+	test_store_close(ts);
+}
+
 /* Without a slot nobody fills; that isn't taken for a lack of frames. */
 static void test_no_slot_moves_nothing(void **state)
 {
@@ -418,11 +443,35 @@ static void test_shards_by_size(void **state)
 	test_store_close(ts);
 }
 
+/* Zero bytes, as a forked child finds them, are a store that has nothing and keeps nothing. */
+static void test_a_wiped_store(void **state)
+{
+	struct test_store *ts = open_small();
+	uint64_t page[STORE_WORDS] = { 0 };
+	struct berth_store_key key = test_key(1, 1);
+	struct berth_store_stats stats;
+
+	(void)state;
+	assert_int_equal(test_put(ts, 1, 1, 5), 0);
+	memset(ts->metadata, 0, ts->metadata_bytes);
+	assert_int_equal(berth_store_put(ts->store, &key, page), -BERTH_ESTALE);
+	page[0] = 7;
+	assert_int_equal(berth_store_get(ts->store, &key, page), -BERTH_ENOENT);
+	assert_int_equal(page[0], 7);
+	assert_false(berth_store_drop(ts->store, &key));
+	berth_store_drop_group(ts->store, 1);
+	stats = test_store_stats(ts);
+	assert_int_equal(stats.nr_pages + stats.stored_pages + stats.puts, 0);
+	for (size_t i = 0; i < ts->metadata_bytes; i++)
+		assert_int_equal(((const char *)ts->metadata)[i], 0);
+	test_store_close(ts);
+}
+
 static void test_bad_parameters(void **state)
 {
 	struct test_store *ts = open_small();
 	struct berth_store_params good = test_store_params_of(ts), bad;
-	struct berth_gcma *twice[] = { ts->areas[0], ts->areas[0] };
+	struct berth_gcma *twice[] = { ts->areas[0], ts->areas[0] }, *none[] = { NULL };
 	struct berth_store *store = NULL;
 	struct berth_store_key key = test_key(1, 1);
 	uint64_t page[STORE_WORDS] = { 0 };
@@ -447,6 +496,7 @@ static void test_bad_parameters(void **state)
 	REFUSED(bad.nr_shards = 32); /* there are 16 granules */
 	REFUSED(bad.linear_pfn = STORE_START + 1);
 	REFUSED(bad.areas = twice; bad.nr_areas = 2);
+	REFUSED(bad.areas = none);
 	assert_int_equal(berth_store_init(NULL, &good, ts->metadata, ts->metadata_bytes),
 			 -BERTH_EINVAL);
 	assert_int_equal(berth_store_init(&store, &good, NULL, ts->metadata_bytes), -BERTH_EINVAL);
@@ -460,7 +510,10 @@ static void test_bad_parameters(void **state)
 	assert_int_equal(berth_store_put(ts->store, NULL, page), -BERTH_EINVAL);
 	assert_int_equal(berth_store_put(NULL, &key, page), -BERTH_EINVAL);
 	assert_int_equal(berth_store_get(ts->store, &key, NULL), -BERTH_EINVAL);
+	assert_int_equal(berth_store_get(ts->store, NULL, page), -BERTH_EINVAL);
+	assert_int_equal(berth_store_get(NULL, &key, page), -BERTH_EINVAL);
 	assert_false(berth_store_drop(ts->store, NULL));
+	assert_false(berth_store_drop(NULL, &key));
 	berth_store_drop_group(NULL, 1);
 	test_store_close(ts);
 }
@@ -484,8 +537,10 @@ int main(void)
 		cmocka_unit_test(test_granule_orders),
 		cmocka_unit_test(test_shards_without_frames),
 		cmocka_unit_test(test_much_is_lost_at_once),
+		cmocka_unit_test(test_free_entries_are_lost),
 		cmocka_unit_test(test_no_slot_moves_nothing),
 		cmocka_unit_test(test_shards_by_size),
+		cmocka_unit_test(test_a_wiped_store),
 		cmocka_unit_test(test_bad_parameters),
 	};
 

@@ -399,6 +399,10 @@ static void a_failure_shows_the_first_zones(void **state)
 	berth_alloc_failure_text(f, text, sizeof(text));
 	assert_non_null(strstr(text, "mode:0x60(HIGH|NO_RECLAIM), node=3, owner=0\n"));
 	assert_non_null(strstr(text, "\n2 more zones\n"));
+	r.gfp = BERTH_GFP_UNMOVABLE; /* not a flag */
+	assert_int_equal(berth_alloc(m->nodes, &r, &pfn, f), -BERTH_ENOMEM);
+	berth_alloc_failure_text(f, text, sizeof(text));
+	assert_non_null(strstr(text, "mode:0x0(UNMOVABLE), node=3, owner=0\n"));
 	free(f);
 	for (unsigned i = 0; i < 10; i++)
 		zone_close(zones[i]);
