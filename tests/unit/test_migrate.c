@@ -737,6 +737,28 @@ static void orphans_are_freed_by_their_last_pin(void **state)
 	a_pinned_block_is_freed_by_its_last_pin(10);
 }
 
+/* A range can't cut a block that is pinned, whether it begins or ends inside. */
+static void a_pinned_block_is_not_cut(void **state)
+{
+	struct test_zone *tz = zone_open(.nr_pages = ZONE_PAGES);
+	struct test_owner *o = owner_open(tz, "owner");
+	uint64_t page = owner_alloc(o, 4);
+	berth_pfn_t pfn = o->table[page];
+
+	(void)state;
+	assert_int_equal(berth_page_pin(tz->zone, pfn), 0);
+	assert_refused(tz, -BERTH_EBUSY, berth_free_range(tz->zone, pfn, 5, o->id));
+	assert_refused(tz, -BERTH_EBUSY, berth_free_range(tz->zone, pfn + 5, 11, o->id));
+	assert_refused(tz, -BERTH_EBUSY, berth_free_range(tz->zone, pfn + 5, 5, o->id));
+	assert_int_equal(berth_page_unpin(tz->zone, pfn), 0);
+	owner_unmap(o, page, 16);
+	assert_int_equal(berth_free_range(tz->zone, pfn, 5, o->id), 0);
+	assert_int_equal(berth_free_range(tz->zone, pfn + 5, 11, o->id), 0);
+	zone_ok(tz);
+	owner_close(o);
+	zone_close(tz);
+}
+
 static void a_range_with_pinned_blocks_inside_is_freed_later(void **state)
 {
 	struct test_zone *tz = zone_open(.nr_pages = ZONE_PAGES);
@@ -809,6 +831,7 @@ int main(void)
 		cmocka_unit_test(a_pinned_block_cannot_be_frozen),
 		cmocka_unit_test(only_heads_of_blocks_can_be_frozen),
 		cmocka_unit_test(orphans_are_freed_by_their_last_pin),
+		cmocka_unit_test(a_pinned_block_is_not_cut),
 		cmocka_unit_test(a_range_with_pinned_blocks_inside_is_freed_later),
 		cmocka_unit_test(a_moved_block_can_be_pinned_and_freed),
 	};

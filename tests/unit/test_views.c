@@ -188,9 +188,11 @@ static void zoneinfo_is_as_in_linux(void **state)
 static void without_zones_texts_are_empty(void **state)
 {
 	struct machine *m = machine_open(.nr_nodes = 2);
+	struct berth_owner_pages top[2];
 	char text[8] = "x";
 
 	(void)state;
+	assert_int_equal(berth_nodes_owners(m->nodes, top, 2), 0);
 	assert_int_equal(berth_buddyinfo(m->nodes, text, sizeof(text)), 0);
 	assert_string_equal(text, "");
 	assert_int_equal(berth_zoneinfo(m->nodes, text, sizeof(text)), 0);
