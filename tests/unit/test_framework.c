@@ -366,6 +366,9 @@ static void many_and_prepared_claims_stay_too(void **state)
 		/* Nothing is left, for one or for a few; what there was is kept. */
 		assert_int_equal(berth_contig_area_alloc_bulk(area, &params, 2, &pfns[8], 0, NULL),
 				 -BERTH_ENOSPC);
+		assert_int_equal(berth_contig_area_alloc_bulk(area, &params, 2, &pfns[8],
+							      BERTH_BULK_AS_MANY_AS_POSSIBLE, &r),
+				 -BERTH_ENOSPC);
 		pfns[8] = pfns[0];
 		assert_int_equal(berth_contig_area_release_bulk(area, pfns, 9, 64), -BERTH_EINVAL);
 		verify(f);

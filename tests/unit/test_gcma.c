@@ -132,6 +132,39 @@ static void a_claim_waits_for_the_filler_inside(void **state)
 	gcma_close(t);
 }
 
+/* Two of them: one wait, of which the second is told, too. */
+static void leave_one(void *ctx)
+{
+	struct leaving *leaving = ctx;
+
+	if (!leaving->after)
+		return;
+	test_set_cpu(leaving->after--);
+	berth_gcma_fill_end(leaving->t->area);
+	test_set_cpu(0);
+}
+
+static void a_claim_waits_for_all_fillers_inside(void **state)
+{
+	struct test_gcma *t = gcma_open(.nr_pages = 64, .granule_order = 4, .nr_cpus = 3);
+	struct leaving leaving = { t, 2 };
+
+	(void)state;
+	for (unsigned cpu = 1; cpu < 3; cpu++) {
+		test_set_cpu(cpu);
+		assert_true(berth_gcma_fill_begin(t->area, cpu, 0));
+	}
+	test_set_cpu(0);
+	t->port.on_wait = leave_one;
+	t->port.on_wait_ctx = &leaving;
+	assert_int_equal(gcma_claim(t, 64), 0);
+	assert_int_equal(leaving.after, 0);
+	assert_int_equal(gcma_stats(t).filler_waits, 1);
+	assert_true(gcma_stats(t).filler_wait_ns >= t->port.waited_ns);
+	gcma_release(t, 0, 64);
+	gcma_close(t);
+}
+
 /* What is being claimed is no claim yet, and what follows it is found. */
 static void look_and_leave(void *ctx)
 {
@@ -644,6 +677,8 @@ static void what_is_no_claim_is_not_released(void **state)
 	REFUSED(a, 12); /* its granules, but that isn't what was claimed */
 	REFUSED(a, 0);
 	REFUSED(a + 4, 6);
+	REFUSED(a, 65); /* more than there is */
+	REFUSED(a, UINT64_MAX);
 	REFUSED(a + 1, 10);
 	REFUSED(a, 22); /* two at once */
 	REFUSED(b + 12, 10);
@@ -837,6 +872,7 @@ int main(void)
 		cmocka_unit_test(a_copy_is_refused_when_the_granule_is_closed),
 		cmocka_unit_test(only_known_slots_fill),
 		cmocka_unit_test(a_claim_waits_for_the_filler_inside),
+		cmocka_unit_test(a_claim_waits_for_all_fillers_inside),
 		cmocka_unit_test(who_looks_at_claims_sees_no_half_one),
 		cmocka_unit_test(a_copy_is_taken_away_from_who_was_preempted),
 		cmocka_unit_test(a_deadline_ends_the_wait),
