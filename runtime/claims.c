@@ -68,6 +68,14 @@ static int make_buffer(struct berth_pool_impl *pool, const struct berth_pool_are
 	return 0;
 }
 
+/* Lists had to be looked at (or, in a GCMA area, fillers): those of idle threads are to hold less next time. Claims
+ * of what is free don't look at the clock. */
+static void age_if_drained(struct berth_pool_impl *pool, const struct berth_claim_report *report)
+{
+	if (report->phase_ns[BERTH_PHASE_DRAIN])
+		berth__pool_age(pool);
+}
+
 int berth__pool_claim(struct berth_pool_impl *pool, const char *name, const char *device,
 		      size_t bytes, const struct berth_claim_options *options,
 		      struct berth_buffer *buffer, struct berth_claim_report *report)
@@ -92,6 +100,7 @@ int berth__pool_claim(struct berth_pool_impl *pool, const char *name, const char
 	/* No place for what is in the way: leases give way. */
 	if (error == -BERTH_ENOMEM && berth__leases_make_room(pool, params.nr_pages))
 		error = berth_contig_area_alloc(area->area, &params, &pfn, report);
+	age_if_drained(pool, report);
 	if (error)
 		return error;
 	error = make_buffer(pool, area, pfn, params.nr_pages, options->flags & BERTH_ZERO, buffer);

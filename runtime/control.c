@@ -290,6 +290,7 @@ static void *run(void *unused)
 
 		if (now >= next_sample) {
 			sample(now, true);
+			berth__pool_age(control.pool);
 			next_sample = now + SAMPLE_NS;
 		}
 		if (now >= next_look) {

@@ -113,6 +113,7 @@ struct berth_pool_impl {
 	_Atomic unsigned nr_areas; /* those below don't change */
 	struct berth__spread claims_held;
 	struct berth_regions regions;
+	_Atomic uint64_t age_at_ns;  /* when lists of threads are to be aged next; pool.c */
 	struct berth_leases *leases; /* NULL: it has none */
 	void *leases_memory;
 	size_t leases_bytes;
@@ -148,6 +149,12 @@ int berth__refusal(struct berth_pool *handle);
 void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *stats);
 /* How long claims took that succeeded, since the pool was opened. */
 void berth__pool_claim_times(struct berth_pool_impl *pool, struct berth_histogram *claims);
+/*
+ * Ages the page lists of threads that are idle, if nobody has done so for a second; else costs a look at the
+ * clock. For those who come by anyway: the control thread, and claims that had to empty lists. Any thread; no
+ * lock of ours is held. May wait for a thread inside its list.
+ */
+void berth__pool_age(struct berth_pool_impl *pool);
 int64_t berth__pool_shuffle(struct berth_pool_impl *pool, uint64_t *cursor);
 
 /* ---- A pool's areas (areas.c) --------------------------------------------------------------------- */

@@ -16,6 +16,7 @@
 
 #include "port/linux/port_linux.h"
 
+#define AGE_EVERY_NS 1000000000ull
 #define THREAD_SLOTS 64u /* threads with page lists of their own; others take the zone's lock */
 
 void *berth__map_anonymous(size_t bytes)
@@ -305,6 +306,24 @@ int berth__pool_revive(struct berth_pool_impl *pool, const struct berth_pool_par
 	if (error)
 		close_frames(pool);
 	return error;
+}
+
+/* ---- Lists of idle threads -------------------------------------------------------------------------------- */
+
+void berth__pool_age(struct berth_pool_impl *pool)
+{
+	uint64_t now = pool->port.now_ns(pool);
+	uint64_t at = atomic_load_explicit(&pool->age_at_ns, memory_order_relaxed);
+	struct berth_zone_stats stats;
+
+	if (now < at ||
+	    !atomic_compare_exchange_strong_explicit(&pool->age_at_ns, &at, now + AGE_EVERY_NS,
+						     memory_order_relaxed, memory_order_relaxed))
+		return; /* too early, or somebody else does it */
+	/* Interrupts the CPUs that run our threads: not where nothing is to be had. */
+	berth_zone_stats(pool->zone, &stats);
+	if (stats.pcp_pages)
+		berth_pcp_age(pool->zone);
 }
 
 /* ---- Claims -------------------------------------------------------------------------------------------- */

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The page lists of a thread that has allocated much and does nothing any more: they shrink, once a second of the
+ * pool's clock, while others use the pool. The clock is the test's.
+ */
+#define _GNU_SOURCE
+#include "core/frames/pcp_fast.h"
+#include "runtime/internal.h"
+#include "tests/include/testpool.h"
+
+#define AREA_BYTES (8 * MIB)
+#define GROWN 256u            /* a limit that a list reaches in a pool of this size */
+#define BATCH (GROWN / 2 - 1) /* what is left of one after the first pop */
+#define SECOND 1000000000ull
+
+static _Atomic uint64_t clock_ns;
+
+static uint64_t test_now_ns(void *ctx)
+{
+	(void)ctx;
+	return atomic_fetch_add(&clock_ns, 1); /* times aren't 0, but as good as nothing */
+}
+
+/* A thread that allocates unmovable frames until its list has grown and has many, and then stands still. */
+struct idler {
+	struct berth_zone *zone;
+	pthread_t thread;
+	pthread_barrier_t idle, end;
+	unsigned slot;
+	uint32_t nr;
+	berth_pfn_t pfns[8192];
+};
+
+static uint32_t most(const struct idler *idler)
+{
+	return berth__pcp_high(berth__pcp(idler->zone, idler->slot), BERTH_PCP_UNMOVABLE);
+}
+
+static uint32_t held(const struct idler *idler)
+{
+	return berth__pcp_count(berth__pcp(idler->zone, idler->slot), BERTH_PCP_UNMOVABLE);
+}
+
+static void *idler_run(void *argument)
+{
+	struct idler *idler = argument;
+
+	idler->slot = berth_cpu();
+	assert_true(idler->slot != BERTH_CPU_NONE);
+	while (idler->nr < ARRAY_SIZE(idler->pfns) && (most(idler) < GROWN || held(idler) < BATCH))
+		must(berth_alloc_pages(idler->zone, 0, BERTH_GFP_UNMOVABLE, BERTH_OWNER_NONE, 0,
+				       &idler->pfns[idler->nr++]));
+	pthread_barrier_wait(&idler->idle);
+	pthread_barrier_wait(&idler->end);
+	for (uint32_t i = 0; i < idler->nr; i++)
+		must(berth_free_pages(idler->zone, idler->pfns[i]));
+	return NULL;
+}
+
+/* 8 MiB of memory that is lent out of the area are claimed, given back and unmapped: lists had to be emptied. */
+static void claim_lent_memory(struct berth_pool *pool)
+{
+	struct berth_claim_report report;
+	struct berth_buffer buffer;
+	void *memory = pool_map(pool, AREA_BYTES);
+
+	pattern_fill(memory, AREA_BYTES, 1);
+	must(berth_claim(pool, "area", AREA_BYTES, NULL, &buffer, &report));
+	assert_true(report.phase_ns[BERTH_PHASE_DRAIN] > 0);
+	must(berth_release(pool, &buffer));
+	pattern_ok(memory, AREA_BYTES, 1);
+	must(berth_unmap(pool, memory, AREA_BYTES));
+}
+
+static struct berth_pool *open_with_clock(struct berth_pool_impl **impl)
+{
+	const struct berth_area_params area = { "area", AREA_BYTES, BERTH_LEND_FIRST };
+	const struct berth_pool_params params = { .bytes = GIB, .areas = &area, .nr_areas = 1 };
+	struct berth_pool *pool;
+
+	must(berth_pool_open(&params, &pool));
+	*impl = berth__enter(pool);
+	assert_non_null(*impl);
+	berth__leave(pool);
+	atomic_store(&clock_ns, 100 * SECOND);
+	(*impl)->port.now_ns = test_now_ns;
+	return pool;
+}
+
+static void start(struct idler *idler, struct berth_zone *zone)
+{
+	*idler = (struct idler){ .zone = zone };
+	assert_int_equal(pthread_barrier_init(&idler->idle, NULL, 2), 0);
+	assert_int_equal(pthread_barrier_init(&idler->end, NULL, 2), 0);
+	assert_int_equal(pthread_create(&idler->thread, NULL, idler_run, idler), 0);
+	pthread_barrier_wait(&idler->idle);
+	assert_true(most(idler) >= GROWN);
+	assert_true(held(idler) >= BATCH);
+}
+
+static void end(struct idler *idler)
+{
+	pthread_barrier_wait(&idler->end);
+	pthread_join(idler->thread, NULL);
+	pthread_barrier_destroy(&idler->idle);
+	pthread_barrier_destroy(&idler->end);
+}
+
+/* Seconds pass, and `visit` comes by once in each: the list goes down to its minimum. */
+static void shrinks_by_seconds(struct berth_pool *pool, struct berth_pool_impl *impl,
+			       void (*visit)(struct berth_pool *, struct berth_pool_impl *))
+{
+	static struct idler idler;
+	const uint32_t least = impl->zone->pcp_min[BERTH_PCP_UNMOVABLE];
+	uint32_t high, count;
+
+	start(&idler, impl->zone);
+	high = most(&idler);
+	count = held(&idler);
+	assert_true(least < high);
+	/* The first has seen that the list was used, the others come too early. */
+	for (unsigned i = 0; i < 4; i++) {
+		visit(pool, impl);
+		assert_int_equal(most(&idler), high);
+		assert_int_equal(held(&idler), count);
+	}
+	while (high > least) {
+		high = high / 2 > least ? high / 2 : least;
+		atomic_fetch_add(&clock_ns, SECOND);
+		visit(pool, impl);
+		assert_int_equal(most(&idler), high);
+		assert_true(held(&idler) <= high);
+		visit(pool, impl);
+		assert_int_equal(most(&idler), high);
+		pool_ok(pool);
+	}
+	end(&idler);
+}
+
+static void by_claim(struct berth_pool *pool, struct berth_pool_impl *impl)
+{
+	(void)impl;
+	claim_lent_memory(pool);
+}
+
+static void by_housekeeping(struct berth_pool *pool, struct berth_pool_impl *impl)
+{
+	(void)pool;
+	berth__pool_age(impl);
+}
+
+static void claims_that_empty_lists_age_those_of_idle_threads(void **state)
+{
+	struct berth_pool_impl *impl;
+	struct berth_pool *pool = open_with_clock(&impl);
+
+	(void)state;
+	shrinks_by_seconds(pool, impl, by_claim);
+	pool_close(pool);
+}
+
+static void whoever_comes_by_ages_them_once_a_second(void **state)
+{
+	struct berth_pool_impl *impl;
+	struct berth_pool *pool = open_with_clock(&impl);
+
+	(void)state;
+	shrinks_by_seconds(pool, impl, by_housekeeping);
+	pool_close(pool);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(claims_that_empty_lists_age_those_of_idle_threads),
+		cmocka_unit_test(whoever_comes_by_ages_them_once_a_second),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
