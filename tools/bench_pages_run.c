@@ -129,6 +129,8 @@ struct part {
 	unsigned repeats;
 	uint64_t alloc_ns, free_ns, pair_ns; /* of repeats * nr operations of each kind */
 	pthread_t thread;
+	void *(*body)(void *part);
+	int cpu; /* where the thread stays */
 };
 
 /* A single thread waits for nobody: its CPU time is what it took, whoever else runs. With several,
@@ -246,22 +248,38 @@ static void *run_on_peer(void *part)
 
 /* ---- Rounds ---------------------------------------------------------------------------------- */
 
-/* Runs `body` in all threads; the parts keep what they measured. False: it failed. */
+static void *run_part(void *ctx)
+{
+	struct part *part = ctx;
+
+	berth__stay_on(part->cpu);
+	return part->body(part);
+}
+
+/* Runs `body` in all threads; the parts keep what they measured. False: it failed. Several have a CPU each, as
+ * long as there are some: else the system may put all of them on one. */
 static bool run_threads(struct berth__pages *bench, struct part *parts, void *(*body)(void *))
 {
-	unsigned started = 1;
+	int cpus[BERTH__PAGES_MAX_THREADS];
+	unsigned nr_cpus = berth__find_cpus(cpus, bench->threads), started = 0;
 
 	bench->failed = false;
-	for (; started < bench->threads; started++)
-		if (pthread_create(&parts[started].thread, NULL, body, &parts[started]) != 0)
+	if (bench->threads == 1) {
+		body(&parts[0]);
+		return !bench->failed;
+	}
+	for (; started < bench->threads; started++) {
+		parts[started].body = body;
+		parts[started].cpu = nr_cpus ? cpus[started % nr_cpus] : 0;
+		if (pthread_create(&parts[started].thread, NULL, run_part, &parts[started]) != 0)
 			break;
+	}
 	if (started < bench->threads) { /* those that started wait for all: they can't go on */
 		berth__complain(0, BERTH__PAGES_COMMAND, "the system gives only %u threads",
 				started);
 		exit(BERTH__EXIT_FAILED);
 	}
-	body(&parts[0]);
-	for (unsigned i = 1; i < bench->threads; i++)
+	for (unsigned i = 0; i < bench->threads; i++)
 		pthread_join(parts[i].thread, NULL);
 	return !bench->failed;
 }

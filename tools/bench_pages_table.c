@@ -28,6 +28,7 @@ struct row {
 	bool measured[NR_CELLS];
 	double alloc[NR_CELLS], free[NR_CELLS], pair[NR_CELLS];
 	double metadata;
+	struct berth__samples threads; /* an operation's time with threads / with one, by rounds */
 };
 
 struct table {
@@ -141,6 +142,17 @@ static bool measure_cell(struct table *table, int cell, uint64_t round)
 	return true;
 }
 
+/* Of what the round has measured last. */
+static void compare_threads(struct row *row)
+{
+	const struct berth__samples *many = &row->figures[THREADS].pair;
+	const struct berth__samples *one = &row->figures[BULK].pair;
+
+	if (many->nr && one->nr)
+		berth__sample_add(&row->threads,
+				  many->values[many->nr - 1] / one->values[one->nr - 1]);
+}
+
 static void take_medians(struct row *row)
 {
 	for (int cell = 0; cell < NR_CELLS; cell++) {
@@ -156,6 +168,8 @@ static void take_medians(struct row *row)
 
 static int measure(struct table *table)
 {
+	/* One thread and several close to each other: they are compared. */
+	static const enum cell turns[NR_CELLS] = { BULK, THREADS, REPEAT, RANDOM, LARGE };
 	uint64_t rounds = table->config->rounds;
 
 	for (int i = 0; i < BERTH__NR_ROWS; i++)
@@ -164,14 +178,15 @@ static int measure(struct table *table)
 				&table->cells[BULK], (enum berth__pages_row)i, table->rows[i].peer);
 	/* A round warms all up; then they take turns. */
 	for (uint64_t round = 0; round <= rounds; round++) {
-		for (int cell = 0; cell < NR_CELLS && !berth__interrupted(); cell++) {
-			berth__progress(BERTH__PAGES_COMMAND, round * NR_CELLS + (unsigned)cell,
+		for (unsigned turn = 0; turn < NR_CELLS && !berth__interrupted(); turn++) {
+			berth__progress(BERTH__PAGES_COMMAND, round * NR_CELLS + turn,
 					(rounds + 1) * NR_CELLS);
-			if (!measure_cell(table, cell, round)) {
+			if (!measure_cell(table, turns[turn], round)) {
 				berth__progress_end();
 				return BERTH__EXIT_FAILED;
 			}
 		}
+		compare_threads(&table->rows[BERTH__ROW_BERTH]);
 	}
 	berth__progress_end();
 	if (berth__interrupted())
@@ -192,9 +207,9 @@ struct bar {
 };
 #define NR_BARS 5
 
-static void find_bars(const struct table *table, struct bar bars[NR_BARS])
+static void find_bars(struct table *table, struct bar bars[NR_BARS])
 {
-	const struct row *berth = &table->rows[BERTH__ROW_BERTH];
+	struct row *berth = &table->rows[BERTH__ROW_BERTH];
 	const struct row *stack = &table->rows[BERTH__ROW_STACK];
 	const struct row *touch = &table->rows[BERTH__ROW_TOUCH];
 
@@ -207,7 +222,7 @@ static void find_bars(const struct table *table, struct bar bars[NR_BARS])
 	bars[3] = (struct bar){ "order 9", "ns", "the slower of allocate and free",
 				fmax(berth->alloc[LARGE], berth->free[LARGE]), 40 };
 	bars[4] = (struct bar){ "threads", "x", "one thread, for an operation of a thread",
-				berth->pair[THREADS] / berth->pair[BULK], 1.25 };
+				berth__percentile(&berth->threads, 50), 1.25 };
 }
 
 static const char *verdict(const struct bar *bar)
@@ -247,7 +262,7 @@ static void print_row(const struct row *row, int i)
 	printf("\n");
 }
 
-static void print_text(const struct table *table)
+static void print_text(struct table *table)
 {
 	const struct berth__pages_config *config = table->config;
 	struct bar bars[NR_BARS];
@@ -312,7 +327,7 @@ static json_t *json_row(const struct row *row, int i)
 	return object;
 }
 
-static void print_json(const struct table *table)
+static void print_json(struct table *table)
 {
 	const struct berth__pages_config *config = table->config;
 	json_t *line = json_pack("{ss}", "bench", "pages"), *rows = json_array(), *list;
@@ -356,8 +371,10 @@ int berth__pages_table(const struct berth__pages_config *config, char **argv)
 		(config->json ? print_json : print_text)(&table);
 	for (int cell = 0; cell < NR_CELLS; cell++)
 		berth__pages_close(&table.cells[cell]);
-	for (int i = 0; i < BERTH__NR_ROWS; i++)
+	for (int i = 0; i < BERTH__NR_ROWS; i++) {
 		for (int cell = 0; cell < NR_CELLS; cell++)
 			berth__pages_figures_free(&table.rows[i].figures[cell]);
+		berth__samples_free(&table.rows[i].threads);
+	}
 	return code;
 }
