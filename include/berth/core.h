@@ -57,10 +57,10 @@ struct berth_move {
 };
 
 enum berth_reclaim_result {
-	BERTH_RECLAIM_PENDING,    /* not tried; the core treats it as busy */
-	BERTH_RECLAIM_DROPPED,    /* frozen, and the owner has let go of it: the core frees it */
-	BERTH_RECLAIM_BUSY,       /* in use, or not started: looked at again another time */
-	BERTH_RECLAIM_DIRTY,      /* must be written first: it's dirty from now on */
+	BERTH_RECLAIM_PENDING, /* not tried; the core treats it as busy */
+	BERTH_RECLAIM_DROPPED, /* frozen, and the owner has let go of it: the core frees it */
+	BERTH_RECLAIM_BUSY,    /* in use, or not started: looked at again another time */
+	BERTH_RECLAIM_DIRTY, /* must be written first: dirty from now on, whoever else asks meanwhile */
 	BERTH_RECLAIM_REFERENCED, /* was used lately: goes to the active list */
 	BERTH_RECLAIM_GONE,       /* it isn't the owner's any more */
 };

@@ -27,6 +27,7 @@ struct cache {
 	struct world w;
 	struct lru_params params;
 	bool dirty[NR_PAGES];
+	bool said[NR_PAGES]; /* dirty, as the owner has answered; the core may not know it yet */
 	berth_pfn_t writing[ZONE_PAGES];
 	unsigned nr_writing;
 	struct berth_nodes *nodes; /* NULL: the zone is alone */
@@ -52,6 +53,11 @@ static inline void drop_one(struct cache *c, struct berth_reclaim_item *item)
 	item->result = is_there(c, item) ? BERTH_RECLAIM_BUSY : BERTH_RECLAIM_GONE;
 	if (item->result == BERTH_RECLAIM_GONE || below(&c->random, 8) == 0)
 		return; /* gone, or it doesn't want to */
+	for (uint64_t i = 0; i < 1ull << item->order; i++)
+		if (c->said[item->cookie + i])
+			item->result = BERTH_RECLAIM_DIRTY;
+	if (item->result == BERTH_RECLAIM_DIRTY)
+		return; /* whoever asks it meanwhile hears the same */
 	if (!berth_reclaim_freeze(w->zone, item))
 		return;
 	leave_frames(w, item->pfn, 1ull << item->order);
@@ -88,7 +94,7 @@ static inline void write_one(struct cache *c, berth_pfn_t pfn, uint64_t page, un
 {
 	for (uint64_t i = 0; i < 1ull << order; i++)
 		if (page + i < NR_PAGES && c->w.table[page + i] == pfn + i)
-			c->dirty[page + i] = false;
+			c->dirty[page + i] = c->said[page + i] = false;
 	c->writing[c->nr_writing++] = pfn;
 	c->nr_written++;
 }
@@ -163,7 +169,7 @@ static inline void add_pages(struct worker *k, unsigned slot)
 	berth_mutex_lock(&w->lock);
 	for (uint64_t i = 0; i < 1ull << order; i++) {
 		w->table[page + i] = pfn + i;
-		c->dirty[page + i] = false;
+		c->dirty[page + i] = c->said[page + i] = false;
 		*content_of(w, pfn + i) = page + i + 1;
 	}
 	if (below(&k->random, 8))

@@ -227,7 +227,7 @@ static void failing_reclaim(void *ctx, struct berth_reclaim_item *items, unsigne
 			continue;
 		}
 		for (uint64_t p = 0; p < 1ull << items[i].order; p++)
-			c->dirty[items[i].cookie + p] = true;
+			c->said[items[i].cookie + p] = true;
 	}
 	berth_mutex_unlock(&c->w.lock);
 }
