@@ -72,8 +72,8 @@ enum berth_frame_kind {
 
 /* What an allocation and a free touch, and no more: four of them are a cache line, and none straddles two. */
 struct berth_frame {
-	_Alignas(16) _Atomic uint32_t
-		refcount;     /* a: USED: 1 by the owner + BERTH_PIN_BIAS a pin; 0 frozen */
+	/* a: USED: 1 by the owner + BERTH_PIN_BIAS a pin; 0 frozen */
+	_Alignas(16) _Atomic uint32_t refcount;
 	_Atomic uint32_t tag; /* a: written under Z, or in P while the frame is in a list */
 	uint64_t cookie;      /* USED: the owner's; CLAIMED start: pages. Written with tag */
 };
@@ -182,8 +182,8 @@ struct berth_pageblock {
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */
 	uint32_t nr_joined; /* Z: frames of used and cached blocks, but the first of each: pageblock.c */
 	uint32_t nonempty; /* Z: bit k: it has a free block of order k, smaller than itself */
-	uint32_t next,
-		prev; /* Z: pageblocks of its bucket; first of a larger free block: of its list */
+	/* Z: pageblocks of its bucket; the first one of a free block of a pageblock and more: of its list */
+	uint32_t next, prev;
 	uint8_t joined[BERTH_CHUNKS]; /* Z: nr_joined of each chunk, if berth__has_chunks() */
 };
 _Static_assert(sizeof(struct berth_pageblock) == 64, "a pageblock is a cache line");

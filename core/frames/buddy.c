@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The buddy lists: free blocks of 2^order frames, aligned to their size. Blocks of a pageblock and more
- * are in lists of their set (migratetype or CMA area), linked through their first pageblocks. Smaller ones are bits
- * of their pageblock.
+ * are in lists of their set (migratetype or CMA area), linked through their first pageblocks. Smaller
+ * ones are bits of their pageblock.
  *
  * The bits are numbered like the nodes of a heap: the block of 2^order frames at `offset` of its
  * pageblock has number (2^pageblock_order + offset) >> order. So its buddy is number ^ 1, both
@@ -204,6 +204,7 @@ static BERTH_COLD void change_bucket(struct berth_zone *zone, struct berth_pageb
 	berth__pageblock_route_locked(zone, pageblock);
 }
 
+/* Puts the pageblock into the bucket that fits it now. For whoever changes its blocks or counters. */
 static inline void rebucket(struct berth_zone *zone, struct berth_pageblock *pageblock)
 {
 	unsigned density = 0, bucket = 0;
@@ -217,11 +218,6 @@ static inline void rebucket(struct berth_zone *zone, struct berth_pageblock *pag
 		change_bucket(zone, pageblock, bucket);
 	else if (density == BERTH_DENSITIES - 1)
 		berth__pageblock_route_locked(zone, pageblock);
-}
-
-void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pageblock)
-{
-	rebucket(zone, pageblock);
 }
 
 /* The fullest pageblock of the set with a block of the order or more; NULL: there is none. */
@@ -263,8 +259,8 @@ struct freeing {
 	unsigned set;
 	uint32_t frames;  /* they have */
 	uint32_t changed; /* bit k: blocks[k] counts */
-	int32_t blocks[BERTH_MAX_ORDER_LIMIT +
-		       1]; /* so many more of each order, below a pageblock's */
+	/* So many more of each order, below a pageblock's. */
+	int32_t blocks[BERTH_MAX_ORDER_LIMIT + 1];
 };
 
 static inline void freeing_begin(struct freeing *freeing)
@@ -290,7 +286,7 @@ static void count_all(struct berth_zone *zone, struct freeing *freeing)
 	freeing->changed = 0;
 }
 
-/* A block of so many frames less, or more. */
+/* A block of 2^order frames less, or more. */
 static void count_later(struct freeing *freeing, unsigned order, int change)
 {
 	freeing->blocks[order] = (freeing->changed >> order & 1 ? freeing->blocks[order] : 0) +
@@ -350,7 +346,7 @@ static void settle(struct berth_zone *zone, unsigned set, berth_idx_t idx, unsig
 	struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
 
 	if (pageblock->bucket) /* first: the list has the same links */
-		berth__rebucket_locked(zone, pageblock);
+		rebucket(zone, pageblock);
 	set = give_up_type(zone, idx, set);
 	for (; order < zone->max_order && set < BERTH_CMA; order++) {
 		berth_idx_t buddy = idx ^ berth__pages(order);
@@ -467,7 +463,7 @@ static void cut(struct berth_zone *zone, unsigned set, berth_idx_t idx, unsigned
 	while (from-- > order)
 		list_add(zone, set, from, idx + berth__pages(from));
 	if (order < zone->pageblock_order)
-		berth__rebucket_locked(zone, berth__pageblock(zone, idx));
+		rebucket(zone, berth__pageblock(zone, idx));
 }
 
 /* Takes a block out of its list. */
@@ -562,7 +558,7 @@ void berth__buddy_expand_locked(struct berth_zone *zone, berth_idx_t idx, unsign
 		berth__account_free_locked(zone, idx + berth__pages(from), berth__pages(from), 1);
 		list_add(zone, set, from, idx + berth__pages(from));
 	}
-	berth__rebucket_locked(zone, berth__pageblock(zone, idx));
+	rebucket(zone, berth__pageblock(zone, idx));
 }
 
 /* Puts [start, end), cut out of a free block, back into the lists: nothing to merge with. */
@@ -592,8 +588,8 @@ berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head,
 	berth__account_free_locked(zone, start, end - start, -1);
 	add_pieces(zone, set, head, start);
 	add_pieces(zone, set, end, block_end);
-	berth__rebucket_locked(zone, berth__pageblock(zone, start));
-	berth__rebucket_locked(zone, berth__pageblock(zone, end - 1));
+	rebucket(zone, berth__pageblock(zone, start));
+	rebucket(zone, berth__pageblock(zone, end - 1));
 	return end - start;
 }
 

@@ -95,8 +95,6 @@ berth_idx_t berth__buddy_alloc_partial_locked(struct berth_zone *zone, unsigned 
  * pageblock's order, or equal. Z. */
 berth_idx_t berth__buddy_take_locked(struct berth_zone *zone, unsigned set, unsigned limit,
 				     bool may_break, unsigned *order);
-/* Puts the pageblock into the bucket that fits it now. For whoever changes its lists or counters. Z. */
-void berth__rebucket_locked(struct berth_zone *zone, struct berth_pageblock *pageblock);
 /* Frees all but the first 2^order frames of the untagged block at idx, which has 2^from. Z. */
 void berth__buddy_expand_locked(struct berth_zone *zone, berth_idx_t idx, unsigned from,
 				unsigned order);

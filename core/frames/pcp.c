@@ -238,12 +238,14 @@ static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned 
 
 /* ---- To the buddy lists ---------------------------------------------------------------------------- */
 
-/* All of one aligned block? nr: a power of two. No two are the same, so it's enough that their numbers
- * differ in the low bits only. */
+/* All of one aligned block? nr: a power of two, not 1. No two are the same, so it's enough that their
+ * numbers differ in the low bits only. */
 static bool is_one_block(const berth_idx_t *stack, uint32_t nr, unsigned order)
 {
-	uint32_t differ = 0;
+	uint32_t differ = (stack[1] ^ stack[0]) | (stack[nr - 1] ^ stack[0]);
 
+	if (differ >> order >= nr) /* scattered: not all of them for each of them, under the lock */
+		return false;
 	for (uint32_t i = 1; i < nr; i++)
 		differ |= stack[i] ^ stack[0];
 	return differ >> order < nr;
@@ -261,7 +263,7 @@ static struct run find_run(const struct berth_zone *zone, const berth_idx_t *sta
 {
 	uint32_t whole = berth__pages(zone->pageblock_order) >> order, n = 1;
 
-	if (nr >= whole && is_one_block(stack, whole, order))
+	if (whole > 1 && nr >= whole && is_one_block(stack, whole, order))
 		return (struct run){ whole, stack[0] & ~(berth__pages(zone->pageblock_order) - 1) };
 	while (n < nr && stack[n] == stack[n - 1] + berth__pages(order))
 		n++;
@@ -286,10 +288,34 @@ static uint32_t whole_pageblocks(const struct berth_zone *zone, const berth_idx_
 	return end < most || end == count ? end : nr;
 }
 
+/* Returns how many blocks that was. Z. */
+static uint32_t free_run_locked(struct berth_zone *zone, const berth_idx_t *stack,
+				const struct run *run, unsigned order)
+{
+	if (order)
+		for (uint32_t i = 0; i < run->nr; i++)
+			berth__set_tag(&zone->frames[stack[i]], 0);
+	else
+		set_tags(&zone->frames[run->start], run->nr, 0);
+	berth__buddy_free_range_locked(zone, run->start, run->start + (run->nr << order));
+	return run->nr;
+}
+
+/* The first block, and those behind it that no run begins with. Likewise. */
+static uint32_t free_singles_locked(struct berth_zone *zone, const berth_idx_t *stack, uint32_t nr,
+				    unsigned order)
+{
+	uint32_t single = 1;
+
+	while (single < nr && find_run(zone, stack + single, nr - single, order).nr == 1)
+		single++;
+	berth__buddy_free_blocks_locked(zone, stack, single, order);
+	return single;
+}
+
 void berth__pcp_spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list, uint32_t nr)
 {
 	berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
-	struct berth_frame *frames = zone->frames;
 	unsigned order = zone->pcp_order[list];
 	uint32_t count = berth__pcp_count(pcp, list);
 	struct run run;
@@ -299,25 +325,11 @@ void berth__pcp_spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned l
 	berth_lock(&zone->lock);
 	for (uint32_t i = 0; order && i < nr; i++)
 		berth__account_used_locked(zone, stack[i], order, -1);
-	for (uint32_t i = 0;;) {
-		uint32_t single = i;
-
-		for (; run.nr == 1 && ++i < nr;)
+	for (uint32_t i = 0, part; i < nr; i += part) {
+		if (i)
 			run = find_run(zone, stack + i, nr - i, order);
-		if (i > single)
-			berth__buddy_free_blocks_locked(zone, stack + single, i - single, order);
-		if (i == nr)
-			break;
-		if (order)
-			for (uint32_t k = 0; k < run.nr; k++)
-				berth__set_tag(&frames[stack[i + k]], 0);
-		else
-			set_tags(&frames[run.start], run.nr, 0);
-		berth__buddy_free_range_locked(zone, run.start, run.start + (run.nr << order));
-		i += run.nr;
-		if (i == nr)
-			break;
-		run = find_run(zone, stack + i, nr - i, order);
+		part = run.nr > 1 ? free_run_locked(zone, stack + i, &run, order) :
+				    free_singles_locked(zone, stack + i, nr - i, order);
 	}
 	berth__pcp_set_count(pcp, list, count - nr); /* in step with the free counters */
 	berth__count_locked(zone, BERTH_EVENT_PGFREE, (uint64_t)nr << order);

@@ -5,9 +5,10 @@
  *
  * A list that exchanges blocks with the buddy lists again and again is too small, and whether it is
  * emptied or filled doesn't matter: its limit doubles, and with it the batch, which is half of it, or a
- * whole pageblock where there's room for that and a quarter more; of whole pageblocks, three quarters. So a CPU that allocates or frees much
- * soon does so a pageblock at a time, without having more in its list than its first-level cache holds. What isn't used shrinks by half
- * each second (berth_pcp_age(), or the slot's owner itself, with its next exchange).
+ * whole pageblock where there's room for that and a quarter more; of whole pageblocks, three quarters.
+ * So a CPU that allocates or frees much soon does so a pageblock at a time, without having more in its
+ * list than its first-level cache holds. What isn't used shrinks by half each second (berth_pcp_age(),
+ * or the slot's owner itself, with its next exchange).
  *
  * I1  pcp_min <= high <= pcp_max of each list; those of a slot, but for their minimum, come to at most
  *     pcp_budget frames.
