@@ -177,10 +177,10 @@ int berth_leases_init(struct berth_leases **out, const struct berth_lease_params
 {
 	struct berth_leases *leases = metadata;
 	size_t bytes = berth_leases_metadata_size(params);
-	berth_pfn_t pfn;
 	int error;
 
-	if (!out || !bytes || !metadata || (uintptr_t)metadata % 64 || metadata_bytes < bytes)
+	if (!out || !bytes || !metadata || (uintptr_t)metadata % 64 || metadata_bytes < bytes ||
+	    !berth_zone_has_lru(params->zone))
 		return -BERTH_EINVAL;
 	__builtin_memset(metadata, 0, bytes);
 	leases->ops = (struct berth_owner_ops){
@@ -200,17 +200,9 @@ int berth_leases_init(struct berth_leases **out, const struct berth_lease_params
 	leases->unused = NONE;
 	leases->stats.max_locked_pages = params->max_locked_pages;
 	error = berth_owner_register(params->zone, &leases->ops, leases, &leases->owner);
-	if (error)
-		return error;
-	/* Has the zone LRU lists? It refuses a flag that it doesn't know before it looks for frames. */
-	error = berth_alloc_pages(params->zone, 0, BERTH_GFP_MOVABLE | BERTH_GFP_LRU, leases->owner,
-				  UINT64_MAX / 2, &pfn);
-	if (error == -BERTH_EINVAL)
-		return error;
 	if (!error)
-		error = berth_free_pages(params->zone, pfn);
-	*out = leases;
-	return error == -BERTH_ENOMEM ? 0 : error;
+		*out = leases;
+	return error;
 }
 
 /* ---- What holders ask -------------------------------------------------------------------------- */

@@ -662,6 +662,11 @@ int berth_lru_end_writeback(struct berth_zone *zone, berth_pfn_t pfn, bool ok)
 
 /* ---- Statistics --------------------------------------------------------------------------------------- */
 
+bool berth_zone_has_lru(const struct berth_zone *zone)
+{
+	return zone->lru_state != NULL;
+}
+
 void berth_lru_stats(struct berth_zone *zone, struct berth_lru_stats *stats)
 {
 	const struct berth_lru *lru = &zone->lru;

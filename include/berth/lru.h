@@ -50,6 +50,8 @@ enum berth_lru_list {
 	BERTH_NR_LRU_LISTS
 };
 
+/* Was the zone made with lists (berth_zone_params.lru)? Without, BERTH_GFP_LRU is refused. */
+bool berth_zone_has_lru(const struct berth_zone *zone);
 /* Puts blocks on the inactive list (the unevictable one, if that was said of them). -EINVAL: some frame
  * isn't allocated with BERTH_GFP_LRU, or is on a list; unchanged. */
 int berth_lru_add(struct berth_zone *zone, berth_pfn_t pfn, uint64_t nr_pages) BERTH_MUST_CHECK;
