@@ -68,11 +68,12 @@ static int make_buffer(struct berth_pool_impl *pool, const struct berth_pool_are
 	return 0;
 }
 
-/* Lists had to be looked at (or, in a GCMA area, fillers): those of idle threads are to hold less next time. Claims
- * of what is free don't look at the clock. */
-static void age_if_drained(struct berth_pool_impl *pool, const struct berth_claim_report *report)
+/* Lists had to be looked at: those of idle threads are to hold less next time. Claims of what is free don't look at
+ * the clock, and in a GCMA area it was fillers that were looked at. */
+static void age_if_drained(struct berth_pool_impl *pool, const struct berth_pool_area *area,
+			   const struct berth_claim_report *report)
 {
-	if (report->phase_ns[BERTH_PHASE_DRAIN])
+	if (report->phase_ns[BERTH_PHASE_DRAIN] && berth_contig_area_cma(area->area))
 		berth__pool_age(pool);
 }
 
@@ -100,7 +101,7 @@ int berth__pool_claim(struct berth_pool_impl *pool, const char *name, const char
 	/* No place for what is in the way: leases give way. */
 	if (error == -BERTH_ENOMEM && berth__leases_make_room(pool, params.nr_pages))
 		error = berth_contig_area_alloc(area->area, &params, &pfn, report);
-	age_if_drained(pool, report);
+	age_if_drained(pool, area, report);
 	if (error)
 		return error;
 	error = make_buffer(pool, area, pfn, params.nr_pages, options->flags & BERTH_ZERO, buffer);
@@ -151,6 +152,7 @@ static int claim_many(struct berth_pool_impl *pool, const struct berth_pool_area
 		return report->error = -BERTH_ENOMEM;
 	got = berth_contig_area_alloc_bulk(area->area, params, nr, pfns,
 					   flags & BERTH_BULK_AS_MANY_AS_POSSIBLE, report);
+	age_if_drained(pool, area, report);
 	for (int i = 0; i < got && !error; i++)
 		error = make_buffer(pool, area, pfns[i], params->nr_pages, zero, &buffers[i]);
 	if (error) {
@@ -263,6 +265,7 @@ static void make_ready(struct berth_prepared *prepared)
 	error = prepared->at_once ? berth_contig_area_alloc(prepared->area->area, &prepared->params,
 							    &pfn, &prepared->report) :
 				    berth_cma_prepare_take(prepared->core, &pfn, &prepared->report);
+	age_if_drained(pool, prepared->area, &prepared->report);
 	if (!error) {
 		error = make_buffer(pool, prepared->area, pfn, prepared->nr_pages, prepared->zero,
 				    &prepared->buffer);

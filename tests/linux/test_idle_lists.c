@@ -57,17 +57,44 @@ static void *idler_run(void *argument)
 	return NULL;
 }
 
+static void claim(struct berth_pool *pool, struct berth_claim_report *report)
+{
+	struct berth_buffer buffer;
+
+	must(berth_claim(pool, "area", AREA_BYTES, NULL, &buffer, report));
+	must(berth_release(pool, &buffer));
+}
+
+static void claim_two(struct berth_pool *pool, struct berth_claim_report *report)
+{
+	struct berth_buffer buffers[2];
+
+	assert_int_equal(
+		berth_claim_bulk(pool, "area", AREA_BYTES / 2, NULL, 2, 0, buffers, report), 2);
+	must(berth_release_bulk(pool, buffers, 2));
+}
+
+static void claim_prepared(struct berth_pool *pool, struct berth_claim_report *report)
+{
+	const struct berth_claim_options plain = { 0 };
+	struct berth_prepared *prepared;
+	struct berth_buffer buffer;
+
+	must(berth_prepare(pool, "area", AREA_BYTES, &plain, &prepared));
+	must(berth_prepare_take(prepared, 10 * SECOND, &buffer, report));
+	must(berth_release(pool, &buffer));
+}
+
 /* 8 MiB of memory that is lent out of the area are claimed, given back and unmapped: lists had to be emptied. */
-static void claim_lent_memory(struct berth_pool *pool)
+static void claim_lent_memory(struct berth_pool *pool,
+			      void (*how)(struct berth_pool *, struct berth_claim_report *))
 {
 	struct berth_claim_report report;
-	struct berth_buffer buffer;
 	void *memory = pool_map(pool, AREA_BYTES);
 
 	pattern_fill(memory, AREA_BYTES, 1);
-	must(berth_claim(pool, "area", AREA_BYTES, NULL, &buffer, &report));
+	how(pool, &report);
 	assert_true(report.phase_ns[BERTH_PHASE_DRAIN] > 0);
-	must(berth_release(pool, &buffer));
 	pattern_ok(memory, AREA_BYTES, 1);
 	must(berth_unmap(pool, memory, AREA_BYTES));
 }
@@ -140,7 +167,19 @@ static void shrinks_by_seconds(struct berth_pool *pool, struct berth_pool_impl *
 static void by_claim(struct berth_pool *pool, struct berth_pool_impl *impl)
 {
 	(void)impl;
-	claim_lent_memory(pool);
+	claim_lent_memory(pool, claim);
+}
+
+static void by_claims_in_bulk(struct berth_pool *pool, struct berth_pool_impl *impl)
+{
+	(void)impl;
+	claim_lent_memory(pool, claim_two);
+}
+
+static void by_prepared_claim(struct berth_pool *pool, struct berth_pool_impl *impl)
+{
+	(void)impl;
+	claim_lent_memory(pool, claim_prepared);
 }
 
 static void by_housekeeping(struct berth_pool *pool, struct berth_pool_impl *impl)
@@ -151,12 +190,20 @@ static void by_housekeeping(struct berth_pool *pool, struct berth_pool_impl *imp
 
 static void claims_that_empty_lists_age_those_of_idle_threads(void **state)
 {
-	struct berth_pool_impl *impl;
-	struct berth_pool *pool = open_with_clock(&impl);
+	void (*const visits[])(struct berth_pool *, struct berth_pool_impl *) = {
+		by_claim,
+		by_claims_in_bulk,
+		by_prepared_claim,
+	};
 
 	(void)state;
-	shrinks_by_seconds(pool, impl, by_claim);
-	pool_close(pool);
+	for (unsigned i = 0; i < ARRAY_SIZE(visits); i++) {
+		struct berth_pool_impl *impl;
+		struct berth_pool *pool = open_with_clock(&impl);
+
+		shrinks_by_seconds(pool, impl, visits[i]);
+		pool_close(pool);
+	}
 }
 
 static void whoever_comes_by_ages_them_once_a_second(void **state)
