@@ -32,9 +32,8 @@ struct berth_search {
 	bool ignore_pins;   /* only asking whether claims leave room */
 	bool free_only;     /* what isn't free is in the way */
 	bool first_fit;
-	bool drop_used; /* BERTH_CLAIM_DROP */
-	berth_idx_t
-		from; /* free runs are looked for from here on first: somebody was faster before */
+	bool drop_used;   /* BERTH_CLAIM_DROP */
+	berth_idx_t from; /* free runs are looked for from here on first: once somebody was faster */
 	uint32_t busy_clock; /* not where a claim was refused lately, if possible; 0: anywhere */
 	unsigned nr_avoid;
 	berth_idx_t avoid[BERTH_CLAIM_TRIES]; /* heads that were busy in this claim */

@@ -288,8 +288,8 @@ static bool is_single(const struct berth_zone *zone, berth_pfn_t pfn, berth_idx_
 {
 	uint32_t tag = 0;
 
-	if (berth__idx_one(zone, pfn,
-			   idx)) /* acquire: it may just have been cut out of a larger one */
+	/* Acquire: it may just have been cut out of a larger one. */
+	if (berth__idx_one(zone, pfn, idx))
 		tag = atomic_load_explicit(&zone->frames[*idx].tag, memory_order_acquire);
 	return (tag & (TAG_BITS | BERTH_TAG(0, 31))) == TAG_LIVE;
 }
