@@ -150,8 +150,10 @@ static int claim_many(struct berth_pool_impl *pool, const struct berth_pool_area
 
 	if (!pfns)
 		return report->error = -BERTH_ENOMEM;
-	got = berth_contig_area_alloc_bulk(area->area, params, nr, pfns,
-					   flags & BERTH_BULK_AS_MANY_AS_POSSIBLE, report);
+	flags &= BERTH_BULK_AS_MANY_AS_POSSIBLE;
+	got = berth_contig_area_alloc_bulk(area->area, params, nr, pfns, flags, report);
+	if (got == -BERTH_ENOMEM && berth__leases_make_room(pool, nr * params->nr_pages))
+		got = berth_contig_area_alloc_bulk(area->area, params, nr, pfns, flags, report);
 	age_if_drained(pool, area, report);
 	for (int i = 0; i < got && !error; i++)
 		error = make_buffer(pool, area, pfns[i], params->nr_pages, zero, &buffers[i]);
@@ -265,6 +267,9 @@ static void make_ready(struct berth_prepared *prepared)
 	error = prepared->at_once ? berth_contig_area_alloc(prepared->area->area, &prepared->params,
 							    &pfn, &prepared->report) :
 				    berth_cma_prepare_take(prepared->core, &pfn, &prepared->report);
+	if (error == -BERTH_ENOMEM && berth__leases_make_room(pool, prepared->nr_pages))
+		error = berth_contig_area_alloc(prepared->area->area, &prepared->params, &pfn,
+						&prepared->report);
 	age_if_drained(pool, prepared->area, &prepared->report);
 	if (!error) {
 		error = make_buffer(pool, prepared->area, pfn, prepared->nr_pages, prepared->zero,

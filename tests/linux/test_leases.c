@@ -177,6 +177,56 @@ static void want_of_memory_takes_them(void **state)
 	must(berth_pool_close(pool));
 }
 
+/* An area full of a program's memory, and leases everywhere else: what is to move has no place but theirs. */
+static void full_of_leases(struct berth_pool *pool, void **memory, berth_lease_t *leases)
+{
+	must(berth_map(pool, 8 * MIB, 0, memory));
+	pattern_fill(*memory, 8 * MIB, 1);
+	for (unsigned i = 0; i < 16; i++)
+		leases[i] = make(pool, MIB, i << 20);
+}
+
+static void ends_as_before(struct berth_pool *pool, void *memory, const berth_lease_t *leases)
+{
+	pattern_ok(memory, 8 * MIB, 1);
+	for (unsigned i = 0; i < 16; i++)
+		must(berth_pool_lease_free(pool, leases[i]));
+	must(berth_unmap(pool, memory, 8 * MIB));
+	pool_ok(pool);
+}
+
+static void claims_take_their_place(void **state)
+{
+	const struct berth_claim_options plain = { 0 };
+	struct berth_pool *pool = open_pool(2 * MIB);
+	struct berth_prepared *prepared = NULL;
+	struct berth_claim_report report;
+	struct berth_buffer buffers[2];
+	berth_lease_t leases[16];
+	void *memory = NULL;
+
+	(void)state;
+	full_of_leases(pool, &memory, leases);
+	must(berth_claim(pool, "cam", 8 * MIB, NULL, &buffers[0], &report));
+	assert_true(report.moved_pages > 0);
+	must(berth_release(pool, &buffers[0]));
+	ends_as_before(pool, memory, leases);
+
+	full_of_leases(pool, &memory, leases);
+	assert_int_equal(berth_claim_bulk(pool, "cam", 4 * MIB, NULL, 2, 0, buffers, &report), 2);
+	assert_true(report.moved_pages > 0);
+	must(berth_release_bulk(pool, buffers, 2));
+	ends_as_before(pool, memory, leases);
+
+	full_of_leases(pool, &memory, leases);
+	must(berth_prepare(pool, "cam", 8 * MIB, &plain, &prepared));
+	must(berth_prepare_take(prepared, 10000000000, &buffers[0], &report));
+	assert_true(report.moved_pages > 0);
+	must(berth_release(pool, &buffers[0]));
+	ends_as_before(pool, memory, leases);
+	must(berth_pool_close(pool));
+}
+
 static void pools_without_leases(void **state)
 {
 	const struct berth_pool_params large = { .bytes = 8 * MIB, .lease_bytes = 8 * MIB + 1 };
@@ -320,6 +370,7 @@ int main(void)
 		cmocka_unit_test(locked_memory_is_used_in_place),
 		cmocka_unit_test(claims_take_what_is_not_locked),
 		cmocka_unit_test(want_of_memory_takes_them),
+		cmocka_unit_test(claims_take_their_place),
 		cmocka_unit_test(pools_without_leases),
 		cmocka_unit_test(what_is_killed_loses_its_own_cache_only),
 	};
