@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/internal.h"
 #include "tools/measure.h"
 
 #define HUGE_BYTES ((size_t)2 << 20)
@@ -113,6 +114,17 @@ static int map(const struct berth__fill *fill, size_t bytes, unsigned flags, cha
 	return error;
 }
 
+/* Else the next mapping would get what was unmapped last, out of this thread's lists, and not the area's. */
+static void drain(struct berth_pool *handle)
+{
+	struct berth_pool_impl *pool = berth__enter(handle);
+
+	if (!pool)
+		return;
+	berth_pcp_drain_all(pool->zone);
+	berth__leave(handle);
+}
+
 /*
  * Maps two chunks so that every run is followed by a run of the other: the first chunk's place is
  * kept free for it, then both grow by turns, the second chunk first. The memory is taken in
@@ -129,6 +141,7 @@ static int map_pair(const struct berth__fill *fill, char **pair)
 	if (place) { /* refused at the system's limit of mappings: each run is one */
 		int refused = berth_unmap(fill->pool, place, fill->chunk_bytes);
 
+		drain(fill->pool);
 		error = error ? error : refused;
 	}
 	if (!error)

@@ -180,7 +180,7 @@ claim_check='
 need(len(lines) >= 1 and len(lines) == len(text.splitlines()), "not one JSON object a line")
 for line in lines:
     fields(line, claim_fields)
-    need(line["bench"] == "claim" and line["size_bytes"] == 4 << 20 and line["fill"] == fill, "wrong parameters")
+    need(line["bench"] == "claim" and line["size_bytes"] == size << 20 and line["fill"] == fill, "wrong parameters")
     need(line["count"] == 3 and line["ok"] + line["failed"] == 3, "count is not ok + failed")
     number(line, "moved_bytes", "memcpy_us_per_mib")
     if line["ok"]:
@@ -197,16 +197,19 @@ for line in lines:
 for fill in empty movable pinned; do
 	berth bench claim --size 4M --fill $fill --count 3 --json
 	[ $status -eq 0 ] || miss "bench claim --fill $fill" "status $status"
-	check "bench claim --fill $fill --json" out "claim_fields='$claim_fields'; fill='$fill'; writers=0
+	check "bench claim --fill $fill --json" out "claim_fields='$claim_fields'; size=4; fill='$fill'; writers=0
 $claim_check"
 done
 berth bench claim --size 4M --fill movable --run-size 64K --writers 1 --count 3 --json
-check "bench claim --run-size 64K --writers 1 --json" out "claim_fields='$claim_fields'; fill='movable'; writers=1
+check "bench claim --run-size 64K --writers 1 --json" out "claim_fields='$claim_fields'; size=4; fill='movable'; writers=1
 $claim_check
     need(line['run_bytes'] == 65536, 'wrong run size')"
 for destination in resident fresh scattered; do
-	berth bench claim --size 4M --fill movable --run-size 4K --destination $destination --verify --count 3 --json
-	check "bench claim --destination $destination --json" out "claim_fields='$claim_fields'; fill='movable'; writers=0
+	# Of several pairs of chunks each must be all in the area again before the next claim.
+	size=4
+	[ $destination != scattered ] || size=16
+	berth bench claim --size ${size}M --fill movable --run-size 4K --destination $destination --verify --count 3 --json
+	check "bench claim --destination $destination --json" out "claim_fields='$claim_fields'; size=$size; fill='movable'; writers=0
 $claim_check
     need(line['destination'] == '$destination' and line['run_bytes_mean'] == 4096, 'another destination, or larger runs')
     number(line, 'beyond_memcpy_us_per_page', 'cpu_us')"
