@@ -19,7 +19,6 @@
 
 #include "tools/camera.h"
 #include "tools/options.h"
-#include "tools/units.h"
 
 #define COMMAND BERTH__CAMERA_COMMAND
 #define MIB ((uint64_t)1 << 20)
@@ -362,22 +361,6 @@ static bool take_option(void *ctx, int option)
 	}
 }
 
-static bool has_memory(const struct berth__camera_config *config, unsigned nr_ways)
-{
-	uint64_t need = nr_ways * berth__camera_needs(config), have = berth__available_bytes();
-	char needed[BERTH__UNIT_BYTES], there[BERTH__UNIT_BYTES];
-
-	if (need <= have)
-		return true;
-	berth__complain(
-		0, COMMAND,
-		"it needs %s of memory and the system has %s available; use a smaller --size, or "
-		"fewer --ways",
-		berth__format_bytes(needed, (double)need),
-		berth__format_bytes(there, (double)have));
-	return false;
-}
-
 /* Asks a process that is there for nothing else. False: `why` says why. */
 static bool sqlite_works(const struct berth__camera_config *config,
 			 char why[BERTH__CAMERA_TEXT_BYTES])
@@ -437,7 +420,10 @@ static int complete(struct berth__camera_config *config)
 	config->nr_cpus = berth__find_cpus(config->cpus, 2);
 	config->size = (config->size + 8 * MIB - 1) / (8 * MIB) * (8 * MIB);
 	config->largest = config->size / 2 < LARGEST_PHOTO ? config->size / 2 : LARGEST_PHOTO;
-	return has_memory(config, nr_ways) ? choose_background(config) : BERTH__EXIT_FAILED;
+	if (!berth__has_memory(COMMAND, nr_ways * berth__camera_needs(config),
+			       "--size, or fewer --ways"))
+		return BERTH__EXIT_FAILED;
+	return choose_background(config);
 }
 
 static const struct berth__command command = { COMMAND, help, options, take_option };

@@ -64,19 +64,12 @@ static bool wrong(struct bench *bench, const char *what, int error)
 static bool has_memory(struct bench *bench)
 {
 	const bool scattered = bench->config.destination == BERTH__DESTINATION_SCATTERED;
-	uint64_t need = (scattered ? 4 : 2) * bench->config.area + (64u << 20),
-		 have = berth__available_bytes();
-	char needed[BERTH__UNIT_BYTES], there[BERTH__UNIT_BYTES];
+	uint64_t need = (scattered ? 4 : 2) * bench->config.area + (64u << 20);
 
 	need += 2 * (bench->config.size < MEMCPY_BYTES ? bench->config.size : MEMCPY_BYTES);
-	if (need <= have)
+	if (berth__has_memory(COMMAND, need, "--size or --area-size"))
 		return true;
 	bench->bad = true;
-	berth__complain(0, COMMAND,
-			"it needs %s of memory and the system has %s available; use a smaller "
-			"--size or --area-size",
-			berth__format_bytes(needed, (double)need),
-			berth__format_bytes(there, (double)have));
 	return false;
 }
 

@@ -599,17 +599,10 @@ static void print_json(struct bench *bench)
 static bool has_memory(struct bench *bench)
 {
 	uint64_t need = bench->config.area + bench->config.area / 32 + ((uint64_t)64 << 20);
-	uint64_t have = berth__available_bytes();
-	char needed[BERTH__UNIT_BYTES], there[BERTH__UNIT_BYTES];
 
-	if (need <= have)
+	if (berth__has_memory(bench->config.command, need, "--size or --area-size"))
 		return true;
 	bench->bad = true;
-	berth__complain(0, bench->config.command,
-			"it needs %s of memory and the system has %s available; use a smaller "
-			"--size or --area-size",
-			berth__format_bytes(needed, (double)need),
-			berth__format_bytes(there, (double)have));
 	return false;
 }
 

@@ -24,7 +24,6 @@
 
 #include "tools/measure.h"
 #include "tools/options.h"
-#include "tools/units.h"
 
 #define COMMAND BERTH__SQLITE_COMMAND
 #define MIB ((uint64_t)1 << 20)
@@ -367,9 +366,7 @@ static bool take_option(void *ctx, int option)
 /* -1, or an exit code: the user knows why. */
 static int complete(struct berth__sqlite_config *config)
 {
-	const uint64_t have = berth__available_bytes();
 	const uint64_t need = config->database + 2 * (config->lent + config->front) + 64 * MIB;
-	char needed[BERTH__UNIT_BYTES], there[BERTH__UNIT_BYTES];
 
 	if (config->database < 2 * MIB || config->database > (uint64_t)512 << 30)
 		return berth__complain(BERTH__EXIT_USAGE, COMMAND,
@@ -379,13 +376,7 @@ static int complete(struct berth__sqlite_config *config)
 		return berth__complain(BERTH__EXIT_USAGE, COMMAND,
 				       "--lent and --front are too large; choose up to 1T");
 	config->rows = config->database / ROW_FILE_BYTES;
-	if (need <= have)
-		return -1;
-	return berth__complain(BERTH__EXIT_FAILED, COMMAND,
-			       "it needs %s of memory and the system has %s available; use a "
-			       "smaller --database or --lent",
-			       berth__format_bytes(needed, (double)need),
-			       berth__format_bytes(there, (double)have));
+	return berth__has_memory(COMMAND, need, "--database or --lent") ? -1 : BERTH__EXIT_FAILED;
 }
 
 static const struct berth__command command = { COMMAND, help, options, take_option };

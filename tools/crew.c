@@ -16,10 +16,12 @@
 #include <stdlib.h>
 
 #define EVERYBODY UINT32_MAX
+#define MOST_CPUS 64u
 
 struct member {
 	_Alignas(256) struct berth__crew *crew; /* nothing of its neighbour's is near */
 	unsigned number;
+	int cpu; /* -1: any */
 	pthread_t thread;
 	uint64_t began_ns, ended_ns, done;
 };
@@ -38,21 +40,6 @@ struct berth__crew {
 	_Alignas(256) _Atomic bool over;
 	struct member members[];
 };
-
-/* The n-th of the CPUs that the process may use; without a complaint if that can't be had. */
-static void stay_on_cpu(unsigned n)
-{
-	cpu_set_t allowed, own;
-
-	if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
-		return;
-	n %= (unsigned)CPU_COUNT(&allowed);
-	CPU_ZERO(&own);
-	for (unsigned cpu = 0; cpu < CPU_SETSIZE; cpu++)
-		if (CPU_ISSET(cpu, &allowed) && n-- == 0)
-			CPU_SET(cpu, &own);
-	pthread_setaffinity_np(pthread_self(), sizeof(own), &own);
-}
 
 /* With fewer CPUs than members somebody has to make room. */
 static void wait_for_others(struct berth__crew *crew)
@@ -83,7 +70,8 @@ static void *member_main(void *arg)
 	struct berth__crew *crew = member->crew;
 	bool stays = true;
 
-	stay_on_cpu(member->number);
+	if (member->cpu >= 0)
+		berth__stay_on(member->cpu);
 	for (unsigned seen = 0; stays; seen++) {
 		pthread_mutex_lock(&crew->mutex);
 		while (crew->piece == seen)
@@ -174,6 +162,8 @@ struct berth__crew *berth__crew_start(unsigned nr)
 	struct berth__crew *crew = aligned_alloc(_Alignof(struct berth__crew),
 						 sizeof(struct berth__crew) +
 							 nr * sizeof(struct member));
+	int cpus[MOST_CPUS];
+	unsigned nr_cpus = berth__find_cpus(cpus, MOST_CPUS);
 
 	if (!crew)
 		return NULL;
@@ -184,7 +174,9 @@ struct berth__crew *berth__crew_start(unsigned nr)
 	for (unsigned i = 0; i < nr; i++) {
 		struct member *member = &crew->members[i];
 
-		*member = (struct member){ .crew = crew, .number = i };
+		*member = (struct member){ .crew = crew,
+					   .number = i,
+					   .cpu = nr_cpus ? cpus[i % nr_cpus] : -1 };
 		if (pthread_create(&member->thread, NULL, member_main, member) != 0) {
 			berth__crew_stop(crew);
 			return NULL;

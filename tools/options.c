@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tools/measure.h"
 #include "tools/units.h"
 
 #define DEFAULT_HOLD_NS 100000000ull
@@ -22,6 +23,20 @@ int berth__complain(int code, const char *command, const char *format, ...)
 	va_end(args);
 	fputc('\n', stderr);
 	return code;
+}
+
+bool berth__has_memory(const char *command, uint64_t bytes, const char *options)
+{
+	const uint64_t have = berth__available_bytes();
+	char needed[BERTH__UNIT_BYTES], there[BERTH__UNIT_BYTES];
+
+	if (bytes <= have)
+		return true;
+	berth__complain(0, command,
+			"it needs %s of memory and the system has %s available; use a smaller %s",
+			berth__format_bytes(needed, (double)bytes),
+			berth__format_bytes(there, (double)have), options);
+	return false;
 }
 
 /* ---- Options --------------------------------------------------------------------------------- */

@@ -16,6 +16,9 @@
 int berth__complain(int code, const char *command, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* The system has so much memory available. False: the user knows, and that smaller `options` would do. */
+bool berth__has_memory(const char *command, uint64_t bytes, const char *options);
+
 enum berth__option_result {
 	BERTH__OPTIONS_END = -1, /* optind is at the first argument that is no option */
 	BERTH__OPTIONS_BAD = -2, /* and the user knows */
