@@ -178,6 +178,9 @@ int berth_space_fork_child(struct berth_space *space)
 		if (!error)
 			berth__detach_locked(space);
 	}
+	/* Who had the turn isn't here: between two groups a mover doesn't have the space's lock. */
+	space->turn = (berth_mutex_t)BERTH_MUTEX_INIT;
+	atomic_store_explicit(&space->next_movers, 0, memory_order_relaxed);
 	berth_mutex_unlock(&space->lock);
 	return error;
 }

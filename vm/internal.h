@@ -3,7 +3,7 @@
  * vm's private header: the space and what its files share.
  *
  * Field letters: c constant after init; S space->lock; a atomic.
- * Lock order: space->lock, then the core's.
+ * Lock order: space->turn, then space->lock, then the core's.
  */
 #ifndef BERTH_VM_INTERNAL_H
 #define BERTH_VM_INTERNAL_H
@@ -49,6 +49,8 @@ struct berth_space {
 	uint64_t *pending;                 /* S: bit a page, its contents aren't pushed yet */
 	_Atomic uint32_t *table;           /* a: written under S */
 
+	berth_mutex_t turn;           /* of the one that moves a batch; nobody else wants it */
+	_Atomic uint32_t next_movers; /* a: threads that want the turn */
 	_Alignas(64) berth_mutex_t lock;
 	_Atomic uint32_t waiters;       /* a: threads that want the lock */
 	_Atomic uint32_t moves;         /* a: written under S; odd while something is moved */

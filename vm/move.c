@@ -50,6 +50,7 @@
 #define LEAST_GRAIN 128u
 #define LONG_STALL_NS 70000u
 #define SHORT_STALL_NS 25000u
+#define TURN_NS 4000000u
 #define MAX_COURTESY_NS 1000000u
 #define COURTESY_STEP_NS 10000u
 #define WAIT_STEP_NS 20000u
@@ -573,11 +574,11 @@ static unsigned move_group_locked(struct berth_space *space, struct berth_move *
  * A lock that is free for a moment goes to whoever runs, and that is the mover: a thread that sleeps on
  * it would lose it again and again. So who waits goes first, if it comes within MAX_COURTESY_NS.
  */
-static void let_others_in(struct berth_space *space)
+static void let_others_in(struct berth_space *space, const _Atomic uint32_t *waiters)
 {
 	uint64_t until = 0;
 
-	while (atomic_load_explicit(&space->waiters, memory_order_relaxed)) {
+	while (atomic_load_explicit(waiters, memory_order_relaxed)) {
 		uint64_t now = berth__space_now(space);
 
 		if (!until)
@@ -588,15 +589,40 @@ static void let_others_in(struct berth_space *space)
 	}
 }
 
+/*
+ * Two movers that take turns at each group are slower than one: each waits for the space's lock and is woken for
+ * nothing, and changes of mappings interrupt a CPU on which the other one waits awake. So one has the turn for a
+ * batch, or for TURN_NS if others want it. Returns when that began.
+ */
+static uint64_t begin_turn(struct berth_space *space)
+{
+	atomic_fetch_add_explicit(&space->next_movers, 1, memory_order_relaxed);
+	berth_mutex_lock(&space->turn);
+	atomic_fetch_sub_explicit(&space->next_movers, 1, memory_order_relaxed);
+	return berth__space_now(space);
+}
+
+static uint64_t keep_turn(struct berth_space *space, uint64_t began)
+{
+	if (!atomic_load_explicit(&space->next_movers, memory_order_relaxed) ||
+	    berth__space_now(space) - began < TURN_NS)
+		return began;
+	berth_mutex_unlock(&space->turn);
+	let_others_in(space, &space->next_movers);
+	return begin_turn(space);
+}
+
 static void space_migrate(void *ctx, struct berth_move *moves, unsigned nr_moves)
 {
 	struct berth_space *space = ctx;
+	uint64_t turn = begin_turn(space);
 
 	for (unsigned i = 0; i < nr_moves;) {
 		unsigned nr = group_length(space, &moves[i], nr_moves - i);
 
 		/* Between groups others get at the space: a move must not stall an allocation. */
-		let_others_in(space);
+		let_others_in(space, &space->waiters);
+		turn = keep_turn(space, turn);
 		berth_mutex_lock(&space->lock);
 		if (space->detached)
 			answer(&moves[i], nr, BERTH_MOVE_GONE, NULL);
@@ -605,6 +631,7 @@ static void space_migrate(void *ctx, struct berth_move *moves, unsigned nr_moves
 		berth_mutex_unlock(&space->lock);
 		i += nr;
 	}
+	berth_mutex_unlock(&space->turn);
 }
 
 static const char *space_holder(void *ctx, berth_pfn_t pfn, uint64_t cookie)

@@ -372,7 +372,7 @@ static void test_space(void **state)
 	(void)state;
 	for (uint64_t seed = scenario_seed(1); seed < scenario_seed(1) + 2; seed++)
 		sweep_ops(&sweep, BERTH_SIM_FIRST_MMU_OP, BERTH_SIM_END, seed);
-	sweep_ops(&sweep, BERTH_SIM_NOW, BERTH_SIM_FENCE, scenario_seed(1));
+	sweep_ops(&sweep, BERTH_SIM_NOW, BERTH_SIM_FENCE, scenario_seed(2));
 	sweep_report(&sweep);
 	space_close(s);
 }
