@@ -14,7 +14,7 @@
 struct checker {
 	const struct berth_zone *zone;
 	struct berth_violation *violation;
-	uint64_t free, used, claimed, pcp, reserved, unmanaged, pinned, highatomic, named;
+	uint64_t free, used, claimed, kept, pcp, reserved, unmanaged, pinned, highatomic, named;
 	uint64_t lru[8], dirty,
 		writeback; /* frames of LRU blocks, by where they are; with the flag */
 };
@@ -42,6 +42,38 @@ static bool check_name(struct checker *checker, berth_idx_t start)
 	EXPECT("claims.I1 name of the claim at pfn", berth__pfn(zone, start),
 	       number <= zone->names.max && (!number || zone->names.table[number - 1].users), true);
 	checker->named += number != 0;
+	return true;
+}
+
+/* What areas keep for their next claims. */
+static bool check_kept(struct checker *checker)
+{
+	const struct berth_zone *zone = checker->zone;
+	const uint32_t claim = BERTH_TAG_START | BERTH_TAG_AREA | BERTH_TAG_TAKING;
+
+	for (unsigned i = 0; i < zone->nr_areas * BERTH_MOST_TALLIES; i++) {
+		const struct berth_cma *area = &zone->areas[i / BERTH_MOST_TALLIES];
+		unsigned tally = i % BERTH_MOST_TALLIES;
+		uint64_t word = tally <= area->tally_mask ?
+					atomic_load(&area->tallies[tally].kept) :
+					0;
+		berth_idx_t start = (berth_idx_t)word;
+		uint32_t tag;
+
+		if (!word)
+			continue;
+		EXPECT("kept.I1 frames outside of the area", start,
+		       start >= area->start && word >> 32 <= area->end - start, true);
+		tag = berth__tag(&zone->frames[start]);
+		EXPECT("kept.I1 tag of what is kept", berth__pfn(zone, start),
+		       berth__tag_kind(tag) == BERTH_FRAME_CLAIMED && !(tag & claim), true);
+		EXPECT("kept.I1 frames that are kept", berth__pfn(zone, start),
+		       berth__cookie(&zone->frames[start]), word >> 32);
+		if (!check_name(checker, start))
+			return false;
+		checker->kept += word >> 32;
+	}
+	EXPECT("kept.I2 sum", 0, berth__kept_of_all(zone), checker->kept);
 	return true;
 }
 
@@ -473,7 +505,7 @@ static bool check_buckets(struct checker *checker, unsigned set)
 {
 	const struct berth_zone *zone = checker->zone;
 	berth_idx_t size = berth__pages(zone->pageblock_order);
-	uint64_t there = 0, found = 0;
+	uint64_t there = 0, found = 0, counted = 0;
 
 	for (berth_idx_t idx = zone->first & ~(size - 1); idx < zone->end; idx += size)
 		there += berth__pageblock_set(berth__pageblock(zone, idx)) == set &&
@@ -481,7 +513,10 @@ static bool check_buckets(struct checker *checker, unsigned set)
 	for (unsigned bucket = 0; bucket < BERTH_DENSITIES * 32; bucket++) {
 		uint32_t next = BERTH_IDX_NONE, previous = BERTH_IDX_NONE;
 
-		if (zone->sets[set].orders[bucket / 32] >> bucket % 32 & 1)
+		counted += bucket % 32 ? 0 :
+					 atomic_load(&zone->sets[set].nr_pageblocks[bucket / 32]);
+
+		if (berth__bucket_orders(&zone->sets[set], bucket / 32) >> bucket % 32 & 1)
 			next = *berth__bucket(zone, set, bucket / 32, bucket % 32);
 		for (; next != BERTH_IDX_NONE; next = zone->pageblocks[next].next) {
 			EXPECT("buddy.I5 pageblock in a bucket", next,
@@ -494,6 +529,8 @@ static bool check_buckets(struct checker *checker, unsigned set)
 			       zone->pageblocks[next].prev, previous);
 			previous = next;
 		}
+		EXPECT("buddy.I5 pageblocks in buckets of a density, set", set,
+		       bucket % 32 == 31 && counted != found, false);
 	}
 	EXPECT("buddy.I5 pageblocks that are in no bucket, set", set, found, there);
 	return true;
@@ -513,7 +550,7 @@ static bool check_free_counters(struct checker *checker)
 	}
 	EXPECT("pageblock.I3 nr_free of the zone", 0,
 	       berth__zone_free(zone) + atomic_load(&zone->sets[BERTH_ISOLATE].nr_free),
-	       checker->free);
+	       checker->free + checker->kept);
 	EXPECT("pageblock.I3 nr_free_cma", 0, atomic_load(&zone->nr_free_cma), cma);
 	EXPECT("pageblock nr_keeping", 0, atomic_load(&zone->nr_keeping), keeping);
 	EXPECT("pageblock.I3 nr_free_highatomic", 0, atomic_load(&zone->nr_free_highatomic),
@@ -589,7 +626,8 @@ static bool check_lists(struct checker *checker)
 			return false;
 		if (!check_stock(checker, set, &frames))
 			return false;
-		EXPECT("pageblock.I1 nr_free of set", set, berth__set_free(zone, set), frames);
+		EXPECT("pageblock.I1 nr_free of set", set, berth__set_free(zone, set),
+		       frames + berth__kept(zone, set));
 		listed += frames;
 	}
 	EXPECT("buddy.I1 free blocks that are in no list", 0, checker->free, listed);
@@ -678,7 +716,7 @@ static bool check_area(struct checker *checker, struct berth_cma *area)
 		uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
 		EXPECT("cma range of the set", berth__pfn(zone, idx),
 		       berth__pageblock(zone, idx)->home_set, area->set);
-		if (tag & BERTH_TAG_AREA) {
+		if (tag & BERTH_TAG_AREA || (head == idx && berth__is_kept(zone, idx))) {
 			uint64_t nr = zone->frames[head].cookie;
 
 			EXPECT("cma claim leaves its area", berth__pfn(zone, idx),
@@ -686,7 +724,7 @@ static bool check_area(struct checker *checker, struct berth_cma *area)
 			if (!check_bits(checker, area, unclaimed, head, false) ||
 			    !check_bits(checker, area, head, head + (berth_idx_t)nr, true))
 				return false;
-			claimed += nr;
+			claimed += tag & BERTH_TAG_AREA ? nr : 0;
 			idx = unclaimed = head + (berth_idx_t)nr;
 			continue;
 		}
@@ -717,9 +755,9 @@ bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation
 	struct checker state = { .zone = zone, .violation = violation ? violation : &ignored };
 	struct checker *checker = &state;
 
-	if (!check_frames(checker) || !check_summaries(checker) || !check_lists(checker) ||
-	    !check_free_counters(checker) || !check_pcps(checker) || !check_names(checker) ||
-	    !check_lru_lists(checker))
+	if (!check_frames(checker) || !check_kept(checker) || !check_summaries(checker) ||
+	    !check_lists(checker) || !check_free_counters(checker) || !check_pcps(checker) ||
+	    !check_names(checker) || !check_lru_lists(checker))
 		return false;
 	for (berth_idx_t idx = zone->first & ~(berth__pages(zone->pageblock_order) - 1);
 	     zone->discardables && idx < zone->end; idx += berth__pages(zone->pageblock_order))

@@ -145,8 +145,10 @@ struct berth_list_set {
 	/* a, written under Z: frames in the set's lists and stock; of those in its stock. Less what
 	 * claims have taken of the stock since: berth__set_free(). */
 	_Atomic uint64_t nr_free, nr_stocked;
-	uint32_t nonempty;                /* Z: bit k: there is a block of order k */
-	uint32_t orders[BERTH_DENSITIES]; /* Z: bit k: the bucket (density, k) has a pageblock */
+	uint32_t nonempty; /* Z: bit k: there is a block of order k */
+	/* a, written under Z: bit k: the bucket (density, k) has a pageblock */
+	_Atomic uint32_t orders[BERTH_DENSITIES];
+	_Atomic uint32_t nr_pageblocks[BERTH_DENSITIES]; /* a, written under Z: in these buckets */
 };
 
 /*
@@ -267,6 +269,7 @@ struct berth_tally {
 	_Atomic uint64_t turns;              /* a: how often some were taken, or given back */
 	_Atomic uint64_t claimed_pages, claims_ok, claims_failed, releases; /* a */
 	_Atomic uint64_t last; /* a: the range taken last: its first pageblock, and how many << 32 */
+	_Atomic uint64_t kept; /* a: what is kept for the next claim: frames/kept.c */
 };
 
 #define BERTH_MOST_TALLIES 4u /* of an area */
@@ -533,6 +536,12 @@ static inline unsigned berth__density(const struct berth_zone *zone, uint32_t nr
 static inline unsigned berth__bucket_number(unsigned density, unsigned order)
 {
 	return 1 + density * 32 + order;
+}
+
+/* The set's buckets (density, k) that have a pageblock: bit k. */
+static inline uint32_t berth__bucket_orders(const struct berth_list_set *set, unsigned density)
+{
+	return atomic_load_explicit(&set->orders[density], memory_order_relaxed);
 }
 
 /* The first pageblock of a set's bucket; valid where `orders` says so. */

@@ -134,6 +134,22 @@ void berth__claim_forget(struct berth_zone *zone, berth_idx_t start)
 	berth_unlock(&zone->lock);
 }
 
+void berth__claim_renew(struct berth_zone *zone, berth_idx_t start, const char *name)
+{
+	unsigned number = berth__note_name(note_of(zone, start));
+	uint64_t now_ns = berth__now(zone);
+
+	/* The text of a name that has users doesn't change. */
+	if (number ? name && is_text(&zone->names.table[number - 1], name) : !name || !*name) {
+		set_note(zone, start, berth__note(number, now_ns));
+		return;
+	}
+	berth_lock(&zone->lock);
+	berth__claim_forget_locked(zone, start);
+	berth__claim_note_locked(zone, start, name, now_ns);
+	berth_unlock(&zone->lock);
+}
+
 unsigned berth__claim_name_number(const struct berth_zone *zone, berth_idx_t start)
 {
 	return berth__note_name(note_of(zone, start));

@@ -35,6 +35,8 @@ void berth__claim_forget_locked(struct berth_zone *zone, berth_idx_t start);
 /* The same of a claim out of a stock, without locks unless it has a name; before it is to be seen. */
 void berth__claim_note(struct berth_zone *zone, berth_idx_t start, const char *name);
 void berth__claim_forget(struct berth_zone *zone, berth_idx_t start);
+/* What is kept becomes a claim again: without locks unless the name is another one. */
+void berth__claim_renew(struct berth_zone *zone, berth_idx_t start, const char *name);
 /* The number of the claim's name. */
 unsigned berth__claim_name_number(const struct berth_zone *zone, berth_idx_t start);
 

@@ -182,6 +182,12 @@ static void note_last(struct berth_tally *tally, const struct berth_cma *area, b
 		atomic_store_explicit(&tally->last, last, memory_order_relaxed);
 }
 
+static void count_claims(struct berth_tally *tally, uint64_t claims, uint64_t nr_pages)
+{
+	atomic_fetch_add_explicit(&tally->claimed_pages, claims * nr_pages, memory_order_relaxed);
+	atomic_fetch_add_explicit(&tally->claims_ok, claims, memory_order_relaxed);
+}
+
 /* All is taken: what the area remembers of it. */
 static void note_claims(struct berth_cma *area, berth_idx_t start, berth_idx_t end,
 			const struct berth_pieces *pieces)
@@ -195,9 +201,7 @@ static void note_claims(struct berth_cma *area, berth_idx_t start, berth_idx_t e
 		berth__bitmap_set(area, start, end, true);
 	for (berth_idx_t i = 0; nr < stride && i < claims; i++)
 		berth__bitmap_set(area, start + i * stride, start + i * stride + nr, true);
-	atomic_fetch_add_explicit(&tally->claimed_pages, (uint64_t)claims * nr,
-				  memory_order_relaxed);
-	atomic_fetch_add_explicit(&tally->claims_ok, claims, memory_order_relaxed);
+	count_claims(tally, claims, nr);
 	note_last(tally, area, start, end);
 }
 
@@ -266,6 +270,7 @@ static int choose_and_begin(struct berth_attempt *attempt)
 	uint64_t turns = comings_and_goings(attempt->area);
 	bool found;
 
+	berth__kept_send_home(zone, attempt->area->start, attempt->area->end);
 	search->busy_clock = berth__busy_clock(began);
 	found = berth__choose_range(search, &attempt->start);
 	report->phase_ns[BERTH_PHASE_SEARCH] += berth__now(zone) - began;
@@ -363,7 +368,7 @@ void berth__claim_ended(struct berth_cma *area, struct berth_claim_report *repor
 
 /* Where this CPU's last claim was, if that had the same size and is whole free pageblocks again: it costs
  * nothing, and takes no more of any free run than it did then. */
-static bool claim_again(struct berth_attempt *attempt)
+static bool take_last(struct berth_attempt *attempt)
 {
 	struct berth_cma *area = attempt->area;
 	const struct berth_search *search = &attempt->search;
@@ -376,9 +381,28 @@ static bool claim_again(struct berth_attempt *attempt)
 			       attempt->params.name))
 		return false;
 	attempt->start = (berth_idx_t)start;
-	attempt->report->tries++;
-	attempt->report->free_pages_taken += nr;
 	note_claims(area, attempt->start, attempt->start + search->nr, &attempt->how.pieces);
+	return true;
+}
+
+/* What this CPU released last, if it is kept: its bits are still set. */
+static bool take_kept(struct berth_attempt *attempt)
+{
+	const struct berth_search *search = &attempt->search;
+
+	if (!berth__kept_take(search, attempt->params.name, &attempt->start))
+		return false;
+	count_claims(berth__tally(attempt->area), 1, search->nr);
+	return true;
+}
+
+/* Without a search. */
+static bool claim_again(struct berth_attempt *attempt)
+{
+	if (!take_kept(attempt) && !take_last(attempt))
+		return false;
+	attempt->report->tries++;
+	attempt->report->free_pages_taken += attempt->search.nr;
 	return true;
 }
 
@@ -419,15 +443,18 @@ static bool in_area(const struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_p
 
 /* A claim that berth__release_begin() has found. The bits go first: with the frames, the next claim may
  * have set them. */
-static void finish_release(struct berth_cma *area, berth_idx_t start, uint64_t nr_pages)
+static void finish_release(struct berth_cma *area, berth_idx_t start, uint64_t nr_pages,
+			   bool may_keep)
 {
 	struct berth_tally *tally = berth__tally(area);
 
-	berth__bitmap_set(area, start, start + (berth_idx_t)nr_pages, false);
 	atomic_fetch_sub_explicit(&tally->claimed_pages, nr_pages, memory_order_relaxed);
 	atomic_fetch_add_explicit(&tally->releases, 1, memory_order_relaxed);
 	berth__count(area->zone, BERTH_EVENT_CMA_RELEASE, 1);
-	berth__release_end(area->zone, start, nr_pages);
+	if (!may_keep || !berth__kept_put(area, start, nr_pages)) {
+		berth__bitmap_set(area, start, start + (berth_idx_t)nr_pages, false);
+		berth__release_end(area->zone, start, nr_pages);
+	}
 	BERTH_TRACE(area->zone, release, area->name, berth__pfn(area->zone, start), nr_pages);
 }
 
@@ -438,7 +465,7 @@ int berth_cma_release(struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_pages
 	if (!in_area(area, pfn, nr_pages, &start) ||
 	    !berth__release_begin(area->zone, start, nr_pages, BERTH_TAG_AREA))
 		return -BERTH_EINVAL;
-	finish_release(area, start, nr_pages);
+	finish_release(area, start, nr_pages, true);
 	return 0;
 }
 
@@ -458,7 +485,8 @@ int berth_cma_release_bulk(struct berth_cma *area, const berth_pfn_t *pfns, unsi
 		return -BERTH_EINVAL;
 	}
 	for (unsigned i = 0; i < nr; i++)
-		finish_release(area, (berth_idx_t)(pfns[i] - area->zone->base_pfn), nr_pages);
+		finish_release(area, (berth_idx_t)(pfns[i] - area->zone->base_pfn), nr_pages,
+			       false);
 	return 0;
 }
 

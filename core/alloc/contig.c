@@ -480,6 +480,7 @@ int berth_alloc_contig_range(struct berth_zone *zone, berth_pfn_t start_pfn, uin
 					       .blocker_pfn = BERTH_PFN_NONE };
 	if (!nr_pages || !berth__idx(zone, start_pfn, nr_pages, &start))
 		return report->error = -BERTH_EINVAL;
+	berth__kept_send_home(zone, start, start + (berth_idx_t)nr_pages);
 	report->error = berth__empty_range(zone, start, start + (berth_idx_t)nr_pages, &how,
 					   report);
 	return report->error;

@@ -49,8 +49,16 @@ bool berth__choose_range(const struct berth_search *search, berth_idx_t *best);
 /* Nothing can be chosen: because of claims, or because of pins, and whose? Returns the error, or
  * 1: what was in the way isn't any more, search again. */
 int berth__explain_range(const struct berth_search *search, struct berth_claim_report *report);
+/* The least order of a free block in a free run of so many frames. */
+unsigned berth__partial_order(const struct berth_search *search);
 /* Marks [start, end), inside the area, in its bitmap. Without locks, by whose the range is. */
 void berth__bitmap_set(struct berth_cma *area, berth_idx_t start, berth_idx_t end, bool value);
+
+/* ---- frames/kept.c ------------------------------------------------------------------------------- */
+
+/* What is kept for the next claim becomes this one, if it fits and the search would go there, too. Without locks,
+ * unless the name changes. */
+bool berth__kept_take(const struct berth_search *search, const char *name, berth_idx_t *start);
 
 /* ---- alloc/runs.c -------------------------------------------------------------------------------- */
 

@@ -182,7 +182,7 @@ static unsigned collect(const struct berth_choice *choice, unsigned density, uns
 	uint32_t orders;
 
 	berth_lock(&zone->lock);
-	orders = zone->sets[set].orders[density] >> order << order;
+	orders = berth__bucket_orders(&zone->sets[set], density) >> order << order;
 	for (; orders; orders &= orders - 1) {
 		uint32_t number = *berth__bucket(zone, set, density,
 						 (unsigned)__builtin_ctz(orders));
@@ -198,23 +198,31 @@ static unsigned collect(const struct berth_choice *choice, unsigned density, uns
 	return nr;
 }
 
+/* A run of n free frames has a block of at least a quarter of n in it. */
+unsigned berth__partial_order(const struct berth_search *search)
+{
+	unsigned log = 31 - (unsigned)__builtin_clz(search->nr);
+
+	return log > 1 ? log - 1 : 0;
+}
+
 /*
  * A request below a pageblock takes free frames of the fullest pageblock that has them: by the lists of
- * the allocator itself. A run of n free frames has a block of at least a quarter of n in it.
+ * the allocator itself.
  */
 static void partly_free(struct berth_choice *choice)
 {
 	struct berth_zone *zone = choice->zone;
-	unsigned log = 31 - (unsigned)__builtin_clz(choice->search->nr);
-	unsigned order = log > 1 ? log - 1 : 0;
+	unsigned order = berth__partial_order(choice->search);
 	uint32_t numbers[CANDIDATES], most_claimed = 0;
 	berth_idx_t shortest = 0;
 
 	for (unsigned density = 0; density < BERTH_DENSITIES && !shortest; density++) {
-		unsigned nr = order < zone->pageblock_order ?
-				      collect(choice, density, order, numbers) :
-				      0;
+		const struct berth_list_set *set = &zone->sets[choice->search->area->set];
+		unsigned nr = 0;
 
+		if (order < zone->pageblock_order && berth__bucket_orders(set, density) >> order)
+			nr = collect(choice, density, order, numbers);
 		for (unsigned i = 0; i < nr; i++) {
 			uint32_t claimed = berth__nr_claimed(&zone->pageblocks[numbers[i]]);
 			berth_idx_t start = 0, length;

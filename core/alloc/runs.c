@@ -153,6 +153,7 @@ void berth__largest_runs(struct berth_cma *area, uint32_t edges, uint64_t *free,
 	struct search other = search;
 
 	other.kind = BERTH_RUN_EMPTIABLE;
+	berth__kept_send_home(zone, area->start, area->end);
 	berth_mutex_lock(&zone->search_lock);
 	berth__refresh(zone, search.first, search.end);
 	*free = longest(&search);

@@ -160,16 +160,31 @@ static void list_del(struct berth_zone *zone, unsigned set, unsigned order, bert
 	berth__set_tag(&zone->frames[idx], 0);
 }
 
+static void set_orders(struct berth_list_set *set, unsigned density, uint32_t orders)
+{
+	atomic_store_explicit(&set->orders[density], orders, memory_order_relaxed);
+}
+
+static void count_pageblock(struct berth_list_set *set, unsigned density, uint32_t change)
+{
+	uint32_t nr = atomic_load_explicit(&set->nr_pageblocks[density], memory_order_relaxed);
+
+	atomic_store_explicit(&set->nr_pageblocks[density], nr + change, memory_order_relaxed);
+}
+
 static void leave_bucket(struct berth_zone *zone, struct berth_pageblock *pageblock)
 {
 	unsigned set = berth__pageblock_set(pageblock), bucket = pageblock->bucket - 1u;
 
+	count_pageblock(&zone->sets[set], bucket / 32, -1u);
 	if (pageblock->prev != BERTH_IDX_NONE)
 		zone->pageblocks[pageblock->prev].next = pageblock->next;
 	else if (pageblock->next != BERTH_IDX_NONE)
 		*berth__bucket(zone, set, bucket / 32, bucket % 32) = pageblock->next;
 	else
-		zone->sets[set].orders[bucket / 32] &= ~(1u << bucket % 32);
+		set_orders(&zone->sets[set], bucket / 32,
+			   berth__bucket_orders(&zone->sets[set], bucket / 32) &
+				   ~(1u << bucket % 32));
 	if (pageblock->next != BERTH_IDX_NONE)
 		zone->pageblocks[pageblock->next].prev = pageblock->prev;
 	pageblock->bucket = 0;
@@ -182,15 +197,17 @@ static void enter_bucket(struct berth_zone *zone, struct berth_pageblock *pagebl
 	unsigned set = berth__pageblock_set(pageblock);
 	uint32_t *first = berth__bucket(zone, set, density, order);
 	uint32_t number = (uint32_t)(pageblock - zone->pageblocks);
+	uint32_t orders = berth__bucket_orders(&zone->sets[set], density);
 
+	count_pageblock(&zone->sets[set], density, 1);
 	pageblock->prev = BERTH_IDX_NONE;
 	pageblock->next = BERTH_IDX_NONE;
-	if (zone->sets[set].orders[density] >> order & 1) {
+	if (orders >> order & 1) {
 		pageblock->next = *first;
 		zone->pageblocks[*first].prev = number;
 	}
 	*first = number;
-	zone->sets[set].orders[density] |= 1u << order;
+	set_orders(&zone->sets[set], density, orders | 1u << order);
 	pageblock->bucket = (uint16_t)berth__bucket_number(density, order);
 }
 
@@ -226,7 +243,7 @@ static struct berth_pageblock *fullest(const struct berth_zone *zone, unsigned s
 	const struct berth_list_set *lists = &zone->sets[set];
 
 	for (unsigned density = 0; density < BERTH_DENSITIES; density++) {
-		uint32_t fitting = lists->orders[density] >> order << order;
+		uint32_t fitting = berth__bucket_orders(lists, density) >> order << order;
 
 		if (fitting)
 			return &zone->pageblocks[*berth__bucket(zone, set, density,

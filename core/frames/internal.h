@@ -156,6 +156,18 @@ bool berth__stock_take(struct berth_cma *area, berth_idx_t start, berth_idx_t en
 /* The claim ends. Without locks, likewise. */
 void berth__stock_give(struct berth_cma *area, berth_idx_t start, berth_idx_t end);
 
+/* ---- frames/kept.c ------------------------------------------------------------------------------- */
+
+/* Frames of a set, of all, that are kept for the next claims. Without locks; O(tallies). */
+uint64_t berth__kept(const struct berth_zone *zone, unsigned set);
+uint64_t berth__kept_of_all(const struct berth_zone *zone);
+/* The frame is in what is kept. Without locks; O(tallies). */
+bool berth__is_kept(const struct berth_zone *zone, berth_idx_t idx);
+/* What is kept and touches [start, end) is free. Takes Z, if there is any. O(tallies). */
+void berth__kept_send_home(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
+/* What was a claim is kept, if it may be; false: it isn't, release it. Without locks. */
+bool berth__kept_put(struct berth_cma *area, berth_idx_t start, uint64_t nr);
+
 /* ---- frames/zone.c ------------------------------------------------------------------------------- */
 
 #define BERTH_SET_NONE UINT32_MAX

@@ -656,6 +656,7 @@ static void visit_slots(struct berth_zone *zone, uint32_t from, uint32_t end,
 
 void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
 {
+	berth__kept_send_home(zone, start, end);
 	visit_slots(zone, 0, zone->nr_cpus, &(struct drained){ start, end });
 }
 
@@ -663,6 +664,8 @@ bool berth__pcp_any(struct berth_zone *zone)
 {
 	uint32_t used = atomic_load(&zone->nr_pcps_used);
 
+	if (berth__kept_of_all(zone))
+		return true;
 	for (uint32_t cpu = 0; cpu < used; cpu++)
 		for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
 			if (berth__pcp_count(berth__pcp(zone, cpu), list))
@@ -695,5 +698,6 @@ int berth_pcp_drain_range(struct berth_zone *zone, berth_pfn_t start_pfn, uint64
 
 void berth_pcp_age(struct berth_zone *zone)
 {
+	berth__kept_send_home(zone, zone->first, zone->end);
 	visit_slots(zone, 0, zone->nr_cpus, NULL);
 }

@@ -9,6 +9,7 @@ char berth_frame_state(struct berth_zone *zone, berth_pfn_t pfn, berth_pfn_t *he
 	static const char names[] = { '-', 'f', 'p', 'u', 'c', 'r' };
 	berth_idx_t idx, at;
 	uint32_t tag = 0;
+	bool kept = false;
 
 	if (head)
 		*head = pfn;
@@ -20,6 +21,7 @@ char berth_frame_state(struct berth_zone *zone, berth_pfn_t pfn, berth_pfn_t *he
 	at = berth__head(zone, idx);
 	if (at != BERTH_IDX_NONE)
 		tag = berth__tag(&zone->frames[at]);
+	kept = berth__tag_kind(tag) == BERTH_FRAME_CLAIMED && berth__is_kept(zone, idx);
 	berth_unlock(&zone->lock);
 	if (at == BERTH_IDX_NONE)
 		return '-';
@@ -27,7 +29,7 @@ char berth_frame_state(struct berth_zone *zone, berth_pfn_t pfn, berth_pfn_t *he
 		*head = berth__pfn(zone, at);
 	if (order)
 		*order = berth__tag_order(tag);
-	return names[berth__tag_kind(tag)];
+	return kept ? 'p' : names[berth__tag_kind(tag)];
 }
 
 bool berth_frame_owner(struct berth_zone *zone, berth_pfn_t pfn, unsigned *owner, uint64_t *cookie)

@@ -67,7 +67,7 @@ static uint64_t less(const _Atomic uint64_t *value, uint64_t taken)
 
 uint64_t berth__set_free(const struct berth_zone *zone, unsigned set)
 {
-	return less(&zone->sets[set].nr_free, berth__taken(zone, set));
+	return less(&zone->sets[set].nr_free, berth__taken(zone, set)) + berth__kept(zone, set);
 }
 
 uint64_t berth__set_stock(const struct berth_zone *zone, unsigned set)
@@ -92,12 +92,12 @@ bool berth__has_block(const struct berth_zone *zone, unsigned set, unsigned orde
 
 uint64_t berth__zone_free(const struct berth_zone *zone)
 {
-	return less(&zone->nr_free, berth__taken_of_all(zone));
+	return less(&zone->nr_free, berth__taken_of_all(zone)) + berth__kept_of_all(zone);
 }
 
 uint64_t berth__zone_free_cma(const struct berth_zone *zone)
 {
-	return less(&zone->nr_free_cma, berth__taken_of_all(zone));
+	return less(&zone->nr_free_cma, berth__taken_of_all(zone)) + berth__kept_of_all(zone);
 }
 
 uint64_t berth__zone_free_unlent(const struct berth_zone *zone)

@@ -387,7 +387,7 @@ static uint64_t pcp_pages(struct berth_zone *zone)
 
 void berth_zone_stats(struct berth_zone *zone, struct berth_zone_stats *stats)
 {
-	uint64_t taken;
+	uint64_t taken, kept;
 
 	clear(stats, sizeof(*stats));
 	stats->spanned_pages = zone->end - zone->first;
@@ -400,13 +400,14 @@ void berth_zone_stats(struct berth_zone *zone, struct berth_zone_stats *stats)
 	stats->managed_pages = zone->nr_managed;
 	stats->present_pages = zone->nr_managed + zone->nr_reserved;
 	taken = berth__taken_of_all(zone);
-	stats->claimed_pages = zone->nr_claimed + taken;
+	kept = berth__kept_of_all(zone);
+	stats->claimed_pages = zone->nr_claimed + taken - kept;
 	stats->compact_successes = zone->compact.successes;
 	stats->compact_failures = zone->compact.failures;
 	for (unsigned set = 0; set < BERTH_CMA + zone->max_areas; set++)
 		stats->free_pages += atomic_load_explicit(&zone->sets[set].nr_free,
 							  memory_order_relaxed);
-	stats->free_pages -= taken;
+	stats->free_pages += kept - taken;
 	stats->pcp_pages = pcp_pages(zone);
 	berth_unlock(&zone->lock);
 	stats->used_pages = stats->managed_pages - stats->free_pages - stats->claimed_pages -

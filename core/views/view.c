@@ -38,6 +38,7 @@ void berth_zone_view(struct berth_zone *zone, struct berth_zone_view *view)
 	static const char *const names[] = { "DMA", "DMA32", "Normal", "HighMem", "Movable" };
 	struct berth_zone_stats stats;
 
+	berth__kept_send_home(zone, zone->first, zone->end);
 	berth_zone_stats(zone, &stats);
 	__builtin_memset(view, 0, sizeof(*view));
 	view->name = zone->in_node ? names[zone->kind] : zone->name;
@@ -55,7 +56,8 @@ void berth_zone_view(struct berth_zone *zone, struct berth_zone_view *view)
 	berth_lock(&zone->lock);
 	view->managed_pages = zone->nr_managed;
 	view->present_pages = zone->nr_managed + zone->nr_reserved;
-	view->claimed_pages = zone->nr_claimed + berth__taken_of_all(zone);
+	view->claimed_pages = zone->nr_claimed + berth__taken_of_all(zone) -
+			      berth__kept_of_all(zone);
 	view->free_pages = berth__zone_free(zone);
 	view->free_cma_pages = berth__zone_free_cma(zone);
 	view->free_highatomic_pages = load(&zone->nr_free_highatomic);

@@ -575,7 +575,9 @@ int berth_cma_alloc(struct berth_cma *area, const struct berth_claim_params *par
 		    berth_pfn_t *pfn, struct berth_claim_report *report) BERTH_MUST_CHECK;
 
 /*
- * Releases a claim: [pfn, pfn + nr_pages) as it was claimed. -EINVAL: not a claim of this area, or
+ * Releases a claim: [pfn, pfn + nr_pages) as it was claimed. What is smaller than a pageblock may be kept for the
+ * next claim of its size by this CPU, one for a CPU: it counts as free, and whoever needs it gets it (claims of other
+ * sizes, allocations that find nothing else), but meanwhile it isn't lent. -EINVAL: not a claim of this area, or
  * only part of one, or released already; unchanged.
  */
 int berth_cma_release(struct berth_cma *area, berth_pfn_t pfn, uint64_t nr_pages) BERTH_MUST_CHECK;
@@ -783,8 +785,9 @@ struct berth_violation {
  */
 bool berth_zone_check(struct berth_zone *zone, struct berth_violation *violation) BERTH_MUST_CHECK;
 
-/* The state of one frame, for tests and tools: 'f' free, 'p' in a per-CPU list, 'u' used, 'c'
- * claimed, 'r' reserved, '-' none of these; *head and *order describe its block. O(max_order). Takes the zone lock. */
+/* The state of one frame, for tests and tools: 'f' free, 'p' in a per-CPU list or
+ * kept for an area's next claim, 'u' used, 'c' claimed, 'r' reserved, '-' none of these; *head and *order describe its
+ * block. O(max_order). Takes the zone lock. */
 char berth_frame_state(struct berth_zone *zone, berth_pfn_t pfn, berth_pfn_t *head,
 		       unsigned *order);
 /* The owner of an allocated frame and the frame's cookie; false when it isn't allocated. Likewise. */
@@ -795,7 +798,7 @@ bool berth_frame_in_area(struct berth_zone *zone, berth_pfn_t pfn);
 enum berth_migratetype berth_pageblock_migratetype(struct berth_zone *zone, berth_pfn_t pfn);
 
 /*
- * Return what per-CPU lists hold to the buddy lists: all; what one CPU (a slot, < nr_cpus) holds; the
+ * Return what per-CPU lists hold to the buddy lists, and what areas keep for their next claims: all; what one CPU (a slot, < nr_cpus) holds; the
  * blocks that touch [start_pfn, start_pfn + nr_pages). Afterwards no operation on a list that is
  * drained is running which began before; CPUs that go on allocating fill their lists again. May wait for
  * a thread inside its list. Cost: a barrier on all CPUs, O(slots), O(blocks in lists).

@@ -235,6 +235,37 @@ static void test_whole_pageblocks_against_borrowers(void **state)
 		      NULL, 2000);
 }
 
+/* What is kept of a claim for the next one is in nobody's way: three have at most a pageblock each, and four are
+ * there. */
+static void test_pieces_that_must_be_had(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_claims = 8,
+					      .nr_claimers = 3,
+					      .one_area = true,
+					      .must_succeed = true,
+					      .pieces = true },
+		      NULL, 2500);
+}
+
+/* It is lent like all that is free, and given back by who needs it. */
+static void test_pieces_against_borrowers(void **state)
+{
+	(void)state;
+	run_schedules(&(struct world_params){ .nr_workers = 2,
+					      .nr_ops = 30,
+					      .max_order = 2,
+					      .movable = true,
+					      .nr_drains = 2,
+					      .nr_ranges = 2,
+					      .nr_claims = 6,
+					      .nr_claimers = 3,
+					      .one_area = true,
+					      .pieces = true,
+					      .ballast = ZONE_PAGES - 2 * AREA_PAGES - 8 },
+		      NULL, 1500);
+}
+
 /* Single, in bulk and prepared, with cancels, pins, ranges and deadlines. */
 static void test_claims_in_all_ways_at_once(void **state)
 {
@@ -307,6 +338,8 @@ int main(void)
 		cmocka_unit_test(test_whole_pageblocks_and_their_summaries),
 		cmocka_unit_test(test_whole_pageblocks_that_must_be_had),
 		cmocka_unit_test(test_whole_pageblocks_against_borrowers),
+		cmocka_unit_test(test_pieces_that_must_be_had),
+		cmocka_unit_test(test_pieces_against_borrowers),
 		cmocka_unit_test(test_claims_in_all_ways_at_once),
 		cmocka_unit_test(test_claims_in_all_ways_when_memory_is_short),
 		cmocka_unit_test(test_claims_that_gather),

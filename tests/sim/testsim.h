@@ -79,6 +79,7 @@ struct world_params {
 	bool one_area;        /* they all claim from the first one, */
 	bool many_ways;       /* also in bulk, and prepared */
 	bool whole; /* claims are of one or two whole pageblocks, or with must_succeed, one */
+	bool pieces; /* claims are of one of two sizes below a pageblock, or of one, with a name or not */
 	uint64_t deadline_ns; /* of a claim, from its start; 0: none */
 	bool must_succeed;    /* claims are of a whole area if not `whole`, and none may fail */
 	bool prefilled;       /* workers begin with pages that nobody's list has seen */
@@ -586,6 +587,12 @@ static inline void claimer_main(void *arg)
 			params.nr_pages = two ? 2 * PAGEBLOCK : PAGEBLOCK;
 			params.name = two ? "two" : NULL;
 			params.flags = below(&k->random, 2) ? BERTH_CLAIM_FIRST_FIT : 0;
+		} else if (w->params.pieces) {
+			static const uint64_t pages[] = { 4, 4, 8, PAGEBLOCK };
+
+			params.nr_pages = pages[below(&k->random, 4)];
+			params.name = below(&k->random, 2) ? "piece" : NULL;
+			params.flags = w->params.must_succeed ? 0 : params.flags;
 		} else if (w->params.must_succeed) {
 			area = w->areas[0];
 			params = whole;

@@ -66,6 +66,7 @@ static void a_bulk_claim_is_many_claims(void **state)
 		area_release(tz, area, pfns[i], 16);
 	for (unsigned i = 1; i < 60; i += 2)
 		area_release(tz, area, pfns[i], 16);
+	berth_pcp_drain_all(tz->zone);
 	picture_unchanged(tz, before, __FILE__, __LINE__);
 	zone_close(tz);
 }
