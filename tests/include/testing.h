@@ -169,6 +169,16 @@ static inline void test_shuffle(uint64_t *state, berth_pfn_t *a, size_t n)
 	}
 }
 
+/* ---- Beside ---------------------------------------------------------------------------------- */
+
+/* A number from the environment: seeds, and how much to do. */
+static inline uint64_t test_env(const char *name, uint64_t otherwise)
+{
+	const char *value = getenv(name);
+
+	return value ? strtoull(value, NULL, 0) : otherwise;
+}
+
 /* calloc that fails the test instead of returning NULL. */
 static inline void *test_zalloc(size_t n, size_t size)
 {

@@ -625,13 +625,6 @@ static void give_everything_back(uint64_t free_bytes, uint64_t claimed_bytes)
 	assert_int_equal(pool_stats(soak.pool).free_bytes, free_bytes);
 }
 
-static uint64_t from_env(const char *name, uint64_t otherwise)
-{
-	const char *value = getenv(name);
-
-	return value ? strtoull(value, NULL, 0) : otherwise;
-}
-
 static void open_pool(void)
 {
 	const struct berth_pool_params params = {
@@ -679,13 +672,13 @@ static struct counts totals(void)
 
 static void everybody_at_once(void **state)
 {
-	uint64_t seconds = from_env("BERTH_SOAK_SECONDS", 2), end = now_ns() + seconds * SECOND_NS;
+	uint64_t seconds = test_env("BERTH_SOAK_SECONDS", 2), end = now_ns() + seconds * SECOND_NS;
 	uint64_t free_bytes, claimed_bytes, rounds = 0;
 	struct berth_pool_stats s;
 	struct counts did;
 
 	(void)state;
-	soak.seed = from_env("BERTH_SOAK_SEED", now_ns() % 1000000);
+	soak.seed = test_env("BERTH_SOAK_SEED", now_ns() % 1000000);
 	open_pool();
 	berth_pcp_drain_all(soak.impl->zone);
 	free_bytes = pool_stats(soak.pool).free_bytes;

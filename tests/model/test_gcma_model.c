@@ -363,9 +363,9 @@ static void test_model(void **state)
 		{ .nr_areas = 1, .granule_order = 1, .nr_units = 700, .start_pfn = 6 },
 		{ .nr_areas = 1, .granule_order = 9, .nr_units = 20, .start_pfn = 0 },
 	};
-	const char *only = getenv("BERTH_MODEL_SEED"), *ops = getenv("GCMA_MODEL_OPS");
-	uint64_t nr_ops = ops ? strtoull(ops, NULL, 0) : 40000 / TEST_SLOWDOWN;
-	uint64_t first = only ? strtoull(only, NULL, 0) : 1, nr_seeds = only ? 1 : 10;
+	uint64_t nr_ops = test_env("GCMA_MODEL_OPS", 40000 / TEST_SLOWDOWN);
+	uint64_t first = test_env("BERTH_MODEL_SEED", 1);
+	uint64_t nr_seeds = getenv("BERTH_MODEL_SEED") ? 1 : 10;
 
 	(void)state;
 	for (uint64_t seed = first; seed < first + nr_seeds; seed++) {

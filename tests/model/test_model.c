@@ -441,13 +441,6 @@ static void empty_out(struct model *m)
 
 /* ---- Runs ------------------------------------------------------------------------------------ */
 
-static uint64_t from_env(const char *name, uint64_t otherwise)
-{
-	const char *value = getenv(name);
-
-	return value ? strtoull(value, NULL, 0) : otherwise;
-}
-
 static void run_seed(const struct model_shape *shape, uint64_t seed, uint64_t nr_ops)
 {
 	struct model *m = model_open(shape, seed);
@@ -470,14 +463,14 @@ static void run_seed(const struct model_shape *shape, uint64_t seed, uint64_t nr
 static void run_shape(void **state)
 {
 	const struct model_shape *shape = *state;
-	uint64_t nr_seeds = from_env("BERTH_MODEL_SEEDS",
+	uint64_t nr_seeds = test_env("BERTH_MODEL_SEEDS",
 				     (shape->nr_seeds + TEST_SLOWDOWN - 1) / TEST_SLOWDOWN);
-	uint64_t nr_ops = from_env("BERTH_MODEL_OPS", shape->nr_ops);
+	uint64_t nr_ops = test_env("BERTH_MODEL_OPS", shape->nr_ops);
 
 	current.shape = shape->name;
 	current.running = true;
 	if (getenv("BERTH_MODEL_SEED")) {
-		run_seed(shape, from_env("BERTH_MODEL_SEED", 1), nr_ops);
+		run_seed(shape, test_env("BERTH_MODEL_SEED", 1), nr_ops);
 	} else {
 		for (uint64_t seed = 1; seed <= nr_seeds; seed++)
 			run_seed(shape, seed, nr_ops);

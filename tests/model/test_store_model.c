@@ -178,9 +178,9 @@ static void test_model(void **state)
 		{ .nr_pages = 256, .granule_order = 3, .nr_areas = 4, .nr_shards = 16 },
 		{ .nr_pages = 256, .granule_order = 4, .nr_shards = 16 },
 	};
-	const char *only = getenv("BERTH_MODEL_SEED"), *ops = getenv("STORE_MODEL_OPS");
-	uint64_t nr_ops = ops ? strtoull(ops, NULL, 0) : 60000 / TEST_SLOWDOWN;
-	uint64_t first = only ? strtoull(only, NULL, 0) : 1, nr_seeds = only ? 1 : 10;
+	uint64_t nr_ops = test_env("STORE_MODEL_OPS", 60000 / TEST_SLOWDOWN);
+	uint64_t first = test_env("BERTH_MODEL_SEED", 1);
+	uint64_t nr_seeds = getenv("BERTH_MODEL_SEED") ? 1 : 10;
 
 	(void)state;
 	for (uint64_t seed = first; seed < first + nr_seeds; seed++) {

@@ -12,6 +12,7 @@
 
 #include "port/linux/port_linux.h"
 #include "tests/include/testgcma.h"
+#include "tests/include/testthreads.h"
 
 #define GRANULES 64u
 #define WORDS (BERTH_PAGE_SIZE / 8) /* of a frame; a granule has one for each filler */
@@ -47,15 +48,6 @@ static _Atomic uint64_t *frame_of(struct shared *s, unsigned granule, unsigned f
 #endif
 
 /* In a thread of its own an assertion couldn't end the test. */
-static void require(bool cond, const char *what, uint64_t value, uint64_t expected)
-{
-	if (cond)
-		return;
-	fprintf(stderr, "%s: %#llx, expected %#llx\n", what, (unsigned long long)value,
-		(unsigned long long)expected);
-	abort();
-}
-
 static bool store(struct shared *s, unsigned granule, uint64_t generation, _Atomic uint64_t *to,
 		  uint64_t value, bool by_words)
 {
@@ -120,8 +112,8 @@ static void *read_all(void *arg)
 		    atomic_load_explicit(at, memory_order_relaxed) != note)
 			continue;
 		for (unsigned i = 0; i < WORDS; i++)
-			require(copy[i] == ((note & 0xffffffff) << 32) + i, "a word that was read",
-				copy[i], ((note & 0xffffffff) << 32) + i);
+			require_equal("a word that was read", copy[i],
+				      ((note & 0xffffffff) << 32) + i);
 		atomic_fetch_add_explicit(&s->nr_read, 1, memory_order_relaxed);
 	}
 	return NULL;
@@ -139,8 +131,8 @@ static void use_claim(struct thread *t, berth_pfn_t pfn, uint64_t nr_pages)
 	else
 		sched_yield();
 	for (uint64_t i = 0; i < nr_pages * WORDS; i += 8)
-		require(atomic_load_explicit(&words[i], memory_order_relaxed) == mark,
-			"a claim was written to", words[i], mark);
+		require_equal("a claim was written to",
+			      atomic_load_explicit(&words[i], memory_order_relaxed), mark);
 }
 
 static void *claim(void *arg)
@@ -156,13 +148,12 @@ static void *claim(void *arg)
 		int error = berth_gcma_alloc(s->area, &params, &pfn, NULL);
 
 		if (error) {
-			require(error == -BERTH_ENOSPC, "a claim", (uint64_t)error, 0);
+			require_ret("a claim", error, -BERTH_ENOSPC);
 			atomic_fetch_add_explicit(&s->nr_full, 1, memory_order_relaxed);
 			continue;
 		}
 		use_claim(t, pfn, params.nr_pages);
-		require(berth_gcma_release(s->area, pfn, params.nr_pages) == 0, "a release", pfn,
-			params.nr_pages);
+		require_ret("a release", berth_gcma_release(s->area, pfn, params.nr_pages), 0);
 		atomic_fetch_add_explicit(&s->nr_claimed, 1, memory_order_relaxed);
 		nanosleep(&(struct timespec){ .tv_nsec = 20000 }, NULL);
 	}
@@ -177,8 +168,7 @@ static void start(struct thread *t, struct shared *s, unsigned id, void *(*body)
 
 static void nobody_writes_to_a_claim(void **state)
 {
-	const char *ms = getenv("BERTH_TEST_MS");
-	uint64_t run_ns = (ms ? strtoull(ms, NULL, 0) : 1500) * 1000000u;
+	uint64_t run_ns = test_env("BERTH_TEST_MS", 1500) * 1000000u;
 	struct shared *s = test_zalloc(1, sizeof(*s));
 	struct thread threads[FILLERS + CLAIMERS + 1];
 	struct berth_gcma_params params = { .name = "threads",

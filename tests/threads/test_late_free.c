@@ -10,6 +10,7 @@
 #include <berth/memblock.h>
 
 #include "port/linux/port_linux.h"
+#include "tests/include/testthreads.h"
 #include "tests/include/testzone.h"
 
 #define ZONE_PAGES 8192u
@@ -24,14 +25,6 @@ struct worker {
 	atomic_uint_fast64_t nr_done;
 	pthread_t thread;
 };
-
-static void require(bool cond, const char *what)
-{
-	if (cond)
-		return;
-	fprintf(stderr, "%s\n", what);
-	abort();
-}
 
 static void *work(void *arg)
 {
@@ -50,12 +43,12 @@ static void *work(void *arg)
 		} else if (nr) {
 			unsigned i = (unsigned)test_random_below(&w->random, nr);
 
-			require(berth_free_pages(w->zone, held[i]) == 0, "free");
+			require_ret("free", berth_free_pages(w->zone, held[i]), 0);
 			held[i] = held[--nr];
 		}
 	}
 	while (nr)
-		require(berth_free_pages(w->zone, held[--nr]) == 0, "free at the end");
+		require_ret("free at the end", berth_free_pages(w->zone, held[--nr]), 0);
 	return NULL;
 }
 
@@ -72,8 +65,8 @@ static void *claim(void *arg)
 		int error = berth_alloc_contig_range(w->zone, pfn, params.nr_pages, &params, NULL);
 
 		if (!error) {
-			require(berth_free_contig_range(w->zone, pfn, params.nr_pages) == 0,
-				"free a claim");
+			require_ret("free a claim",
+				    berth_free_contig_range(w->zone, pfn, params.nr_pages), 0);
 			atomic_fetch_add(&w->nr_done, 1);
 		}
 		sched_yield();
@@ -91,7 +84,7 @@ static void late_frees_beside_allocations_and_claims(void **state)
 	struct test_zone *tz = zone_open_empty(.nr_pages = ZONE_PAGES, .nr_cpus = 4,
 					       .port = berth_port_linux_ops());
 	static struct worker workers[NR_WORKERS];
-	uint64_t random = getenv("BERTH_SEED") ? strtoull(getenv("BERTH_SEED"), NULL, 0) : 1;
+	uint64_t random = test_env("BERTH_SEED", 1);
 	berth_pfn_t pieces[ZONE_PAGES / PIECE_PAGES / 2];
 	struct berth_memblock mb;
 	atomic_bool stop = false;

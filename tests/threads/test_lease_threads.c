@@ -12,6 +12,7 @@
 #include <berth/lru.h>
 
 #include "port/linux/port_linux.h"
+#include "tests/include/testthreads.h"
 #include "tests/include/testzone.h"
 
 #define MAX_HOLDERS 24u
@@ -41,14 +42,6 @@ struct holder {
 	uint64_t random;
 	pthread_t thread;
 };
-
-static void require(bool cond, const char *what, uint64_t value)
-{
-	if (cond)
-		return;
-	fprintf(stderr, "%s: %#llx\n", what, (unsigned long long)value);
-	abort();
-}
 
 static uint64_t *page_at(struct tier *t, berth_pfn_t pfn)
 {
@@ -237,16 +230,9 @@ static void open_tier(struct tier *t, void **metadata)
 	assert_int_equal(berth_leases_init(&t->leases, &params, *metadata, bytes), 0);
 }
 
-static unsigned from_environment(const char *name, unsigned otherwise)
-{
-	const char *text = getenv(name);
-
-	return text ? (unsigned)strtoul(text, NULL, 0) : otherwise;
-}
-
 static void threads_share_leases(void **state)
 {
-	unsigned nr = from_environment("BERTH_THREADS", 4);
+	unsigned nr = test_env("BERTH_THREADS", 4);
 	struct tier *t = test_zalloc(1, sizeof(*t));
 	struct holder holders[MAX_HOLDERS + 2];
 	struct berth_lease_stats stats;
@@ -256,7 +242,7 @@ static void threads_share_leases(void **state)
 
 	(void)state;
 	nr = nr > MAX_HOLDERS ? MAX_HOLDERS : nr;
-	t->nr_ops = from_environment("BERTH_THREADS_OPS", 60000 / TEST_SLOWDOWN);
+	t->nr_ops = test_env("BERTH_THREADS_OPS", 60000 / TEST_SLOWDOWN);
 	open_tier(t, &metadata);
 	test_set_cpu(0);
 	assert_int_equal(berth_lease_create(t->leases, 4, "shared", &t->shared), 0);

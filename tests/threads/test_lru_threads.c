@@ -15,6 +15,7 @@
 
 #include "port/linux/port_linux.h"
 #include "tests/include/testnodes.h"
+#include "tests/include/testthreads.h"
 
 #define MAX_USERS 24u
 #define ZONE_PAGES 4096u
@@ -48,14 +49,6 @@ struct user {
 	uint64_t random;
 	pthread_t thread;
 };
-
-static void require(bool cond, const char *what, uint64_t value)
-{
-	if (cond)
-		return;
-	fprintf(stderr, "%s: %#llx\n", what, (unsigned long long)value);
-	abort();
-}
 
 static void count(_Atomic uint64_t *counter)
 {
@@ -292,13 +285,6 @@ static void *claim(void *arg)
 
 /* ---- The test ---------------------------------------------------------------------------------------- */
 
-static uint64_t from_env(const char *name, uint64_t otherwise)
-{
-	const char *value = getenv(name);
-
-	return value ? strtoull(value, NULL, 10) : otherwise;
-}
-
 static struct world *world_open(struct machine *m, struct test_zone *tz)
 {
 	struct world *w = test_zalloc(1, sizeof(*w));
@@ -308,7 +294,7 @@ static struct world *world_open(struct machine *m, struct test_zone *tz)
 	assert_int_equal(berth_nodes_owner_register(m->nodes, &cache_ops, w, &w->owner), 0);
 	w->nodes = m->nodes;
 	w->zone = tz->zone;
-	w->nr_ops = from_env("BERTH_THREADS_OPS", 200000 / TEST_SLOWDOWN);
+	w->nr_ops = test_env("BERTH_THREADS_OPS", 200000 / TEST_SLOWDOWN);
 	pthread_mutex_init(&w->writes_lock, NULL);
 	for (uint64_t i = 0; i < FILE_PAGES; i++) {
 		pthread_mutex_init(&w->pages[i].lock, NULL);
@@ -324,7 +310,7 @@ static void threads_share_a_cache(void **state)
 	struct test_zone *tz = zone_open(.nr_pages = ZONE_PAGES, .nr_cpus = 32, .lru = true,
 					 .port = berth_port_linux_ops());
 	struct world *w = world_open(m, tz);
-	unsigned nr = (unsigned)from_env("BERTH_THREADS", 4);
+	unsigned nr = (unsigned)test_env("BERTH_THREADS", 4);
 	struct user users[MAX_USERS + 3];
 	struct berth_lru_stats stats;
 

@@ -15,6 +15,7 @@
 
 #include "port/linux/port_linux.h"
 #include "tests/include/testnodes.h"
+#include "tests/include/testthreads.h"
 
 #define MAX_THREADS 32u
 #define HELD 1200u   /* blocks that a thread can hold */
@@ -41,14 +42,6 @@ struct worker {
 };
 
 /* As an assertion, but usable outside the main thread. */
-static void require(bool cond, const char *what, uint64_t value)
-{
-	if (cond)
-		return;
-	fprintf(stderr, "%s: %#llx\n", what, (unsigned long long)value);
-	abort();
-}
-
 /* Whatever compaction wants to move is in use: pages are known by their frames here. Called by several threads. */
 static void refuse_to_move(void *ctx, struct berth_move *moves, unsigned nr_moves)
 {
@@ -154,18 +147,11 @@ static struct test_zone *add_shared_zone(struct machine *m, unsigned node,
 	return tz;
 }
 
-static uint64_t from_env(const char *name, uint64_t otherwise)
-{
-	const char *value = getenv(name);
-
-	return value ? strtoull(value, NULL, 10) : otherwise;
-}
-
 static void threads_share_nodes_that_run_low(void **state)
 {
 	struct machine *m = machine_open_with(&(struct berth_nodes_params){ .nr_nodes = 2 });
 	struct worker *workers = test_zalloc(MAX_THREADS, sizeof(*workers));
-	unsigned nr = (unsigned)from_env("BERTH_THREADS", 4);
+	unsigned nr = (unsigned)test_env("BERTH_THREADS", 4);
 	struct world world = { .nodes = m->nodes };
 	struct berth_nodes_stats stats;
 
@@ -177,7 +163,7 @@ static void threads_share_nodes_that_run_low(void **state)
 	add_shared_zone(m, 1, NORMAL, 16384, 2048);
 	assert_int_equal(berth_nodes_owner_register(m->nodes, &busy_owner, NULL, &world.owner), 0);
 	world.content = test_zalloc(PAGES, sizeof(*world.content));
-	world.nr_ops = from_env("BERTH_THREADS_OPS", 400000 / TEST_SLOWDOWN);
+	world.nr_ops = test_env("BERTH_THREADS_OPS", 400000 / TEST_SLOWDOWN);
 	for (unsigned i = 0; i < nr; i++) {
 		workers[i] = (struct worker){ .world = &world, .id = i + 1, .random = i };
 		assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);

@@ -11,6 +11,7 @@
 #include <berth/stats.h>
 
 #include "port/linux/port_linux.h"
+#include "tests/include/testthreads.h"
 #include "tests/include/testzone.h"
 
 #define ZONE_PAGES 8192u
@@ -30,14 +31,6 @@ struct worker {
 static atomic_bool stop;
 static atomic_uint_fast64_t nr_done;
 
-static void require(bool cond, const char *what)
-{
-	if (cond)
-		return;
-	fprintf(stderr, "%s\n", what);
-	abort();
-}
-
 static void *allocate(void *arg)
 {
 	struct worker *w = arg;
@@ -52,13 +45,13 @@ static void *allocate(void *arg)
 		} else if (nr) {
 			unsigned i = (unsigned)test_random_below(&w->random, nr);
 
-			require(berth_free_pages(w->tz->zone, held[i]) == 0, "free");
+			require_ret("free", berth_free_pages(w->tz->zone, held[i]), 0);
 			held[i] = held[--nr];
 		}
 		atomic_fetch_add_explicit(&nr_done, 1, memory_order_relaxed);
 	}
 	while (nr)
-		require(berth_free_pages(w->tz->zone, held[--nr]) == 0, "free at the end");
+		require_ret("free at the end", berth_free_pages(w->tz->zone, held[--nr]), 0);
 	return NULL;
 }
 
@@ -74,7 +67,7 @@ static void *claim(void *arg)
 
 		if (berth_cma_alloc(w->area, &params, &pfn, NULL) == 0) {
 			w->nr_claims++;
-			require(berth_cma_release(w->area, pfn, params.nr_pages) == 0, "release");
+			require_ret("release", berth_cma_release(w->area, pfn, params.nr_pages), 0);
 		}
 		berth_pcp_drain_all(w->tz->zone);
 		atomic_fetch_add_explicit(&nr_done, 1, memory_order_relaxed);
@@ -91,17 +84,17 @@ static void *read_stats(void *arg)
 	for (unsigned i = 0; i < NR_READS; i++) {
 		berth_zone_events(w->tz->zone, events);
 		for (unsigned event = 0; event < BERTH_NR_EVENTS; event++) {
-			require(events[event] >= last[event], "an event was taken back");
+			require(events[event] >= last[event], "an event was taken back", event);
 			last[event] = events[event];
 		}
-		require(berth_zone_histogram(w->tz->zone, BERTH_TIMING_CLAIM, &h) == 0,
-			"no histogram");
-		require(h.count >= last_count, "a histogram lost a value");
+		require_ret("no histogram",
+			    berth_zone_histogram(w->tz->zone, BERTH_TIMING_CLAIM, &h), 0);
+		require(h.count >= last_count, "a histogram lost a value", h.count);
 		last_count = h.count;
 		require(berth_histogram_percentile(&h, 500000) <=
 				berth_histogram_percentile(&h, 990000),
-			"p50 is above p99");
-		require(berth_histogram_percentile(&h, 990000) <= h.max, "p99 is above max");
+			"p50 is above p99", h.count);
+		require(berth_histogram_percentile(&h, 990000) <= h.max, "p99 is above max", h.max);
 		sched_yield();
 	}
 	return NULL;
@@ -112,7 +105,7 @@ static void statistics_are_read_while_they_grow(void **state)
 	struct test_zone *tz = zone_open(.nr_pages = ZONE_PAGES, .nr_cpus = 4, .histograms = true,
 					 .port = berth_port_linux_ops());
 	struct berth_cma *area = area_declare(tz, "area", 2048, AREA_PAGES, 0, BERTH_LEND_FIRST);
-	uint64_t seed = getenv("BERTH_SEED") ? strtoull(getenv("BERTH_SEED"), NULL, 0) : 1;
+	uint64_t seed = test_env("BERTH_SEED", 1);
 	struct worker workers[NR_WORKERS + NR_READERS] = { { 0 } };
 	uint64_t events[BERTH_NR_EVENTS];
 	struct berth_histogram h;

@@ -8,6 +8,7 @@
 
 #include "port/linux/port_linux.h"
 #include "tests/include/teststore.h"
+#include "tests/include/testthreads.h"
 #include "tools/store_world.h"
 
 static void verify(uint64_t nr_pages, unsigned nr_claimers, uint64_t nr_gets)
@@ -70,14 +71,6 @@ struct short_of_frames {
 	_Atomic bool *ended;
 	pthread_t thread;
 };
-
-static void require(bool cond, const char *what, uint64_t value)
-{
-	if (cond)
-		return;
-	fprintf(stderr, "%s: %#llx\n", what, (unsigned long long)value);
-	abort();
-}
 
 /* Its own keys: what is there is what was put last. */
 static void *put_and_get(void *arg)

@@ -15,6 +15,7 @@
 #include <sched.h>
 
 #include "port/linux/port_linux.h"
+#include "tests/include/testthreads.h"
 #include "tests/include/testzone.h"
 
 #define ZONE_PAGES 8192u
@@ -72,21 +73,6 @@ struct world {
 	atomic_bool stop;
 	atomic_uint_fast64_t nr_claims, nr_moved, nr_large;
 };
-
-/* As an assertion, but usable outside the main thread. */
-static void require(bool cond, const char *what, uint64_t value, uint64_t expected)
-{
-	if (cond)
-		return;
-	fprintf(stderr, "%s: %#llx, expected %#llx\n", what, (unsigned long long)value,
-		(unsigned long long)expected);
-	abort();
-}
-
-static void require_ret(const char *what, int ret, int expected)
-{
-	require(ret == expected, what, (uint64_t)(int64_t)ret, (uint64_t)(int64_t)expected);
-}
 
 /* ---- The owner ------------------------------------------------------------------------------- */
 
@@ -153,7 +139,7 @@ static void verify_run(const struct worker *k, unsigned slot)
 	for (uint32_t i = 0; i < run->nr_pages; i++) {
 		uint64_t value = k->world->content[where(k, slot, i)];
 
-		require(value == run->value + i, "content", value, run->value + i);
+		require_equal("content", value, run->value + i);
 	}
 }
 
@@ -265,13 +251,11 @@ static void pin_and_write(struct worker *k, unsigned slot)
 	} while (ret == -BERTH_EAGAIN);
 	require_ret("pin", ret, 0);
 	k->nr_pins++;
-	require(w->content[pfn] == run->value, "content of a pinned page", w->content[pfn],
-		run->value);
+	require_equal("content of a pinned page", w->content[pfn], run->value);
 	w->content[pfn] = run->value ^ 0x5555;
 	if (test_random_below(&k->random, 4) == 0)
 		sched_yield();
-	require(w->content[pfn] == (run->value ^ 0x5555), "pinned page moved", w->content[pfn],
-		run->value ^ 0x5555);
+	require_equal("pinned page moved", w->content[pfn], run->value ^ 0x5555);
 	w->content[pfn] = run->value;
 	require_ret("unpin", berth_page_unpin(w->zone, pfn), 0);
 }
@@ -316,8 +300,7 @@ static void use_claim(struct world *w, berth_pfn_t pfn, uint64_t nr_pages)
 		w->content[pfn + i] = CLAIMED + i;
 	sched_yield();
 	for (uint64_t i = 0; i < nr_pages; i++)
-		require(w->content[pfn + i] == CLAIMED + i, "claimed frame", w->content[pfn + i],
-			CLAIMED + i);
+		require_equal("claimed frame", w->content[pfn + i], CLAIMED + i);
 }
 
 struct claimer {
@@ -350,7 +333,7 @@ static void claim_bulk(struct claimer *c)
 	int got = berth_cma_alloc_bulk(c->area, &params, 32, pfns, BERTH_BULK_AS_MANY_AS_POSSIBLE,
 				       NULL);
 
-	require(got > 0 || may_fail(got), "bulk claim", (uint64_t)(int64_t)got, 0);
+	require(got > 0 || may_fail(got), "bulk claim", (uint64_t)(int64_t)got);
 	for (int i = 0; i < got; i++)
 		use_claim(w, pfns[i], params.nr_pages);
 	if (got > 0)
@@ -375,7 +358,7 @@ static void claim_prepared(struct claimer *c)
 	if (test_random_below(&c->random, 2)) {
 		require_ret("cancel", berth_cma_prepare_cancel(prepared), 0);
 	} else if ((ret = berth_cma_prepare_wait(prepared, 0)) != 0) {
-		require(may_fail(ret), "prepare", (uint64_t)(int64_t)ret, 0);
+		require(may_fail(ret), "prepare", (uint64_t)(int64_t)ret);
 	} else {
 		require_ret("take", berth_cma_prepare_take(prepared, &pfn, NULL), 0);
 		use_claim(w, pfn, params.nr_pages);
@@ -403,7 +386,7 @@ static void *claim(void *arg)
 		ret = c->area ? claim_area(c, &pfn, nr) :
 				berth_alloc_contig_range(w->zone, pfn, nr, &params, NULL);
 		if (ret) {
-			require(may_fail(ret), "claim", (uint64_t)(int64_t)ret, 0);
+			require(may_fail(ret), "claim", (uint64_t)(int64_t)ret);
 			sched_yield();
 			continue;
 		}
@@ -455,7 +438,7 @@ static void *compact(void *arg)
 		};
 		int ret = berth_compact(w->zone, &params, NULL);
 
-		require(ret == 0 || may_fail(ret), "compact", (uint64_t)(int64_t)ret, 0);
+		require(ret == 0 || may_fail(ret), "compact", (uint64_t)(int64_t)ret);
 		take_large_block(c);
 		sched_yield();
 	}
@@ -482,24 +465,17 @@ static void *watch(void *arg)
 
 	while (!atomic_load(&w->stop)) {
 		berth_zone_stats(w->zone, &s);
-		require(s.managed_pages == ZONE_PAGES, "managed", s.managed_pages, ZONE_PAGES);
-		require(s.used_pages <= ZONE_PAGES, "used", s.used_pages, ZONE_PAGES);
-		require(s.free_pages <= ZONE_PAGES, "free", s.free_pages, ZONE_PAGES);
+		require_equal("managed", s.managed_pages, ZONE_PAGES);
+		require(s.used_pages <= ZONE_PAGES, "used", s.used_pages);
+		require(s.free_pages <= ZONE_PAGES, "free", s.free_pages);
 		berth_cma_stats(w->areas[0], &a);
-		require(a.largest_free_pages <= AREA_PAGES, "largest", a.largest_free_pages, 0);
+		require(a.largest_free_pages <= AREA_PAGES, "largest", a.largest_free_pages);
 		sched_yield();
 	}
 	return NULL;
 }
 
 /* ---- A run ----------------------------------------------------------------------------------- */
-
-static uint64_t from_env(const char *name, uint64_t otherwise)
-{
-	const char *value = getenv(name);
-
-	return value ? strtoull(value, NULL, 0) : otherwise;
-}
 
 static void world_open(struct world *w, const struct config *config)
 {
@@ -518,8 +494,8 @@ static void world_open(struct world *w, const struct config *config)
 	w->areas[1] = area_declare(w->tz, "b", 4096, AREA_PAGES, 2, BERTH_LEND_LAST);
 	assert_int_equal(berth_owner_register(w->zone, &owner_ops, w, &w->owner), 0);
 	assert_int_equal(pthread_mutex_init(&w->lock, NULL), 0);
-	w->nr_workers = (unsigned)from_env("BERTH_THREADS", 4);
-	w->nr_ops = from_env("BERTH_THREADS_OPS", TEST_SLOWDOWN > 1 ? 30000 : 100000);
+	w->nr_workers = (unsigned)test_env("BERTH_THREADS", 4);
+	w->nr_ops = test_env("BERTH_THREADS_OPS", TEST_SLOWDOWN > 1 ? 30000 : 100000);
 	assert_true(w->nr_workers <= MAX_WORKERS);
 	nr_table = (uint64_t)w->nr_workers * SLOTS * SLOT_PAGES;
 	w->table = test_zalloc(nr_table, sizeof(*w->table));

@@ -606,7 +606,7 @@ static void model_compare(struct test_zone *tz, const struct model *m)
 
 static void random_layouts_are_handed_over_exactly(void **state)
 {
-	uint64_t first = getenv("BERTH_SEED") ? strtoull(getenv("BERTH_SEED"), NULL, 0) : 1;
+	uint64_t first = test_env("BERTH_SEED", 1);
 	unsigned freed = 0;
 
 	(void)state;

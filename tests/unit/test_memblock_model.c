@@ -372,18 +372,10 @@ static void model_run(uint64_t seed, uint32_t max, const struct berth_memblock_o
 	fixture_close(f);
 }
 
-/* BERTH_SEED repeats a run. */
-static uint64_t first_seed(void)
-{
-	const char *text = getenv("BERTH_SEED");
-
-	return text ? strtoull(text, NULL, 0) : 1;
-}
-
 static void random_operations(const struct berth_memblock_ops *ops)
 {
 	static const uint32_t sizes[] = { 1, 2, 5, 8, 20, 64 };
-	uint64_t seed = first_seed();
+	uint64_t seed = test_env("BERTH_SEED", 1);
 	unsigned steps = 6000 / TEST_SLOWDOWN;
 
 	print_message("# seeds from %llu\n", (unsigned long long)seed);
