@@ -12,12 +12,11 @@
 
 static void run(const struct change_params *params, uint64_t asked)
 {
-	const char *only = getenv("BERTH_SIM_SEED");
-	uint64_t first = only ? strtoull(only, NULL, 0) : 1, nr = only ? 1 : nr_seeds(asked);
+	const struct seeds seeds = choose_seeds(asked);
 	struct change *c = change_open(params);
 	uint64_t claims = 0;
 
-	for (uint64_t seed = first; seed < first + nr; seed++) {
+	for (uint64_t seed = seeds.first; seed < seeds.first + seeds.nr; seed++) {
 		change_begin(c, seed);
 		if (!change_run(c, seed))
 			fail_msg("seed %llu", (unsigned long long)seed);
@@ -25,10 +24,10 @@ static void run(const struct change_params *params, uint64_t asked)
 	}
 	print_message("# %llu schedules, %llu claims, %llu pages lent, %llu pageblocks emptied, "
 		      "%llu blocks split, %llu preparations taken\n",
-		      (unsigned long long)nr, (unsigned long long)claims,
+		      (unsigned long long)seeds.nr, (unsigned long long)claims,
 		      (unsigned long long)c->nr_lent, (unsigned long long)c->nr_compacted,
 		      (unsigned long long)c->nr_split, (unsigned long long)c->nr_taken);
-	if (!only && nr >= 100) {
+	if (seeds.nr >= 100) {
 		assert_true(c->nr_lent > 0);
 		assert_true(!params->nr_compactions || c->nr_compacted > 0);
 		assert_true(!params->splits || c->nr_split > 0);

@@ -373,23 +373,22 @@ static void close_world(struct gcma_world *g)
 static void run(const struct gcma_scenario *scenario, uint64_t asked)
 {
 	struct gcma_world *g = open_world(scenario);
-	const char *only = getenv("BERTH_SIM_SEED");
-	uint64_t first = only ? strtoull(only, NULL, 0) : 1, nr = only ? 1 : nr_seeds(asked);
+	const struct seeds seeds = choose_seeds(asked);
 
-	for (uint64_t seed = first; seed < first + nr; seed++) {
+	for (uint64_t seed = seeds.first; seed < seeds.first + seeds.nr; seed++) {
 		begin(g, seed);
 		if (!run_one(g, seed))
 			fail_msg("seed %llu", (unsigned long long)seed);
 	}
 	print_message("# %llu schedules, %llu claims, %llu late, %llu stored, %llu read\n",
-		      (unsigned long long)nr, (unsigned long long)g->w.nr_claimed,
+		      (unsigned long long)seeds.nr, (unsigned long long)g->w.nr_claimed,
 		      (unsigned long long)g->nr_late, (unsigned long long)g->nr_stored,
 		      (unsigned long long)g->nr_read);
-	if (!only && nr >= 100) {
-		assert_true(!scenario->nr_claims || g->w.nr_claimed > nr);
-		assert_true(!scenario->nr_fills || g->nr_stored > nr);
-		assert_true(!scenario->nr_reads || g->nr_read > nr);
-		assert_true(!scenario->deadline_ns || g->nr_late > nr / 100);
+	if (seeds.nr >= 100) {
+		assert_true(!scenario->nr_claims || g->w.nr_claimed > seeds.nr);
+		assert_true(!scenario->nr_fills || g->nr_stored > seeds.nr);
+		assert_true(!scenario->nr_reads || g->nr_read > seeds.nr);
+		assert_true(!scenario->deadline_ns || g->nr_late > seeds.nr / 100);
 	}
 	close_world(g);
 }

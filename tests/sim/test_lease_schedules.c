@@ -405,8 +405,7 @@ static bool run_one(struct lease_world *l, uint64_t seed)
 static void run(const struct lease_params *params, uint64_t asked)
 {
 	const struct berth_sim_params sim = { .weak_memory = true, .leap_ns = 2000000 };
-	const char *only = getenv("BERTH_SIM_SEED");
-	uint64_t first = only ? strtoull(only, NULL, 0) : 1, nr = only ? 1 : nr_seeds(asked);
+	const struct seeds seeds = choose_seeds(asked);
 	struct lease_world *l = calloc(1, sizeof(*l));
 
 	assert_non_null(l);
@@ -414,24 +413,25 @@ static void run(const struct lease_params *params, uint64_t asked)
 	l->memory = calloc(ZONE_PAGES, BERTH_PAGE_SIZE);
 	assert_non_null(l->memory);
 	l->w.sim = berth_sim_create(&sim);
-	for (uint64_t seed = first; seed < first + nr; seed++) {
+	for (uint64_t seed = seeds.first; seed < seeds.first + seeds.nr; seed++) {
 		begin(l, seed);
 		if (!run_one(l, seed))
 			fail_msg("seed %llu", (unsigned long long)seed);
 	}
 	print_message("# %llu schedules: %llu locks, %llu refused, %llu found lost of %llu, %llu "
 		      "moved, %llu stale, %llu claims\n",
-		      (unsigned long long)nr, (unsigned long long)l->nr_locks,
+		      (unsigned long long)seeds.nr, (unsigned long long)l->nr_locks,
 		      (unsigned long long)l->nr_refused, (unsigned long long)l->nr_lost,
 		      (unsigned long long)l->nr_taken, (unsigned long long)l->nr_moved,
 		      (unsigned long long)l->nr_stale, (unsigned long long)l->w.nr_claimed);
 	/* The runs say something. */
-	if (!only && nr >= 100) {
-		assert_true(l->nr_locks > nr && l->nr_stale > nr / 10);
-		assert_true(!params->nr_claims || l->w.nr_claimed > nr / 2);
-		assert_true(!(params->nr_claims + params->nr_reclaims) || l->nr_lost > nr / 10);
-		assert_true(!params->nr_compacts || l->nr_moved > nr / 10);
-		assert_true(params->max_locked_pages > 20 || l->nr_refused > nr / 10);
+	if (seeds.nr >= 100) {
+		assert_true(l->nr_locks > seeds.nr && l->nr_stale > seeds.nr / 10);
+		assert_true(!params->nr_claims || l->w.nr_claimed > seeds.nr / 2);
+		assert_true(!(params->nr_claims + params->nr_reclaims) ||
+			    l->nr_lost > seeds.nr / 10);
+		assert_true(!params->nr_compacts || l->nr_moved > seeds.nr / 10);
+		assert_true(params->max_locked_pages > 20 || l->nr_refused > seeds.nr / 10);
 	}
 	berth_sim_destroy(l->w.sim);
 	free(l->w.metadata);

@@ -11,12 +11,11 @@
 
 static void run(const struct lru_params *params, uint64_t asked)
 {
-	const char *only = getenv("BERTH_SIM_SEED");
-	uint64_t first = only ? strtoull(only, NULL, 0) : 1, nr = only ? 1 : nr_seeds(asked);
+	const struct seeds seeds = choose_seeds(asked);
 	uint64_t dropped = 0, written = 0, moved = 0, claims = 0;
 	struct cache *c = cache_open(params);
 
-	for (uint64_t seed = first; seed < first + nr; seed++) {
+	for (uint64_t seed = seeds.first; seed < seeds.first + seeds.nr; seed++) {
 		cache_begin(c, seed);
 		if (!cache_run(c, seed))
 			fail_msg("seed %llu", (unsigned long long)seed);
@@ -27,10 +26,10 @@ static void run(const struct lru_params *params, uint64_t asked)
 	}
 	print_message("# %llu schedules, %llu pages dropped, %llu blocks written, %llu moved, "
 		      "%llu claims\n",
-		      (unsigned long long)nr, (unsigned long long)dropped,
+		      (unsigned long long)seeds.nr, (unsigned long long)dropped,
 		      (unsigned long long)written, (unsigned long long)moved,
 		      (unsigned long long)claims);
-	if (!only && nr >= 100) {
+	if (seeds.nr >= 100) {
 		assert_true(dropped > 0 || !(params->nr_reclaims + params->nr_claims));
 		assert_true(written > 0);
 		assert_true(claims > 0 || !params->nr_claims);

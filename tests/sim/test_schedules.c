@@ -181,16 +181,23 @@ static void test_claims_of_one_area_at_once(void **state)
 		      NULL, 1500);
 }
 
-/* Whole pageblocks out of an area's stock, by more than it has room for with all of the time: nobody is in
- * the way but who has one at this moment. */
+/* Claims of whole pageblocks out of one area's stock, and nothing beside them. */
+static void run_whole_pageblocks(unsigned nr_claims, unsigned nr_claimers, bool must_succeed,
+				 uint64_t asked)
+{
+	run_schedules(&(struct world_params){ .nr_claims = nr_claims,
+					      .nr_claimers = nr_claimers,
+					      .one_area = true,
+					      .must_succeed = must_succeed,
+					      .whole = true },
+		      NULL, asked);
+}
+
+/* By more than it has room for with all of the time: nobody is in the way but who has one at this moment. */
 static void test_whole_pageblocks_at_once(void **state)
 {
 	(void)state;
-	run_schedules(&(struct world_params){ .nr_claims = 6,
-					      .nr_claimers = 3,
-					      .one_area = true,
-					      .whole = true },
-		      NULL, 2500);
+	run_whole_pageblocks(6, 3, false, 2500);
 }
 
 /* Short runs, after which the summaries must say what is, or be marked: what the last search overlooked
@@ -198,11 +205,7 @@ static void test_whole_pageblocks_at_once(void **state)
 static void test_whole_pageblocks_and_their_summaries(void **state)
 {
 	(void)state;
-	run_schedules(&(struct world_params){ .nr_claims = 2,
-					      .nr_claimers = 2,
-					      .one_area = true,
-					      .whole = true },
-		      NULL, 8000);
+	run_whole_pageblocks(2, 2, false, 8000);
 }
 
 /* Three claimers of one pageblock each, and four are there: no claim can fail, wherever the others go
@@ -210,12 +213,7 @@ static void test_whole_pageblocks_and_their_summaries(void **state)
 static void test_whole_pageblocks_that_must_be_had(void **state)
 {
 	(void)state;
-	run_schedules(&(struct world_params){ .nr_claims = 6,
-					      .nr_claimers = 3,
-					      .one_area = true,
-					      .must_succeed = true,
-					      .whole = true },
-		      NULL, 2500);
+	run_whole_pageblocks(6, 3, true, 2500);
 }
 
 /* Borrowers take pageblocks out of the stock and give them back, claims empty others. */

@@ -12,11 +12,9 @@
 static void run_store(const struct store_params *params, uint64_t asked)
 {
 	struct store_world *w = store_open(params);
-	const char *only = getenv("BERTH_SIM_SEED");
-	uint64_t first = only ? strtoull(only, NULL, 0) : 1;
-	uint64_t nr = only ? 1 : nr_seeds(asked);
+	const struct seeds seeds = choose_seeds(asked);
 
-	for (uint64_t seed = first; seed < first + nr; seed++) {
+	for (uint64_t seed = seeds.first; seed < seeds.first + seeds.nr; seed++) {
 		struct berth_violation v = { 0 };
 		const char *what;
 
@@ -28,18 +26,18 @@ static void run_store(const struct store_params *params, uint64_t asked)
 			    "repeats it)\n",
 			    (unsigned long long)seed, what, (unsigned long long)v.value,
 			    (unsigned long long)v.expected, (unsigned long long)seed);
-		if (only)
+		if (getenv("BERTH_SIM_SEED"))
 			berth_sim_print_trace(w->sim, 200);
 		fail_msg("seed %llu", (unsigned long long)seed);
 	}
 	print_message("# %llu schedules: %llu hits, %llu misses, %llu puts, %llu claims\n",
-		      (unsigned long long)nr, (unsigned long long)w->hits,
+		      (unsigned long long)seeds.nr, (unsigned long long)w->hits,
 		      (unsigned long long)w->misses, (unsigned long long)w->puts,
 		      (unsigned long long)w->claims);
 	/* The runs say something. */
-	if (!only && nr >= 100) {
-		assert_true(w->hits > nr / 2 && w->puts > nr);
-		assert_true(!params->nr_claimers || w->claims > nr / 2);
+	if (seeds.nr >= 100) {
+		assert_true(w->hits > seeds.nr / 2 && w->puts > seeds.nr);
+		assert_true(!params->nr_claimers || w->claims > seeds.nr / 2);
 	}
 	store_close(w);
 }

@@ -866,16 +866,29 @@ static inline uint64_t nr_seeds(uint64_t asked)
 	return percent ? asked * strtoull(percent, NULL, 0) / 100 : asked;
 }
 
+/* Those of a scenario, from `first` on; or one alone, which is to be repeated. */
+struct seeds {
+	uint64_t first, nr;
+};
+
+static inline struct seeds choose_seeds(uint64_t asked)
+{
+	const char *only = getenv("BERTH_SIM_SEED");
+
+	if (only)
+		return (struct seeds){ strtoull(only, NULL, 0), 1 };
+	return (struct seeds){ 1, nr_seeds(asked) };
+}
+
 /* All seeds of a scenario; each must end well. */
 static inline void run_schedules(const struct world_params *params,
 				 const struct berth_sim_params *sim_params, uint64_t asked)
 {
 	struct world *w = world_open(params, sim_params);
-	const char *only = getenv("BERTH_SIM_SEED");
-	uint64_t first = only ? strtoull(only, NULL, 0) : 1;
-	uint64_t nr = only ? 1 : nr_seeds(asked), steps = 0, claims = 0, moved = 0;
+	const struct seeds seeds = choose_seeds(asked);
+	uint64_t steps = 0, claims = 0, moved = 0;
 
-	for (uint64_t seed = first; seed < first + nr; seed++) {
+	for (uint64_t seed = seeds.first; seed < seeds.first + seeds.nr; seed++) {
 		world_begin(w, seed);
 		if (!world_run(w, seed, false))
 			fail_msg("seed %llu", (unsigned long long)seed);
@@ -884,9 +897,9 @@ static inline void run_schedules(const struct world_params *params,
 		moved += w->nr_moved;
 	}
 	print_message("# %llu schedules, %llu steps, %llu claims, %llu pages moved\n",
-		      (unsigned long long)nr, (unsigned long long)steps, (unsigned long long)claims,
-		      (unsigned long long)moved);
-	if (!only && nr >= 100 && params->nr_claims)
+		      (unsigned long long)seeds.nr, (unsigned long long)steps,
+		      (unsigned long long)claims, (unsigned long long)moved);
+	if (seeds.nr >= 100 && params->nr_claims)
 		assert_true(claims > 0);
 	world_close(w);
 }
