@@ -56,21 +56,6 @@ static inline uint64_t berth__legal_up(const struct berth_search *search, uint64
 	return behind + search->nr > search->boundary ? idx + search->boundary - behind : idx;
 }
 
-/* The last legal start at or before idx; below that which berth__legal_up() found first, there is none. */
-static inline uint64_t berth__legal_down(const struct berth_search *search, uint64_t idx)
-{
-	uint64_t behind;
-
-	idx &= ~((uint64_t)search->step - 1);
-	if (!search->boundary)
-		return idx;
-	behind = berth__behind_boundary(search, idx);
-	if (behind + search->nr > search->boundary)
-		idx = (idx - behind + search->boundary - search->nr) &
-		      ~((uint64_t)search->step - 1);
-	return idx;
-}
-
 /* ---- The best so far ---------------------------------------------------------------------------- */
 
 static inline bool berth__avoided(const struct berth_search *search, berth_idx_t start,

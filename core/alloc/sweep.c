@@ -144,7 +144,8 @@ static void open_window(const struct berth_choice *choice, struct window *window
 
 /*
  * Starts between the window's and `distance` later, both excluded: the cost is linear there, so the
- * first and the last legal one will do.
+ * first and the last one will do. The last one may cross a boundary: only if a block has boundaries in its inside,
+ * since both are aligned, and then both ends of the window are in that block, and the first one costs as little.
  */
 static void consider_between(struct berth_choice *choice, const struct window *window,
 			     berth_idx_t distance)
@@ -157,7 +158,7 @@ static void consider_between(struct berth_choice *choice, const struct window *w
 	if (first >= (uint64_t)window->at + distance ||
 	    window->blocked + (begins && window->right.blocked))
 		return;
-	last = berth__legal_down(search, (uint64_t)window->at + distance - 1);
+	last = ((uint64_t)window->at + distance - 1) & ~((uint64_t)search->step - 1);
 	for (unsigned i = 0; i < 2; i++) {
 		uint64_t at = i ? last : first, moved = at - window->at;
 

@@ -230,6 +230,35 @@ static void a_claim_does_not_cross_a_boundary(void **state)
 	zone_close(tz);
 }
 
+/* In a block that is in use a range costs the same wherever it lies, and the search looks at the first and at the last
+ * place only. The last one would cross a boundary here. */
+static void a_claim_does_not_cross_a_boundary_inside_of_a_block(void **state)
+{
+	const struct berth_claim_params cases[] = {
+		{ .nr_pages = 32, .boundary_pages = 32 },
+		{ .nr_pages = 20, .boundary_pages = 32, .max_pfn = AREA + 68 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct berth_cma *area;
+		struct test_zone *tz = zone_with_area(&area, PAGEBLOCK);
+		struct test_owner *o = owner_open(tz, "borrower");
+		uint64_t last_page = cases[i].nr_pages - 1;
+		berth_pfn_t pfn;
+
+		for (unsigned block = 0; block < PAGEBLOCK / 128; block++)
+			(void)owner_alloc(o, 7);
+		assert_int_equal(count_state(tz, AREA, AREA + PAGEBLOCK, 'u'), PAGEBLOCK);
+		pfn = claim(area, &cases[i]);
+		assert_int_equal(pfn / 32, (pfn + last_page) / 32);
+		owner_verify(o);
+		area_release(tz, area, pfn, cases[i].nr_pages);
+		owner_close(o);
+		zone_close(tz);
+	}
+}
+
 /* A small claim goes where it leaves large ones whole. */
 static void the_smallest_hole_is_taken(void **state)
 {
@@ -457,6 +486,7 @@ int main(void)
 		cmocka_unit_test(what_is_dear_to_drop_is_moved),
 		cmocka_unit_test(a_claim_keeps_to_its_addresses),
 		cmocka_unit_test(a_claim_does_not_cross_a_boundary),
+		cmocka_unit_test(a_claim_does_not_cross_a_boundary_inside_of_a_block),
 		cmocka_unit_test(the_smallest_hole_is_taken),
 		cmocka_unit_test(a_refusal_names_who_is_in_the_way),
 		cmocka_unit_test(the_only_free_place_is_found),
