@@ -603,7 +603,7 @@ static bool check_lists(struct checker *checker)
 	uint64_t listed = 0;
 
 	for (unsigned set = 0; set < BERTH_CMA + zone->max_areas; set++) {
-		uint32_t counts[BERTH_MAX_ORDER_LIMIT + 1] = { 0 };
+		uint32_t counts[BERTH_MAX_ORDER_LIMIT + 1] = { 0 }, nonempty = 0;
 		uint64_t frames = 0;
 
 		if (!check_pageblock_lists(checker, set, counts))
@@ -611,17 +611,17 @@ static bool check_lists(struct checker *checker)
 		for (unsigned order = 0; order <= zone->max_order; order++) {
 			const struct berth_free_list *list =
 				&zone->lists[set * (zone->max_order + 1) + order];
+			uint32_t count = counts[order];
 
 			if (order >= zone->pageblock_order &&
-			    !check_list(checker, set, order, list->first, list->nr_blocks,
-					&counts[order]))
+			    !check_list(checker, set, order, list->first, list->nr_blocks, &count))
 				return false;
-			EXPECT("buddy.I1 count of the list of order", order, counts[order],
+			EXPECT("buddy.I1 count of the list of order", order, count,
 			       list->nr_blocks);
-			EXPECT("buddy.I4 nonempty bit of order", order,
-			       zone->sets[set].nonempty >> order & 1, counts[order] != 0);
-			frames += (uint64_t)counts[order] << order;
+			nonempty |= (uint32_t)(count != 0) << order;
+			frames += (uint64_t)count << order;
 		}
+		EXPECT("buddy.I4 nonempty of set", set, zone->sets[set].nonempty, nonempty);
 		if (!check_buckets(checker, set))
 			return false;
 		if (!check_stock(checker, set, &frames))
