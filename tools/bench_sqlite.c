@@ -6,7 +6,8 @@
  * Each way is a process of its own, this program again, which doesn't know which way it is (bench_sqlite_worker.c); the one
  * whose pages are lent is started by `berth run --sqlite-cache`, as any program would be. They take turns, in the
  * opposite order each time, so that whatever else the machine does meets all alike; who doesn't have its turn
- * waits for its next order. A process that outlives this one finds no more orders, and ends.
+ * waits for its next order. A process that outlives this one finds no more orders, and ends; another one is there to
+ * remove the files then.
  */
 #define _GNU_SOURCE
 #include "tools/bench_sqlite.h"
@@ -42,6 +43,8 @@ struct bench {
 	struct berth__sqlite_result results[BERTH__SQLITE_NR_PHASES];
 	char self[PATH_MAX];
 	char folder[PATH_MAX - 16], database[PATH_MAX], report[PATH_MAX];
+	pid_t remover;        /* 0: none */
+	int remover_line;     /* see start_remover() */
 	uint64_t done, turns; /* for those who wait */
 };
 
@@ -240,7 +243,6 @@ static bool make_folder(struct bench *bench)
 				"there is no folder for the database (%s); is TMPDIR, or else "
 				"/tmp, one that can be written to?",
 				strerror(errno));
-		bench->folder[0] = '\0';
 		return false;
 	}
 	snprintf(bench->database, sizeof(bench->database), "%s/database", bench->folder);
@@ -250,11 +252,47 @@ static bool make_folder(struct bench *bench)
 
 static void remove_folder(const struct bench *bench)
 {
-	if (!bench->folder[0])
-		return;
 	unlink(bench->database);
 	unlink(bench->report);
 	rmdir(bench->folder);
+}
+
+/* The folder is removed by a process of no terminal, once this one and those that it starts have ended, in whatever
+ * way they do: all of them have the line that it reads, and nobody writes to it. */
+static bool start_remover(struct bench *bench)
+{
+	int line[2];
+	char nothing;
+
+	if (pipe(line) == 0) {
+		bench->remover = fork();
+		if (bench->remover == 0) {
+			setsid();
+			close(line[1]);
+			while (read(line[0], &nothing, 1) < 0 && errno == EINTR)
+				;
+			remove_folder(bench);
+			_exit(0);
+		}
+		close(line[0]);
+		if (bench->remover > 0) {
+			bench->remover_line = line[1];
+			return true;
+		}
+		close(line[1]);
+	}
+	berth__complain(0, COMMAND, "a process can't be started: %s", strerror(errno));
+	remove_folder(bench);
+	return false;
+}
+
+static void end_remover(struct bench *bench)
+{
+	if (bench->remover <= 0)
+		return;
+	close(bench->remover_line);
+	while (waitpid(bench->remover, NULL, 0) < 0 && errno == EINTR)
+		;
 }
 
 static bool make_database(struct bench *bench)
@@ -269,7 +307,7 @@ static bool make_database(struct bench *bench)
 static bool run(struct bench *bench)
 {
 	ssize_t length = readlink("/proc/self/exe", bench->self, sizeof(bench->self) - 1);
-	bool good = length > 0 && make_folder(bench);
+	bool good = length > 0 && make_folder(bench) && start_remover(bench);
 
 	if (length <= 0)
 		berth__complain(0, COMMAND, "this program can't find itself: %s", strerror(errno));
@@ -283,7 +321,7 @@ static bool run(struct bench *bench)
 		good = take_phase(bench, (enum berth__sqlite_phase)phase);
 	stop_all(bench);
 	berth__progress_end();
-	remove_folder(bench);
+	end_remover(bench);
 	return good;
 }
 
