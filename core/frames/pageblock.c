@@ -68,9 +68,9 @@ void berth__pageblock_route_locked(struct berth_zone *zone, struct berth_pageblo
 			       BERTH_PCP_NONE :
 			       BERTH_PCP_RETURN;
 	}
-	/* All CPUs read it: not written without need. */
+	/* All CPUs read it: not written without need. Release: see route_of_block() in pcp.c. */
 	if (atomic_load_explicit(route, memory_order_relaxed) != type)
-		atomic_store_explicit(route, type, memory_order_relaxed);
+		atomic_store_explicit(route, type, memory_order_release);
 }
 
 void berth__pageblock_set_locked(struct berth_zone *zone, struct berth_pageblock *pageblock,

@@ -21,7 +21,7 @@
  *     zone lock, so no block is ever on its way where a drainer can't see it.
  * I5  A used block of an order above 0 is cut (by a claim that needs a part of it) only in isolated
  *     pageblocks, after the drain. So who reads a block's order inside the section, after it has seen
- *     that the pageblock isn't isolated, may free the block without the lock.
+ *     that the pageblock isn't isolated (any more: acquire), may free the block without the lock.
  *
  * Complexity: O(1); one block in a batch pays the batch, under the zone lock. Neighbours that are
  * freed together, as in bulk frees, merge in one step.
@@ -158,7 +158,7 @@ static void set_front_locked(struct berth_zone *zone, struct berth_pcp *pcp, uns
 	if (pcp->front[type] && pcp->front[type] != front)
 		berth__pageblock_route_locked(zone, &zone->pageblocks[pcp->front[type] - 1]);
 	pcp->front[type] = front;
-	atomic_store_explicit(&zone->pcp_route[front - 1], route, memory_order_relaxed);
+	atomic_store_explicit(&zone->pcp_route[front - 1], route, memory_order_release);
 }
 
 /* So that pops ascend. */
@@ -501,6 +501,14 @@ BERTH_COLD bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx)
 	return cached;
 }
 
+/* As berth__pcp_route(), for a block of an order above 0. Acquire: who sees that its pageblock isn't isolated any more
+ * sees how the block was cut meanwhile. */
+static unsigned route_of_block(const struct berth_zone *zone, berth_idx_t idx)
+{
+	return atomic_load_explicit(&zone->pcp_route[idx >> zone->pageblock_order],
+				    memory_order_acquire);
+}
+
 /* In the section, after a look at the route (I5): a block that its owner alone has, and nothing
  * special. */
 static bool is_plain(const struct berth_zone *zone, berth_idx_t idx, unsigned order, unsigned owner)
@@ -526,7 +534,7 @@ bool berth__pcp_free_block(struct berth_zone *zone, berth_idx_t idx, unsigned or
 	pcp = berth__pcp_enter_any(zone);
 	if (!pcp)
 		return false;
-	route = berth__pcp_route(zone, idx);
+	route = route_of_block(zone, idx);
 	if (route == BERTH_PCP_NONE || !is_plain(zone, idx, order, owner) ||
 	    (route == BERTH_PCP_RETURN && row == BERTH_PCP_ROW_PAGEBLOCK)) {
 		berth__pcp_leave(pcp);

@@ -39,6 +39,75 @@ static void test_blocks_against_claims_that_cut(void **state)
 		      NULL, 2500);
 }
 
+/* A run that comes and goes. */
+static void come_and_go(struct worker *k)
+{
+	worker_alloc(k, 0);
+	if (k->runs[0].movable && below(&k->random, 2))
+		worker_pin(k, 0);
+	worker_free(k, 0);
+}
+
+/* A claim of one or two of the four pages where the first worker's run is, or was. */
+static void claim_a_part(struct worker *k, berth_pfn_t *pfn)
+{
+	struct berth_claim_params params = { .nr_pages = 1 + below(&k->random, 2) };
+	struct world *w = k->w;
+	berth_pfn_t part;
+	int ret;
+
+	berth_mutex_lock(&w->lock);
+	*pfn = w->table[0] != BERTH_PFN_NONE ? w->table[0] : *pfn;
+	berth_mutex_unlock(&w->lock);
+	if (*pfn == BERTH_PFN_NONE) {
+		berth_sim_yield(w->sim);
+		return;
+	}
+	part = (*pfn & ~(berth_pfn_t)(SLOT_PAGES - 1)) + below(&k->random, SLOT_PAGES - 1);
+	ret = berth_alloc_contig_range(w->zone, part, params.nr_pages, &params, NULL);
+	if (ret == 0)
+		ret = berth_free_contig_range(w->zone, part, params.nr_pages);
+	require(w, ret == 0 || may_fail_with(ret), "a claim of a part", (uint64_t)(int64_t)ret, 0);
+}
+
+static void one_run_main(void *arg)
+{
+	struct worker *k = arg;
+	berth_pfn_t pfn = BERTH_PFN_NONE;
+
+	for (unsigned i = 0; i < k->nr_ops; i++)
+		if (k->id == 0)
+			come_and_go(k);
+		else
+			claim_a_part(k, &pfn);
+}
+
+/* An owner that moves nothing: claims have cut its blocks by then. */
+static void refuse_to_move(void *ctx, struct berth_move *moves, unsigned nr_moves)
+{
+	(void)ctx;
+	for (unsigned i = 0; i < nr_moves; i++)
+		moves[i].result = BERTH_MOVE_BUSY;
+}
+
+static const struct berth_owner_ops refusing_ops = { .name = "workers", .migrate = refuse_to_move };
+
+/* A block that its owner frees, pinned or not, while a claim cuts it and then can't have it. Tasks seldom change
+ * places, since all of a claim must fit between two steps of the owner. */
+static void test_a_block_that_is_freed_and_cut(void **state)
+{
+	const struct berth_sim_params sim = { .weak_memory = true, .switch_one_in = 100 };
+
+	(void)state;
+	run_schedules(&(struct world_params){ .ops = &refusing_ops,
+					      .worker = one_run_main,
+					      .nr_workers = 2,
+					      .nr_ops = 20,
+					      .max_order = 2,
+					      .movable = true },
+		      &sim, 6000);
+}
+
 /* Lists where each section pays a fence, since the port has no barrier. */
 static void test_lists_with_fences(void **state)
 {
@@ -321,6 +390,7 @@ int main(void)
 		cmocka_unit_test(test_lists_against_drains),
 		cmocka_unit_test(test_blocks_against_drains),
 		cmocka_unit_test(test_blocks_against_claims_that_cut),
+		cmocka_unit_test(test_a_block_that_is_freed_and_cut),
 		cmocka_unit_test(test_lists_with_fences),
 		cmocka_unit_test(test_lists_of_changing_cpus),
 		cmocka_unit_test(test_lists_when_memory_is_short),

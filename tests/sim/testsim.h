@@ -314,34 +314,47 @@ static inline void worker_pin(struct worker *k, unsigned slot)
 	run->pinned = true;
 }
 
-/* Freed by its owner first, the page comes back with the last pin. */
-static inline void worker_free_pinned(struct worker *k, unsigned slot)
+/* Freed by its owner first, the block comes back with the last pin. False: a claim has cut it before the pin. */
+static inline bool worker_free_pinned(struct worker *k, unsigned slot)
 {
 	struct world *w = k->w;
-	berth_pfn_t pfn = where(k, slot, 0);
+	struct run *run = &k->runs[slot];
+	berth_pfn_t pfn = where(k, slot, 0), head;
+	unsigned order;
 
+	require(w, berth_frame_state(w->zone, pfn, &head, &order) == 'u', "a pinned page", pfn, 0);
+	if (1u << order != run->nr_pages)
+		return false;
 	berth_mutex_lock(&w->lock);
-	w->table[first_page(k, slot)] = BERTH_PFN_NONE;
-	require_ret(w, "a free of a pinned page", berth_free_pages(w->zone, pfn), 0);
+	for (uint32_t i = 0; i < run->nr_pages; i++)
+		w->table[first_page(k, slot) + i] = BERTH_PFN_NONE;
+	require_ret(w, "a free of a pinned block", berth_free_pages(w->zone, pfn), 0);
 	berth_mutex_unlock(&w->lock);
 	berth_sim_yield(w->sim);
-	leave_frames(w, pfn, 1);
+	leave_frames(w, pfn, run->nr_pages);
 	require_ret(w, "the last unpin", berth_page_unpin(w->zone, pfn), 0);
-	k->runs[slot].nr_pages = 0;
+	*run = (struct run){ .nr_pages = 0 };
+	return true;
 }
 
-/* Frees a run that lies in one piece by one call: a block, if no claim has cut it. False: it doesn't. */
+/* A run that lies in one piece is freed by one call: a block, if no claim has cut it. Its owner has forgotten it by
+ * then, and needs no lock: who wants to move it hears that it is gone. False: it doesn't lie so. */
 static inline bool worker_free_whole(struct worker *k, unsigned slot)
 {
 	struct world *w = k->w;
 	struct run *run = &k->runs[slot];
-	berth_pfn_t *pages = &w->table[first_page(k, slot)], first = pages[0];
+	berth_pfn_t *pages = &w->table[first_page(k, slot)], first;
+	bool whole = true;
 
+	berth_mutex_lock(&w->lock);
+	first = pages[0];
 	for (uint32_t i = 0; i < run->nr_pages; i++)
-		if (pages[i] != first + i)
-			return false;
-	for (uint32_t i = 0; i < run->nr_pages; i++)
+		whole &= pages[i] == first + i;
+	for (uint32_t i = 0; i < run->nr_pages && whole; i++)
 		pages[i] = BERTH_PFN_NONE;
+	berth_mutex_unlock(&w->lock);
+	if (!whole)
+		return false;
 	leave_frames(w, first, run->nr_pages);
 	require_ret(w, "a free of a run", berth_free_range(w->zone, first, run->nr_pages, w->owner),
 		    0);
@@ -356,10 +369,8 @@ static inline void worker_free(struct worker *k, unsigned slot)
 	uint64_t page = first_page(k, slot);
 
 	verify_run(k, slot);
-	if (run->pinned && run->nr_pages == 1 && below(&k->random, 2)) {
-		worker_free_pinned(k, slot);
+	if (run->pinned && below(&k->random, 2) && worker_free_pinned(k, slot))
 		return;
-	}
 	if (run->pinned)
 		worker_unpin(k, slot);
 	if (!run->movable) {
@@ -368,11 +379,9 @@ static inline void worker_free(struct worker *k, unsigned slot)
 		run->nr_pages = 0;
 		return;
 	}
-	berth_mutex_lock(&w->lock);
-	if (run->nr_pages > 1 && below(&k->random, 2) && worker_free_whole(k, slot)) {
-		berth_mutex_unlock(&w->lock);
+	if (run->nr_pages > 1 && below(&k->random, 2) && worker_free_whole(k, slot))
 		return;
-	}
+	berth_mutex_lock(&w->lock);
 	for (uint32_t i = 0; i < run->nr_pages; i++) {
 		berth_pfn_t pfn = w->table[page + i];
 
