@@ -48,6 +48,12 @@ mutant()
 	fi
 }
 
+# unlocked NAME FILE FUNCTION: the mutant NAME-unlocked, whose FUNCTION (how its line begins) takes no locks.
+unlocked()
+{
+	mutant "$1-unlocked" "$2" "/^$3/,/^}/ s/berth_(mutex_)?(un)?lock\(.*\);//"
+}
+
 pcp=core/frames/pcp.c fast=core/frames/pcp_fast.h contig=core/alloc/contig.c isolate=core/motion/isolate.c
 frame=core/frames/frame.c page_alloc=core/alloc/page_alloc.c migrate=core/motion/migrate.c
 gather=core/motion/gather.c pageblock=core/frames/pageblock.c lru=core/motion/lru.c reclaim=core/motion/reclaim.c stock=core/frames/stock.c
@@ -61,7 +67,7 @@ mutant relaxed-wait $pcp '/wait_until_outside\(struct/,/^}/ s/memory_order_acqui
 mutant relaxed-reopen $pcp '/~BERTH_PCP_DRAIN/,/;/ s/memory_order_release/memory_order_relaxed/'
 mutant no-drain-lock $pcp 's/^\t\t\tberth_mutex_(un)?lock\(&pcp->drain_lock\);//'
 # (Without its second round a drain still holds: a slot's first use is fenced on both sides.)
-mutant drain-unlocked $pcp '/^static void drain_slot/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+unlocked drain $pcp 'static void drain_slot'
 # The owner's side
 mutant relaxed-leave $fast '/berth__pcp_leave/,/^}/ s/memory_order_release/memory_order_relaxed/'
 mutant relaxed-gate $fast '/berth__pcp_enter/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
@@ -70,23 +76,23 @@ mutant no-section $fast '/berth__pcp_enter/,/^}/ s/atomic_store_explicit\(&pcp->
 mutant cpu-before-preempt $fast '/^static inline bool berth__pcp_enter/,/^}/ s/^\tcpu = berth_cpu_fast\(\);//; s/^\tberth_preempt_disable\(\);$/&/; /^static inline bool berth__pcp_enter/,/^}/ s/^\tberth_preempt_disable\(\);/\tcpu = berth_cpu_fast();\n&/'
 mutant no-fence $pcp '/^static struct berth_pcp \*enter/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
 mutant fence-before $pcp '/^static struct berth_pcp \*enter/,/^}/ { /atomic_store_explicit\(&pcp->in_section/ d; s/gate = atomic_load_explicit\(&pcp->gate, memory_order_acquire\);/&\n\tatomic_store_explicit(\&pcp->in_section, 1, memory_order_relaxed);/ }'
-mutant refill-unlocked $pcp '/^static unsigned refill/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
-mutant spill-unlocked $pcp '/^void berth__pcp_spill/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+unlocked refill $pcp 'static unsigned refill'
+unlocked spill $pcp 'void berth__pcp_spill'
 mutant list-outside $page_alloc '/^int berth_free_pages/,/^}/ { s/^\tif \(BERTH_UNLIKELY\(!berth__pcp_enter/\tlist = berth__pcp_route(zone, idx);\n&/; s/^\tlist = berth__pcp_route\(zone, idx\);$// }'
 # Claims
 mutant no-drain $contig 's/^\tberth__pcp_drain_range\(claim->zone, .*\);//'
 mutant early-drain $contig '/^int berth__claiming_begin/,/^}/ s/^\terror = berth__isolate_range/\tberth__pcp_drain_range(zone, start, end);\n&/; /^static int prepare_moves/,/^}/ s/^\tberth__pcp_drain_range.*$//'
-mutant scan-unlocked $contig '/^static void scan_range/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
-mutant isolate-unlocked $isolate '/^int berth__isolate_range/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+unlocked scan $contig 'static void scan_range'
+unlocked isolate $isolate 'int berth__isolate_range'
 mutant overlap-unseen $isolate '/^static int check_isolatable_locked/,/^}/ s/^\tif \(other\) \{/\tif (other \&\& 0) {/'
 mutant first-ends-all $isolate 's/--pageblock->nr_isolating\) == 0\)$/(--pageblock->nr_isolating, 0)) == 0)/'
 mutant undo-others $isolate 's/free_taken_locked\(zone, idx < range->start \? range->start : idx,/free_taken_locked(zone, idx,/; s/^\t\t\t\t\t  stop < range->end \? stop : range->end\);/stop);/'
-mutant take-unlocked $isolate '/^bool berth__take_if_free/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+unlocked take $isolate 'bool berth__take_if_free'
 mutant no-freeze-check $frame '/^bool berth__split_used_at_locked/,/^}/ s/^\tif \(!berth__freeze\(frame\)\)/\tif (!berth__freeze(frame) \&\& 0)/'
-mutant settle-unlocked $migrate '/^int berth__migrate_batch/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
-mutant pin-unlocked $frame '/^int berth_page_pin/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
-mutant unpin-unlocked $frame '/^static void put_pin/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
-mutant free-unlocked $page_alloc '/^static int free_block/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+unlocked settle $migrate 'int berth__migrate_batch'
+unlocked pin $frame 'int berth_page_pin'
+unlocked unpin $frame 'static void put_pin'
+unlocked free $page_alloc 'static int free_block'
 # Claims out of an area's stock. (Not seen here: the acquire of take_run(), which is for what the claimer finds
 # in the frames; the fence of refresh_group(); the turns that a search in vain compares; a listed claim's second
 # look, since notes are no steps.)
@@ -103,18 +109,22 @@ mutant stock-lost-unseen $isolate 's/berth__unstock_locked\(zone, start, end\) \
 mutant gather-buffer-shared $gather '/^struct berth_move \*berth__gather_begin/,/^}/ s/^\tif \(!zone->gathering\) \{/\tif (1) {/'
 mutant gather-ends-early $contig '/^static int moved_batch/,/^}/ { s/^\t\tberth__gather_end\(zone\);/\t\t;/; s/^\terror = berth__migrate_batch/\tif (gathered)\n\t\tberth__gather_end(zone);\n&/ }'
 mutant gather-outside $gather 's/^\t    idx < gathering->range->start \|\| idx >= gathering->range->end \|\|$//'
-# Blocks that are freed without the lock (I5 of pcp.c). (Not seen here: a look at the block before the section.)
+# Blocks that are freed without the lock (I5 of pcp.c)
+mutant pcp-block-read-outside $pcp '/^bool berth__pcp_free_block/,/^}/ { s/ !is_plain\(zone, idx, order, owner\) \|\|$//; s/row == BERTH_PCP_NO_ROW\)$/row == BERTH_PCP_NO_ROW || !is_plain(zone, idx, order, owner))/ }'
+mutant pcp-block-route-relaxed $pcp '/^static unsigned route_of_block/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
+# (Not seen here: the releases of routes' stores, since a fence for the summaries comes between a cut and them.)
+mutant pcp-block-pin-unseen $pcp '/^static bool is_plain/,/^}/ s/atomic_load_explicit\(&frame->refcount, memory_order_acquire\) == 1/1/'
 mutant pcp-block-order-unseen $pcp '/^static bool is_plain/,/^}/ s/BERTH_TAG\(BERTH_FRAME_USED, order\)/BERTH_TAG(BERTH_FRAME_USED, berth__tag_order(tag))/'
 
 # LRU lists
 program=test_lru_schedules
 mutant lru-ignored-disable $lru '/^static void ask/,/^}/ s/if \(!disabled\) \{/if (1) {/'
 mutant lru-not-drained $pcp 's/^\tberth__lru_drain_slot\(zone, pcp\);//'
-mutant lru-drain-unlocked $lru '/^void berth__lru_drain_slot/,/^}/ s/berth_(un)?lock\(&zone->lru.lock\);//'
+unlocked lru-drain $lru 'void berth__lru_drain_slot'
 mutant lru-full-unlocked $lru '/^static void ask/,/^}/ s/^\t\t\t\tberth_(un)?lock\(&zone->lru.lock\);//'
 mutant lru-kept-when-freed $page_alloc '/^static BERTH_COLD int free_slow/,/^}/ s/berth__lru_forget\(zone, idx\);/;/'
 mutant lru-kept-by-range $page_alloc '/^int berth_free_range/,/^}/ s/berth__lru_forget\(zone, idx\);/;/'
-mutant lru-forget-unlocked $lru '/^void berth__lru_forget/,/^}/ s/berth_(un)?lock\(&zone->lru.lock\);//'
+unlocked lru-forget $lru 'void berth__lru_forget'
 mutant lru-lost-write-back $lru '/^void berth__lru_forget/,/^}/ s/left = old & BERTH_LRU_WRITEBACK \?.*$/left = 0;/'
 mutant lru-pieces-lost $frame 's/berth__lru_inherit_locked\(zone, head, middle, order\);/;/'
 mutant lru-split-unlocked $frame 's/^\tberth__lru_(begin|end)_split\(zone, tag\);//'
@@ -125,12 +135,14 @@ mutant lru-dirty-unseen $reclaim '/^bool berth_reclaim_freeze/,/^}/ s/BERTH_LRU_
 mutant lru-unpinned-write $lru '/^bool berth__lru_begin_writeback/,/^}/ s/if \(!berth__pin_head\(zone, idx\)\)/if (0)/'
 mutant lru-relaxed-add $lru '/^int berth_lru_add/,/^}/ s/memory_order_release/memory_order_relaxed/'
 mutant lru-relaxed-apply $lru '/^static void apply_locked/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
-# (Not seen here: the lock around the flags of a block that is just being split, the fence before its pieces are tagged
-# and the acquire of is_single(): flags of one page and its split hardly meet.)
+mutant lru-flags-unlocked $lru '/^static void change_referenced/,/^}/ s/berth_(un)?lock\(&zone->lru.lock\);/;/'
+# (Not seen here: the fence before a block's pieces are tagged and the acquire of is_single(), which keep a change of a
+# piece's flags behind their first store. All such changes are read-modify-writes, and in the simulator these act on the last
+# value, and each store is the last one when it is made: memory.c.)
 mutant lru-discardable-unmarked $pageblock '/^void berth__account_discardable/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
 mutant lru-discardable-uncounted $lru '/^void berth__lru_shrinks_locked/,/^}/ s/^\tberth__account_discardable.*$//'
 mutant lru-by-nowhere $lru '/^void berth__lru_put_locked/,/^}/ s/^\tunlink_locked\(zone, idx, from\);/&\n\tchange_where_locked(zone, idx, from, 0);\n\tfrom = 0;/'
-mutant lru-settle-unlocked $reclaim '/^static uint64_t settle/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+unlocked lru-settle $reclaim 'static uint64_t settle'
 
 # The store
 program=test_store_schedules
@@ -170,23 +182,23 @@ mutant lend-not-drained $lend 's/^\tberth__pcp_drain_range\(.*\);//'
 mutant lend-drained-early $lend 's/^\tberth__pcp_drain_range\(.*\);//; s/^\tberth_lock\(&zone->lock\);/\tberth__pcp_drain_range(zone, area->start, area->end);\n&/'
 mutant lend-unlocked $lend 's/berth_(un)?lock\(&zone->lock\);//'
 mutant split-fence-unseen $compound 's/else if \(berth__isolation_in_locked\(/else if (0 \&\& berth__isolation_in_locked(/'
-mutant exact-unlocked $compound '/^static berth_idx_t take_exact/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
-mutant late-free-unlocked $hand_over '/^int berth_zone_free_reserved/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
-mutant prepare-step-unlocked $prepare '/^int berth_cma_prepare_step/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
-mutant prepare-take-unlocked $prepare '/^int berth_cma_prepare_take/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
-mutant prepare-cancel-unlocked $prepare '/^int berth_cma_prepare_cancel/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
+unlocked exact $compound 'static berth_idx_t take_exact'
+unlocked late-free $hand_over 'int berth_zone_free_reserved'
+unlocked prepare-step $prepare 'int berth_cma_prepare_step'
+unlocked prepare-take $prepare 'int berth_cma_prepare_take'
+unlocked prepare-cancel $prepare 'int berth_cma_prepare_cancel'
 mutant release-by-two $contig '/^bool berth__release_begin/,/^}/ { s/atomic_compare_exchange_strong_explicit\(&frame->tag, &tag,/(atomic_store_explicit(\&frame->tag,/; s/memory_order_acquire, memory_order_relaxed\);/memory_order_relaxed), true);/ }'
-mutant capture-unlocked $compact '/^static void capture/,/^}/ s/berth_(un)?lock\(&zone->lock\);//'
+unlocked capture $compact 'static void capture'
 
 # Leases. (Records are taken within one step: their lock is the thread sanitizer's part.)
 program=test_lease_schedules
 lease=store/lease.c
-mutant lease-lock-unlocked $lease '/^int berth_lease_lock/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
-mutant lease-unlock-unlocked $lease '/^int berth_lease_unlock/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
-mutant lease-create-unlocked $lease '/^int berth_lease_create/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
-mutant lease-free-unlocked $lease '/^int berth_lease_free/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
-mutant lease-drop-unlocked $lease '/^static void reclaim_leases/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
-mutant lease-move-unlocked $lease '/^static void move_leases/,/^}/ s/berth_mutex_(un)?lock\(.*\);//'
+unlocked lease-lock $lease 'int berth_lease_lock'
+unlocked lease-unlock $lease 'int berth_lease_unlock'
+unlocked lease-create $lease 'int berth_lease_create'
+unlocked lease-free $lease 'int berth_lease_free'
+unlocked lease-drop $lease 'static void reclaim_leases'
+unlocked lease-move $lease 'static void move_leases'
 mutant lease-lost-unseen $lease '/^static int lock_locked/,/^}/ s/if \(lease->lost\)/if (0)/'
 mutant lease-unlimited $lease '/^static int lock_locked/,/^}/ s/leases->stats.locked_pages \+ lease->nr_pages > /0 > (int64_t)/'
 mutant lease-stale-handle $lease '/^static struct lease \*find/,/^}/ s/lease->serial == handle >> 32/1/'
@@ -215,8 +227,8 @@ mutant gcma-same-generation $gcma '/^static void open_granules/,/^}/ s/nr, 1,/nr
 mutant gcma-unknown-filler $gcma '/^bool berth__gcma_new_filler/,/^}/ s/nr <= cpu/nr <= cpu \&\& 0/'
 mutant gcma-fillers-too-few $gcma '/^bool berth__gcma_new_filler/,/^}/ s/cpu \+ 1/cpu ? cpu : 1/'
 mutant gcma-cpu-before-preempt $gcma_fast '/filler \*berth__gcma_fill_begin_with\(/,/^}/ { s/^\tberth_preempt_disable\(\);//; s/^\tcpu = berth_cpu\(\);/&\n\tberth_preempt_disable();/ }'
-mutant gcma-take-unlocked $gcma '/^static unsigned take_runs/,/^}/ s/berth_(un)?lock\(&area->lock\);//'
-mutant gcma-give-unlocked $gcma '/^static void give_back/,/^}/ s/berth_(un)?lock\(&area->lock\);//'
+unlocked gcma-take $gcma 'static unsigned take_runs'
+unlocked gcma-give $gcma 'static void give_back'
 mutant gcma-mark-by-store $gcma '/^static bool mark_releasing/,/^}/ s/atomic_compare_exchange_strong_explicit/SWAP/; s/^static bool mark_releasing.*$/#define SWAP(at, was, to, a, b) (atomic_load(at) == *(was) \&\& (atomic_store(at, to), true))\n&/'
 mutant gcma-mark-any-size $gcma '/^static bool mark_releasing/,/^}/ s/^(\tuint64_t what = ).*$/\1berth__extent_what(BERTH_EXTENT_CLAIMED, berth__extent_pages(extent_at(area, pfn)));/'
 mutant gcma-late-kept $gcma 's/if \(error == -BERTH_EAGAIN \|\| /if (/; s/^\t\terror = late \? late : error;/\t\t;/'

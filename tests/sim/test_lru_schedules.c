@@ -31,7 +31,7 @@ static void run(const struct lru_params *params, uint64_t asked)
 		      (unsigned long long)claims);
 	if (seeds.nr >= 100) {
 		assert_true(dropped > 0 || !(params->nr_reclaims + params->nr_claims));
-		assert_true(written > 0);
+		assert_true(written > 0 || !params->nr_writes);
 		assert_true(claims > 0 || !params->nr_claims);
 	}
 	cache_close(c);
@@ -90,6 +90,56 @@ static void test_everything_when_memory_is_short(void **state)
 	    1500);
 }
 
+/* ---- One block whose owner splits it with one hand and uses it with the other ----------------------------- */
+
+static void splitter_main(void *arg)
+{
+	struct worker *k = arg;
+
+	require_ret(k->w, "a split", berth_split_pages(k->w->zone, k->w->table[0], 0), 0);
+}
+
+/* A part that is a block of its own by now has flags of its own. */
+static void user_main(void *arg)
+{
+	struct worker *k = arg;
+
+	for (unsigned i = 0; i < k->nr_ops; i++) {
+		berth_pfn_t pfn = k->w->table[below(&k->random, SLOT_PAGES)];
+
+		if (below(&k->random, 4))
+			berth_lru_mark_accessed(k->w->zone, pfn);
+		else
+			require_ret(k->w, "flags of a page",
+				    below(&k->random, 2) ?
+					    berth_lru_set_dirty(k->w->zone, pfn, 1) :
+					    berth_lru_clear_dirty(k->w->zone, pfn, 1),
+				    0);
+	}
+}
+
+static void split_what_is_used(struct cache *c)
+{
+	struct world *w = &c->w;
+	berth_pfn_t pfn;
+
+	assert_int_equal(berth_alloc_pages(w->zone, 2, BERTH_GFP_MOVABLE | BERTH_GFP_LRU, w->owner,
+					   0, &pfn),
+			 0);
+	take_frames(w, pfn, SLOT_PAGES);
+	for (uint64_t i = 0; i < SLOT_PAGES; i++)
+		w->table[i] = pfn + i;
+	assert_int_equal(berth_lru_add(w->zone, pfn, SLOT_PAGES), 0);
+	(void)add_task(w, &w->workers[0], 0, 1, &c->random, splitter_main);
+	(void)add_task(w, &w->workers[1], 1, 6, &c->random, user_main);
+}
+
+static void test_flags_against_a_split(void **state)
+{
+	(void)state;
+	run(&(struct lru_params){ .more = split_what_is_used }, 6000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -98,6 +148,7 @@ int main(void)
 		cmocka_unit_test(test_reclaim_of_large_blocks),
 		cmocka_unit_test(test_claims_that_drop),
 		cmocka_unit_test(test_everything_when_memory_is_short),
+		cmocka_unit_test(test_flags_against_a_split),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
