@@ -4,7 +4,8 @@
  * of an area for each; and beside it work of the same length by which these threads share nothing but the machine.
  *
  * An empty area's claims take a microsecond or less, so each measurement is of LOOPS claims and releases a thread.
- * Full areas are filled again before each measurement. Of movable memory it is of one claim a thread, and the contents
+ * Full areas are filled again before each measurement; stores' by the same threads, an equal part of each area each, so
+ * that each one's CPU has as much of the areas in its caches. Of movable memory it is of one claim a thread, and the contents
  * are checked after it; of discardable memory of as many as fit into FULL_BYTES. The two ways and the machine's limit
  * take turns, so all meet the same load; what counts is the median of the rounds' ratios. What the threads write
  * to for themselves is far apart, so that the bench adds no sharing of its own.
@@ -170,31 +171,38 @@ static void close_bench(struct bench *bench)
 
 /* ---- One measurement --------------------------------------------------------------------------- */
 
-/* Until the stores' areas are full; without free frames a put takes another page's. */
-static int fill_stores(const struct pool *pool)
+/* A claimer's part of the stores' pages. Returns how many it put. */
+static uint64_t fill_stores(void *ctx, unsigned number)
 {
 	static const char page[BERTH_PAGE_SIZE] = { 1 };
-	unsigned nr = pool->apart ? (unsigned)pool->config->claimers : 1;
-	uint64_t pages = pool->area_bytes >> BERTH_PAGE_SHIFT;
-	int error = 0;
+	const struct bench *bench = ctx;
+	struct claimer *claimer = &bench->claimers[number];
+	const struct pool *pool = claimer->pool;
+	const uint64_t claimers = bench->config->claimers;
+	const uint64_t pages = pool->area_bytes >> BERTH_PAGE_SHIFT;
+	uint64_t nr = 0;
 
-	for (unsigned i = 0; i < nr; i++)
-		for (uint64_t item = 0; item < pages && !error; item++) {
+	for (unsigned i = 0; i < (pool->apart ? claimers : 1); i++)
+		for (uint64_t item = number; item < pages && !claimer->error;
+		     item += claimers, nr++) {
 			const struct berth_store_key key = { .group = 1, .item = item };
 
-			error = berth_store_put(pool->stores[i], &key, page);
+			claimer->error = berth_store_put(pool->stores[i], &key, page);
 		}
-	return error;
+	return nr;
 }
 
-static bool fill_again(struct pool *pool)
+static bool fill_again(struct bench *bench, struct pool *pool)
 {
 	int error = 0;
 
 	if (pool->config->fill == BERTH__FILL_MOVABLE)
 		error = berth__fill_refill(&pool->fill);
-	else if (pool->config->fill == BERTH__FILL_DISCARDABLE)
-		error = fill_stores(pool);
+	/* Without free frames a put takes another page's: so the areas are full in the end. */
+	if (pool->config->fill == BERTH__FILL_DISCARDABLE)
+		(void)berth__crew_at_once(bench->crew, fill_stores, bench);
+	for (unsigned i = 0; i < bench->config->claimers && !error; i++)
+		error = bench->claimers[i].error;
 	return error ? wrong(pool, "the areas can't be filled again", error) : true;
 }
 
@@ -224,7 +232,7 @@ static double measure(struct bench *bench, struct pool *pool, bool at_once)
 {
 	double rate;
 
-	if (!fill_again(pool))
+	if (!fill_again(bench, pool))
 		return -1;
 	rate = at_once ? berth__crew_at_once(bench->crew, make_claims, bench) :
 			 berth__crew_in_turn(bench->crew, make_claims, bench, !bench->nr_kept);

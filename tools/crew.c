@@ -4,7 +4,9 @@
  *
  * The threads are there all the time, each on its CPU: so a measurement has neither their start in it, nor what
  * the scheduler makes of them, and a member finds in its CPU's caches what it left there. Between two pieces of
- * work they sleep, but before work at the same time, they wait for each other awake.
+ * work they sleep, but before work at the same time, they wait for each other awake, and begin at a moment that the
+ * last one sets: whoever waits on a word learns of its change when the other is already at work, and then has to bring
+ * what comes next into his caches.
  */
 #define _GNU_SOURCE
 #include "tools/crew.h"
@@ -17,6 +19,7 @@
 
 #define EVERYBODY UINT32_MAX
 #define MOST_CPUS 64u
+#define START_NS 10000u /* from the moment when all are there until they begin */
 
 struct member {
 	_Alignas(256) struct berth__crew *crew; /* nothing of its neighbour's is near */
@@ -37,6 +40,7 @@ struct berth__crew {
 	void *ctx;
 	unsigned who;
 	_Alignas(256) _Atomic unsigned ready;
+	_Atomic uint64_t start_ns; /* 0: somebody isn't ready */
 	_Alignas(256) _Atomic bool over;
 	struct member members[];
 };
@@ -44,10 +48,15 @@ struct berth__crew {
 /* With fewer CPUs than members somebody has to make room. */
 static void wait_for_others(struct berth__crew *crew)
 {
-	atomic_fetch_add(&crew->ready, 1);
-	for (unsigned spins = 0; atomic_load(&crew->ready) < crew->nr; spins++)
+	uint64_t start_ns;
+
+	if (atomic_fetch_add(&crew->ready, 1) + 1 == crew->nr)
+		atomic_store(&crew->start_ns, berth__clock_ns(CLOCK_MONOTONIC) + START_NS);
+	for (unsigned spins = 0; !(start_ns = atomic_load(&crew->start_ns)); spins++)
 		if (spins >= 1000000)
 			sched_yield();
+	while (berth__clock_ns(CLOCK_MONOTONIC) < start_ns)
+		;
 }
 
 static void do_work(struct member *member)
@@ -98,6 +107,7 @@ static void let_work(struct berth__crew *crew, berth__crew_work work, void *ctx,
 	crew->busy = crew->nr;
 	crew->piece++;
 	atomic_store(&crew->ready, 0);
+	atomic_store(&crew->start_ns, 0);
 	atomic_store(&crew->over, false);
 	pthread_cond_broadcast(&crew->begin);
 	while (crew->busy)
