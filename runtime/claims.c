@@ -60,10 +60,11 @@ static int make_buffer(struct berth_pool_impl *pool, const struct berth_pool_are
 		.offset = pfn << BERTH_PAGE_SHIFT,
 		.area = area->name,
 	};
-	if (berth_contig_area_gcma(area->area)) /* a store may have written there */
-		berth_memory_used(&pool->memory, buffer->offset, buffer->bytes);
-	if (zero)
+	if (zero) {
+		if (berth_contig_area_gcma(area->area)) /* a store may have written there */
+			berth_memory_used(&pool->memory, buffer->offset, buffer->bytes);
 		berth_memory_zero(&pool->memory, buffer->offset, buffer->bytes);
+	}
 	berth_memory_used(&pool->memory, buffer->offset, buffer->bytes);
 	return 0;
 }

@@ -98,20 +98,23 @@ struct berth_pool_area {
 };
 
 struct berth_pool_impl {
+	/* What claims and releases use is in one page: they come rarely, and find nothing of theirs in the processor's
+	 * caches, nor in its table of translations. */
 	struct berth_memory memory;
-	struct berth_mmu mmu;
 	struct berth_port_ops port; /* the port's, with this pool's poison */
+	struct berth_contig *contig;
+	_Atomic unsigned nr_areas; /* those below don't change */
+	struct berth_pool_area areas[BERTH_MAX_POOL_AREAS];
+	struct berth__spread claims_held;
+
+	struct berth_mmu mmu;
 	struct berth_zone *zone;
 	struct berth_space *space;
 	void *metadata;
 	size_t metadata_bytes;
-	struct berth_contig *contig;
 	void *contig_memory;
 	size_t contig_bytes;
 	struct berth_config config; /* each area with its place; under areas.c's lock */
-	struct berth_pool_area areas[BERTH_MAX_POOL_AREAS];
-	_Atomic unsigned nr_areas; /* those below don't change */
-	struct berth__spread claims_held;
 	struct berth_regions regions;
 	_Atomic uint64_t age_at_ns;  /* when lists of threads are to be aged next; pool.c */
 	struct berth_leases *leases; /* NULL: it has none */

@@ -328,6 +328,18 @@ void berth__pool_age(struct berth_pool_impl *pool)
 
 /* ---- Claims -------------------------------------------------------------------------------------------- */
 
+/* strcmp() would take a claim to the C library's pages. */
+static bool is_named(const struct berth_pool_area *area, const char *name)
+{
+	const char *own = area->name;
+
+	while (*own && *own == *name) {
+		own++;
+		name++;
+	}
+	return *own == *name;
+}
+
 struct berth_pool_area *berth__pool_area(struct berth_pool_impl *pool, const char *name)
 {
 	unsigned nr_areas = pool->nr_areas;
@@ -335,7 +347,7 @@ struct berth_pool_area *berth__pool_area(struct berth_pool_impl *pool, const cha
 	if (!name && berth__pool_area_of(pool, NULL))
 		return berth__pool_area_of(pool, NULL);
 	for (unsigned i = 0; i < nr_areas; i++)
-		if (!name || strcmp(pool->areas[i].name, name) == 0)
+		if (!name || is_named(&pool->areas[i], name))
 			return &pool->areas[i];
 	return NULL;
 }

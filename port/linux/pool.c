@@ -156,14 +156,24 @@ static void mark(struct berth_memory *memory, size_t index, uint8_t from, uint8_
 	atomic_compare_exchange_strong(&memory->state[index], &from, to);
 }
 
+/* The first one of index ... last that isn't resident, or last + 1. */
+static size_t next_absent(const struct berth_memory *memory, size_t index, size_t last)
+{
+	while (index <= last && atomic_load_explicit(&memory->state[index], memory_order_acquire))
+		index++;
+	return index;
+}
+
 int berth_memory_populate(struct berth_memory *memory, size_t offset, size_t bytes)
 {
 	size_t last = (offset + bytes - 1) / BERTH_HUGE_BYTES;
-	int saved = errno, error = 0;
+	size_t index = next_absent(memory, offset / BERTH_HUGE_BYTES, last);
+	int saved, error = 0;
 
-	for (size_t index = offset / BERTH_HUGE_BYTES; index <= last && !error; index++) {
-		if (atomic_load_explicit(&memory->state[index], memory_order_acquire))
-			continue;
+	if (index > last) /* the usual case, which touches nothing of the C library's */
+		return 0;
+	saved = errno;
+	for (; index <= last && !error; index = next_absent(memory, index + 1, last)) {
 		error = populate_one(memory, index);
 		if (!error)
 			mark(memory, index, BERTH_MEMORY_ABSENT, BERTH_MEMORY_FRESH);
