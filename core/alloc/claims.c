@@ -13,9 +13,6 @@
 #include "core/alloc/claims.h"
 #include "core/frames/internal.h"
 
-#define SINCE_SHIFT 16u
-#define SINCE_MASK (UINT64_MAX >> 16)
-
 /* ---- Names ------------------------------------------------------------------------------------ */
 
 static bool is_text(const struct berth_name *name, const char *text)
@@ -71,21 +68,6 @@ const char *berth__name_text(const struct berth_names *names, unsigned number)
 }
 
 /* ---- Notes ------------------------------------------------------------------------------------ */
-
-uint64_t berth__note(unsigned name, uint64_t now_ns)
-{
-	return (uint64_t)name << 48 | now_ns >> SINCE_SHIFT;
-}
-
-unsigned berth__note_name(uint64_t note)
-{
-	return (unsigned)(note >> 48);
-}
-
-uint64_t berth__note_age_ns(uint64_t note, uint64_t now_ns)
-{
-	return (((now_ns >> SINCE_SHIFT) - note) & SINCE_MASK) << SINCE_SHIFT;
-}
 
 /* Of a claim out of an area's stock it changes without the zone lock. */
 static uint64_t note_of(const struct berth_zone *zone, berth_idx_t start)

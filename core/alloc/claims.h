@@ -24,9 +24,21 @@ const char *berth__name_text(const struct berth_names *names, unsigned number);
 void berth__copy_name(char to[BERTH_CLAIM_NAME_BYTES], const char *from);
 
 /* A note: a name's number and the time in one word. */
-uint64_t berth__note(unsigned name, uint64_t now_ns);
-unsigned berth__note_name(uint64_t note);
-uint64_t berth__note_age_ns(uint64_t note, uint64_t now_ns);
+#define BERTH_NOTE_SHIFT 16u /* of ns */
+static inline uint64_t berth__note(unsigned name, uint64_t now_ns)
+{
+	return (uint64_t)name << 48 | now_ns >> BERTH_NOTE_SHIFT;
+}
+
+static inline unsigned berth__note_name(uint64_t note)
+{
+	return (unsigned)(note >> 48);
+}
+
+static inline uint64_t berth__note_age_ns(uint64_t note, uint64_t now_ns)
+{
+	return (((now_ns >> BERTH_NOTE_SHIFT) - note) & UINT64_MAX >> 16) << BERTH_NOTE_SHIFT;
+}
 
 /* What begins at `start` becomes a claim (name: NULL: none), or isn't one any more. Z. */
 void berth__claim_note_locked(struct berth_zone *zone, berth_idx_t start, const char *name,

@@ -48,7 +48,7 @@ static uint64_t now_ns(const struct berth_gcma *area)
 
 /* Where the parts of the metadata begin. */
 struct layout {
-	size_t generations, fillers, extents, starts, names, bytes;
+	size_t starts, generations, fillers, extents, names, bytes;
 	unsigned nr_names;
 };
 
@@ -71,11 +71,12 @@ static bool lay_out(const struct berth_gcma_params *params, struct layout *layou
 		return false;
 	nr = params->nr_pages >> params->granule_order;
 	layout->nr_names = params->max_claim_names ? params->max_claim_names : DEFAULT_NAMES;
-	layout->generations = rounded(sizeof(struct berth_gcma));
+	/* The small parts that each claim writes to lie together. */
+	layout->starts = rounded(sizeof(struct berth_gcma));
+	layout->generations = layout->starts + rounded((nr + 63) / 64 * sizeof(uint64_t));
 	layout->fillers = layout->generations + rounded(nr * sizeof(uint64_t));
 	layout->extents = layout->fillers + params->nr_cpus * sizeof(struct berth_gcma_filler);
-	layout->starts = layout->extents + rounded((nr + 1) * sizeof(struct berth_extent));
-	layout->names = layout->starts + rounded((nr + 63) / 64 * sizeof(uint64_t));
+	layout->names = layout->extents + rounded((nr + 1) * sizeof(struct berth_extent));
 	layout->bytes = layout->names + rounded(layout->nr_names * sizeof(struct berth_name));
 	return true;
 }
@@ -281,9 +282,11 @@ static void give_back(struct berth_gcma *area, const berth_pfn_t *pfns, unsigned
 			struct berth_extent *claim = extent_at(area, pfns[done]);
 			unsigned name = berth__note_name(claim->u.note);
 
-			BERTH_GCMA_ASSERT(area, berth__name_put(&area->names, name), name,
-					  pfns[done]);
-			area->nr_named -= name != 0;
+			if (name) {
+				BERTH_GCMA_ASSERT(area, berth__name_put(&area->names, name), name,
+						  pfns[done]);
+				area->nr_named--;
+			}
 			berth__gap_give_locked(area, granule_of(area, pfns[done]));
 		}
 		berth_unlock(&area->lock);
@@ -385,7 +388,7 @@ static bool make_request(const struct berth_gcma *area, const struct berth_claim
 static void note_locked(struct berth_gcma *area, const char *name, uint64_t now,
 			const berth_pfn_t *pfns, unsigned nr)
 {
-	unsigned number = berth__name_get(&area->names, name);
+	unsigned number = name ? berth__name_get(&area->names, name) : 0;
 	uint64_t note = berth__note(number, now);
 
 	if (number) {
@@ -623,7 +626,7 @@ void berth_gcma_stats(struct berth_gcma *area, struct berth_gcma_stats *stats)
 							memory_order_relaxed),
 	};
 	berth_lock(&area->lock);
-	stats->claimed_pages = area->nr_claimed << area->hot.granule_order;
+	stats->claimed_pages = (uint64_t)area->nr_claimed << area->hot.granule_order;
 	stats->largest_free_pages = (uint64_t)berth__gap_longest_locked(area)
 				    << area->hot.granule_order;
 	berth_unlock(&area->lock);
@@ -705,17 +708,19 @@ bool berth_gcma_fill(struct berth_gcma *area, uint64_t granule, uint64_t generat
 static bool check_claims(const struct berth_gcma *area, struct berth_violation *violation)
 {
 	uint64_t granules = 0, claims = 0, named = 0, users = 0;
-	const struct berth_extent *extent;
 
-	for (berth_granule_t at = 0; at < area->nr_granules; at += extent->nr) {
-		enum berth_extent_kind kind = berth__extent_kind(&area->extents[at]);
+	for (berth_granule_t at = 0, nr; at < area->nr_granules; at += nr) {
+		const struct berth_extent *extent = &area->extents[at];
+		bool main_gap = berth__is_main_gap(area, at);
+		enum berth_extent_kind kind = main_gap ? BERTH_EXTENT_GAP :
+							 berth__extent_kind(extent);
 		bool claimed = kind == BERTH_EXTENT_CLAIMED;
 		unsigned name;
 
-		extent = &area->extents[at];
+		nr = main_gap ? area->main_gap.nr : extent->nr;
 		EXPECT("gcma.I6 claim under way at granule", at,
 		       kind == BERTH_EXTENT_CLAIMING || kind == BERTH_EXTENT_RELEASING, false);
-		for (berth_granule_t i = 0; i < extent->nr; i++)
+		for (berth_granule_t i = 0; i < nr; i++)
 			EXPECT("gcma.I5 granule is closed, number", at + i,
 			       !berth_gcma_open(berth__gcma_generation(&area->hot, at + i)),
 			       claimed);
@@ -725,12 +730,12 @@ static bool check_claims(const struct berth_gcma *area, struct berth_violation *
 		EXPECT("gcma.I6 pages of the claim at granule", at,
 		       berth__extent_pages(extent) &&
 			       (berth__extent_pages(extent) - 1) >> area->hot.granule_order ==
-				       extent->nr - 1,
+				       nr - 1,
 		       true);
 		EXPECT("gcma.I6 name of the claim at granule", at,
 		       name <= area->names.max && (!name || area->names.table[name - 1].users),
 		       true);
-		granules += extent->nr;
+		granules += nr;
 		claims++;
 		named += name != 0;
 	}

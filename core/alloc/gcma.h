@@ -26,12 +26,12 @@ enum berth_extent_kind {
 	BERTH_EXTENT_RELEASING, /* its granules are being opened */
 };
 
-/* One for each granule; valid for the first of an extent, but for `gap_before`. Of all others only this is known: they aren't
- * CLAIMED. */
+/* One for each granule; valid for the first of an extent, unless that is the main gap. Of all others only this is known:
+ * they aren't CLAIMED. */
 struct berth_extent {
 	berth_granule_t nr; /* G: granules */
-	/* G, of any granule: as many end in front of it as a gap; 0: a claim does, or nothing. Garbage inside
-	 * an extent. */
+	/* G, of a claim, and of the granule behind the last: as many end in front of it as a gap; 0: a claim does,
+	 * or nothing. Garbage if it is the main gap that ends there. */
 	berth_granule_t gap_before;
 	/* a, enum berth_extent_kind in bits 0-1, pages of a claim from bit 2 on: under G, but for CLAIMING -> CLAIMED,
 	 * by whose claim it is, and CLAIMED -> RELEASING, by who is the first to release it. One word, so that he
@@ -48,6 +48,10 @@ struct berth_extent {
 /*
  * Bins of gaps by size: one for each size below 64 granules, then eight for each power of two. A search
  * begins with the bin of its size; the bitmap names the next that isn't empty.
+ *
+ * The *main gap* is in no bin, and its first granule's extent doesn't know of it: where and how long it is stands beside
+ * the lock. A gap longer than it takes its place, so it is what most claims are cut off. Where they are cut, two
+ * claimers then have nothing to hand to each other but the lock's line.
  */
 #define BERTH_GCMA_EXACT 64u
 #define BERTH_GCMA_BINS (BERTH_GCMA_EXACT + 26u * 8u)
@@ -71,11 +75,18 @@ struct berth_gcma {
 	uint64_t *starts;             /* c; G: bit g: a claim begins at g */
 	_Atomic(const struct berth_claim_events *) events; /* a */
 
+	/* The lock's line, and what a claim that is cut off the main gap needs is in it. */
 	_Alignas(64) berth_lock_t lock;
-	struct berth_names names;                 /* G */
-	uint64_t nr_claimed, nr_claims, nr_named; /* G: granules; claims; those with a name */
-	uint64_t nonempty[BERTH_GCMA_BIN_WORDS];  /* G */
-	berth_granule_t bins[BERTH_GCMA_BINS];    /* G: first gap; valid where `nonempty` says so */
+	struct {
+		berth_granule_t first, nr; /* G: nr 0: there is none */
+	} main_gap;
+	uint32_t nr_claimed, nr_claims;          /* G: granules; claims */
+	uint64_t nonempty[BERTH_GCMA_BIN_WORDS]; /* G */
+
+	_Alignas(64) berth_granule_t bins[BERTH_GCMA_BINS]; /* G: first gap; valid where `nonempty`
+							     * says so */
+	struct berth_names names;                           /* G */
+	uint64_t nr_named;                                  /* G: claims with a name */
 	struct berth_gcma_tally tallies[BERTH_GCMA_TALLIES];
 	/* a: by claimers that waited */
 	_Alignas(64) _Atomic uint64_t filler_waits, filler_wait_ns, longest_wait_ns;
@@ -104,6 +115,12 @@ static inline enum berth_extent_kind berth__extent_kind(const struct berth_exten
 static inline uint64_t berth__extent_pages(const struct berth_extent *extent)
 {
 	return atomic_load_explicit(&extent->what, memory_order_relaxed) >> 2;
+}
+
+/* G. */
+static inline bool berth__is_main_gap(const struct berth_gcma *area, berth_granule_t first)
+{
+	return area->main_gap.nr && first == area->main_gap.first;
 }
 
 static inline berth_pfn_t berth__granule_pfn(const struct berth_gcma *area, berth_granule_t granule)

@@ -3,14 +3,16 @@
  * Where there is room in a GCMA area: extents and bins of gaps.
  *
  * I1  Extents tile the area: each begins where the one in front ends. No two gaps touch.
- * I2  gap_before of an extent's first granule, and of the one behind the area, is the size of the gap in front, or 0.
- * I3  A gap is in the bin of its size and in no other; a bin's bit is set exactly if it has one.
+ * I2  gap_before of a claim's first granule, and of the one behind the area, is the size of the gap in front, or 0;
+ *     but for the main gap.
+ * I3  A gap is in the bin of its size and in no other, or the main gap and in none; a bin's bit is set exactly if it
+ *     has one.
  * I4  A granule's bit in `starts` is set exactly if a claim begins there; its extent's kind is CLAIMED only then.
  *
- * A search is exact: it looks at all gaps of a bin, bin by bin upwards, until one fits, and what can't fit
- * it doesn't look at. Gaps of less than 64 granules have bins of their own size, so without constraints the
- * first gap that is looked at fits, or one of those in the bin of its size class, of which there are at
- * most (granules of the area) / 64.
+ * A search is exact: it looks at the main gap and at all gaps of a bin, bin by bin upwards, until one fits, and what
+ * can't fit, or is longer than the main gap if that does, it doesn't look at. Gaps of less than 64 granules have bins of
+ * their own size, so without constraints the first gap that is looked at fits, or one of those in the bin of its size
+ * class, of which there are at most (granules of the area) / 64.
  *
  * Complexity: finding O(1 + gaps looked at that don't fit), with first_fit O(gaps large enough); taking
  * and giving O(1) for each run.
@@ -43,8 +45,9 @@ static unsigned next_bin_locked(const struct berth_gcma *area, unsigned bin)
 	return BERTH_GCMA_BINS;
 }
 
-/* What was no extent, or none any more, becomes a gap in its bin. G. */
-static void insert_locked(struct berth_gcma *area, berth_granule_t first, berth_granule_t nr)
+/* A gap that isn't the main gap. G. */
+static void insert_into_bin_locked(struct berth_gcma *area, berth_granule_t first,
+				   berth_granule_t nr)
 {
 	struct berth_extent *gap = &area->extents[first];
 	unsigned bin = bin_of(nr);
@@ -62,13 +65,35 @@ static void insert_locked(struct berth_gcma *area, berth_granule_t first, berth_
 	area->extents[first + nr].gap_before = nr;
 }
 
-/* G. */
+/* What was no extent, or none any more, becomes a gap. G. */
+static void insert_locked(struct berth_gcma *area, berth_granule_t first, berth_granule_t nr)
+{
+	const berth_granule_t main_first = area->main_gap.first, main_nr = area->main_gap.nr;
+
+	if (nr <= main_nr) {
+		insert_into_bin_locked(area, first, nr);
+		return;
+	}
+	area->main_gap.first = first;
+	area->main_gap.nr = nr;
+	if (main_nr)
+		insert_into_bin_locked(area, main_first, main_nr);
+}
+
+/* A gap is none any more. Who makes something else of it sees to gap_before of what follows. G. */
 static void remove_locked(struct berth_gcma *area, berth_granule_t first)
 {
 	struct berth_extent *gap = &area->extents[first];
-	berth_granule_t next = gap->u.gap.next, prev = gap->u.gap.prev;
-	unsigned bin = bin_of(gap->nr);
+	berth_granule_t next, prev;
+	unsigned bin;
 
+	if (berth__is_main_gap(area, first)) {
+		area->main_gap.nr = 0;
+		return;
+	}
+	next = gap->u.gap.next;
+	prev = gap->u.gap.prev;
+	bin = bin_of(gap->nr);
 	BERTH_GCMA_ASSERT(area, berth__extent_kind(gap) == BERTH_EXTENT_GAP,
 			  berth__extent_kind(gap), first);
 	if (next != BERTH_GRANULE_NONE)
@@ -79,7 +104,27 @@ static void remove_locked(struct berth_gcma *area, berth_granule_t first)
 		area->bins[bin] = next;
 	else
 		area->nonempty[bin / 64] &= ~(1ull << bin % 64);
-	area->extents[first + gap->nr].gap_before = 0;
+}
+
+/* G. */
+static bool is_gap_locked(const struct berth_gcma *area, berth_granule_t first)
+{
+	return berth__is_main_gap(area, first) ||
+	       berth__extent_kind(&area->extents[first]) == BERTH_EXTENT_GAP;
+}
+
+/* Granules of the extent. G. */
+static berth_granule_t nr_locked(const struct berth_gcma *area, berth_granule_t first)
+{
+	return berth__is_main_gap(area, first) ? area->main_gap.nr : area->extents[first].nr;
+}
+
+/* Granules of the gap in front of the claim, or 0. G. */
+static berth_granule_t gap_before_locked(const struct berth_gcma *area, berth_granule_t claim)
+{
+	if (area->main_gap.nr && area->main_gap.first + area->main_gap.nr == claim)
+		return area->main_gap.nr;
+	return area->extents[claim].gap_before;
 }
 
 void berth__gaps_init(struct berth_gcma *area)
@@ -123,6 +168,16 @@ berth_granule_t berth__gap_fit(const struct berth_gcma *area,
 	return (berth_granule_t)berth__gcma_granule_of(&area->hot, pfn);
 }
 
+/* G. */
+static bool fits_main_gap_locked(const struct berth_gcma *area,
+				 const struct berth_gcma_request *request)
+{
+	const berth_granule_t first = area->main_gap.first, nr = area->main_gap.nr;
+
+	return nr >= request->nr &&
+	       berth__gap_fit(area, request, first, first + nr) != BERTH_GRANULE_NONE;
+}
+
 /* Of one bin. G. */
 static berth_granule_t smallest_in_bin_locked(const struct berth_gcma *area,
 					      const struct berth_gcma_request *request,
@@ -149,7 +204,8 @@ static berth_granule_t smallest_in_bin_locked(const struct berth_gcma *area,
 static berth_granule_t lowest_locked(const struct berth_gcma *area,
 				     const struct berth_gcma_request *request)
 {
-	berth_granule_t best = BERTH_GRANULE_NONE;
+	berth_granule_t best = fits_main_gap_locked(area, request) ? area->main_gap.first :
+								     BERTH_GRANULE_NONE;
 
 	for (unsigned bin = next_bin_locked(area, bin_of(request->nr)); bin < BERTH_GCMA_BINS;
 	     bin = next_bin_locked(area, bin + 1)) {
@@ -166,20 +222,27 @@ static berth_granule_t lowest_locked(const struct berth_gcma *area,
 berth_granule_t berth__gap_find_locked(const struct berth_gcma *area,
 				       const struct berth_gcma_request *request)
 {
+	const berth_granule_t main_nr = area->main_gap.nr;
 	berth_granule_t found = BERTH_GRANULE_NONE;
+	unsigned last = BERTH_GCMA_BINS - 1;
+	bool fits_main;
 
 	if (request->first_fit)
 		return lowest_locked(area, request);
+	fits_main = fits_main_gap_locked(area, request);
+	if (fits_main)
+		last = bin_of(main_nr);
 	for (unsigned bin = next_bin_locked(area, bin_of(request->nr));
-	     bin < BERTH_GCMA_BINS && found == BERTH_GRANULE_NONE;
-	     bin = next_bin_locked(area, bin + 1))
+	     bin <= last && found == BERTH_GRANULE_NONE; bin = next_bin_locked(area, bin + 1))
 		found = smallest_in_bin_locked(area, request, bin);
+	if (fits_main && (found == BERTH_GRANULE_NONE || area->extents[found].nr > main_nr))
+		found = area->main_gap.first;
 	return found;
 }
 
 berth_granule_t berth__gap_longest_locked(const struct berth_gcma *area)
 {
-	berth_granule_t longest = 0;
+	berth_granule_t longest = area->main_gap.nr;
 
 	for (unsigned word = BERTH_GCMA_BIN_WORDS; word-- > 0;) {
 		unsigned bin;
@@ -211,8 +274,8 @@ static void make_claim_locked(struct berth_gcma *area, berth_granule_t first,
 			      berth__extent_what(BERTH_EXTENT_CLAIMING, request->nr_pages),
 			      memory_order_relaxed);
 	claim->nr = request->nr;
+	claim->gap_before = 0;
 	claim->u.note = 0;
-	area->extents[first + request->nr].gap_before = 0;
 	area->starts[first / 64] |= 1ull << first % 64;
 	area->nr_claimed += request->nr;
 	area->nr_claims++;
@@ -236,7 +299,7 @@ unsigned berth__gap_take_locked(struct berth_gcma *area, berth_granule_t gap,
 				const struct berth_gcma_request *request, unsigned most,
 				berth_pfn_t *pfns)
 {
-	berth_granule_t at = gap, end = gap + area->extents[gap].nr;
+	berth_granule_t at = gap, end = gap + nr_locked(area, gap);
 	berth_granule_t run = most == 1 ? place(area, request, at, end) :
 					  berth__gap_fit(area, request, at, end);
 	unsigned taken = 0;
@@ -252,13 +315,15 @@ unsigned berth__gap_take_locked(struct berth_gcma *area, berth_granule_t gap,
 	}
 	if (at < end)
 		insert_locked(area, at, end - at);
+	else
+		area->extents[end].gap_before = 0;
 	return taken;
 }
 
 void berth__gap_give_locked(struct berth_gcma *area, berth_granule_t first)
 {
-	struct berth_extent *claim = &area->extents[first];
-	berth_granule_t nr = claim->nr, before = claim->gap_before, end = first + nr;
+	berth_granule_t nr = area->extents[first].nr, end = first + nr;
+	berth_granule_t before = gap_before_locked(area, first);
 
 	area->starts[first / 64] &= ~(1ull << first % 64);
 	area->nr_claimed -= nr;
@@ -267,9 +332,8 @@ void berth__gap_give_locked(struct berth_gcma *area, berth_granule_t first)
 		remove_locked(area, first - before);
 		first -= before;
 	}
-	if (end < area->nr_granules &&
-	    berth__extent_kind(&area->extents[end]) == BERTH_EXTENT_GAP) {
-		berth_granule_t behind = area->extents[end].nr;
+	if (end < area->nr_granules && is_gap_locked(area, end)) {
+		berth_granule_t behind = nr_locked(area, end);
 
 		remove_locked(area, end);
 		end += behind;
@@ -342,38 +406,50 @@ static bool check_bins(const struct berth_gcma *area, uint64_t nr_gaps,
 	return equal(violation, "gcma.I3 gaps in bins", 0, listed, nr_gaps);
 }
 
+/* One extent of `nr` granules; `in_front`: of the gap in front of it. */
+static bool check_extent(const struct berth_gcma *area, berth_granule_t at, berth_granule_t nr,
+			 berth_granule_t in_front, struct berth_violation *violation)
+{
+	const struct berth_extent *extent = &area->extents[at];
+	bool main = berth__is_main_gap(area, at), gap = is_gap_locked(area, at);
+
+	if (!equal(violation, "gcma.I1 size of the extent at granule", at,
+		   nr && nr <= area->nr_granules - at, true) ||
+	    !equal(violation, "gcma.I1 gaps touch at granule", at, gap && in_front, false) ||
+	    !equal(violation, "gcma.I2 gap_before of granule", at,
+		   gap ? in_front : gap_before_locked(area, at), in_front) ||
+	    !equal(violation, "gcma.I4 start at granule", at, area->starts[at / 64] >> at % 64 & 1,
+		   !gap) ||
+	    !equal(violation, "gcma.I4 start inside the extent at granule", at,
+		   berth__gap_next_claim_locked(area, at + 1, at + nr), at + nr) ||
+	    (gap && !main && !check_in_bin(area, at, violation)))
+		return false;
+	for (berth_granule_t inside = main ? 0 : 1; inside < nr; inside++)
+		if (!equal(violation, "gcma.I4 a claim inside the extent at granule", at,
+			   berth__extent_kind(extent + inside) == BERTH_EXTENT_CLAIMED, false))
+			return false;
+	return true;
+}
+
 bool berth__gaps_check(const struct berth_gcma *area, struct berth_violation *violation)
 {
-	uint64_t nr_gaps = 0;
-	berth_granule_t at = 0, gap_before = 0;
+	uint64_t nr_in_bins = 0, nr_main = 0;
+	berth_granule_t at = 0, in_front = 0;
 
 	while (at < area->nr_granules) {
-		const struct berth_extent *extent = &area->extents[at];
-		bool gap = berth__extent_kind(extent) == BERTH_EXTENT_GAP;
+		berth_granule_t nr = nr_locked(area, at);
+		bool gap = is_gap_locked(area, at), main = berth__is_main_gap(area, at);
 
-		if (!equal(violation, "gcma.I1 size of the extent at granule", at,
-			   extent->nr && extent->nr <= area->nr_granules - at, true) ||
-		    !equal(violation, "gcma.I1 gaps touch at granule", at, gap && gap_before,
-			   false) ||
-		    !equal(violation, "gcma.I2 gap_before of granule", at, extent->gap_before,
-			   gap_before) ||
-		    !equal(violation, "gcma.I4 start at granule", at,
-			   area->starts[at / 64] >> at % 64 & 1, !gap) ||
-		    !equal(violation, "gcma.I4 start inside the extent at granule", at,
-			   berth__gap_next_claim_locked(area, at + 1, at + extent->nr),
-			   at + extent->nr) ||
-		    (gap && !check_in_bin(area, at, violation)))
+		if (!check_extent(area, at, nr, in_front, violation))
 			return false;
-		for (berth_granule_t inside = 1; inside < extent->nr; inside++)
-			if (!equal(violation, "gcma.I4 a claim inside the extent at granule", at,
-				   berth__extent_kind(extent + inside) == BERTH_EXTENT_CLAIMED,
-				   false))
-				return false;
-		nr_gaps += gap;
-		gap_before = gap ? extent->nr : 0;
-		at += extent->nr;
+		nr_in_bins += gap && !main;
+		nr_main += main;
+		in_front = gap ? nr : 0;
+		at += nr;
 	}
-	return equal(violation, "gcma.I2 gap_before of the end", at, area->extents[at].gap_before,
-		     gap_before) &&
-	       check_bins(area, nr_gaps, violation);
+	return equal(violation, "gcma.I2 gap_before of the end", at, gap_before_locked(area, at),
+		     in_front) &&
+	       equal(violation, "gcma.I3 main gap of granules", area->main_gap.nr, nr_main,
+		     area->main_gap.nr != 0) &&
+	       check_bins(area, nr_in_bins, violation);
 }

@@ -335,11 +335,11 @@ static void the_check_asks_each_policy(void **state)
 	struct berth_violation v = { 0 };
 
 	(void)state;
-	gcma->extents[0].nr--;
+	gcma->main_gap.nr--;
 	assert_false(berth_contig_check(f->contig, &v));
 	assert_non_null(strstr(v.what, "gcma.I"));
 	assert_false(berth_contig_check(f->contig, NULL));
-	gcma->extents[0].nr++;
+	gcma->main_gap.nr++;
 	fixture_close(f);
 }
 

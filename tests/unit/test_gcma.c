@@ -809,14 +809,16 @@ static void broken_invariants_are_found(void **state)
 	berth_pfn_t pfn;
 
 	(void)state;
-	/* Gaps of 4 at 0 and at 10, a claim of 8 at 20, the rest a gap at 30. */
+	/* Gaps of 4 at 0 and at 10, a claim of 8 at 20, the main gap at 30, and a gap of 6 at the end. */
 	gcma_fill(t);
 	gcma_open_gap(t, 0, 4);
 	gcma_open_gap(t, 10, 4);
 	gcma_open_gap(t, 20, 8);
-	gcma_open_gap(t, 30, 226);
+	gcma_open_gap(t, 30, 200);
+	gcma_open_gap(t, 250, 6);
 	assert_int_equal(berth_gcma_alloc(area, &params, &pfn, NULL), 0);
 	assert_int_equal(pfn, 20);
+	assert_int_equal(area->main_gap.first, 30);
 	gcma_verify(t);
 #define BROKEN(number, field, wrong)                                                      \
 	do {                                                                              \
@@ -831,14 +833,16 @@ static void broken_invariants_are_found(void **state)
 		gcma_verify(t);                                                           \
 	} while (0)
 	BROKEN("gcma.I1", extents[0].nr, 0);
-	BROKEN("gcma.I1", extents[30].nr, 227);
+	BROKEN("gcma.I1", extents[250].nr, 7);
+	BROKEN("gcma.I1", area->main_gap.nr, 227);
 	BROKEN("gcma.I2", extents[4].gap_before, 3);
 	BROKEN("gcma.I2", extents[5].gap_before, 1);
 	BROKEN("gcma.I2", extents[256].gap_before, 0);
-	BROKEN("gcma.I3", extents[0].u.gap.next, 30);
-	BROKEN("gcma.I3", extents[10].u.gap.prev, 0);
-	BROKEN("gcma.I3", area->bins[4], 0);
+	BROKEN("gcma.I3", extents[10].u.gap.next, 250);
+	BROKEN("gcma.I3", extents[0].u.gap.prev, 10);
+	BROKEN("gcma.I3", area->bins[4], 10);
 	BROKEN("gcma.I3", area->nonempty[0], 0);
+	BROKEN("gcma.I3", area->nonempty[0], area->nonempty[0] & ~(1ull << 6));
 	BROKEN("gcma.I3", area->nonempty[0], area->nonempty[0] | 1u << 9);
 	BROKEN("gcma.I4", area->starts[0], area->starts[0] | 1);
 	BROKEN("gcma.I4", area->starts[0], area->starts[0] | 1u << 22);
@@ -854,8 +858,14 @@ static void broken_invariants_are_found(void **state)
 	BROKEN("gcma.I6", area->nr_claims, 1);
 	BROKEN("gcma.I6", area->names.table[0].users, 2);
 	BROKEN("gcma.I7", area->hot.fillers[1].record, 1);
-#undef BROKEN
+	/* A main gap that isn't where one is. */
 	gcma_release(t, pfn, 8);
+	pfn = gcma_claim(t, 200);
+	assert_int_equal(area->main_gap.nr, 0);
+	area->main_gap.first = 31;
+	BROKEN("gcma.I3", area->main_gap.nr, 2);
+#undef BROKEN
+	gcma_release(t, pfn, 200);
 	/* A name without users, or a gap that is none, stops the process. */
 	pfn = gcma_claim(t, 8);
 	extents[28].what = berth__extent_what(BERTH_EXTENT_CLAIMED, 2);
