@@ -270,6 +270,7 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	uint32_t free = 0, claimed = 0, managed = 0, reserved = 0, pinned = 0, joined = 0;
 	uint32_t isolating = 0;
 	uint8_t chunks[BERTH_CHUNKS] = { 0 };
+	uint32_t wrong = 0;
 
 	for (berth_idx_t idx = first; idx < first + size;) {
 		berth_idx_t head = berth__head(zone, idx), next;
@@ -315,11 +316,11 @@ static bool check_pageblock(struct checker *checker, berth_idx_t first)
 	       claimed);
 	EXPECT("frame.I3 nr_pinned", berth__pfn(zone, first), atomic_load(&pageblock->nr_pinned),
 	       pinned);
-	EXPECT("pageblock.I5 nr_joined", berth__pfn(zone, first), pageblock->nr_joined, joined);
-	EXPECT("pageblock.I5 joined of chunks", berth__pfn(zone, first),
-	       berth__has_chunks(zone) &&
-		       __builtin_memcmp(pageblock->joined, chunks, sizeof(chunks)) != 0,
-	       false);
+	EXPECT("pageblock.I5 nr_joined", berth__pfn(zone, first), berth__nr_joined(pageblock),
+	       joined);
+	for (unsigned chunk = 0; chunk < BERTH_CHUNKS && berth__has_chunks(zone); chunk++)
+		wrong += berth__joined(pageblock, chunk) != chunks[chunk];
+	EXPECT("pageblock.I5 joined of chunks", berth__pfn(zone, first), wrong, 0);
 	EXPECT("nr_managed", berth__pfn(zone, first), pageblock->nr_managed, managed);
 	if (pageblock->home_set == BERTH_HIGHATOMIC)
 		checker->highatomic += size;
@@ -665,23 +666,24 @@ static bool check_pcp_list(struct checker *checker, unsigned cpu, unsigned list,
 static bool check_pcps(struct checker *checker)
 {
 	const struct berth_zone *zone = checker->zone;
-	uint64_t cached = 0;
+	uint64_t cached = 0, grown = 0;
 
 	for (unsigned cpu = 0; cpu < zone->nr_cpus; cpu++) {
 		struct berth_pcp *pcp = berth__pcp(zone, cpu);
-		uint32_t tails = 0, grown = 0;
+		uint32_t tails = 0;
 
 		for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
 			if (!check_pcp_list(checker, cpu, list, &cached, &tails))
 				return false;
-			grown += (atomic_load(&pcp->high[list]) - zone->pcp_min[list])
+			grown += (uint64_t)(atomic_load(&pcp->high[list]) - zone->pcp_min[list])
 				 << zone->pcp_order[list];
 		}
-		EXPECT("pcp_limits.I1 frames beyond the budget, cpu", cpu,
-		       grown <= zone->pcp_budget, true);
 		EXPECT("pcp.I1 tails in RETURN, cpu", cpu, tails, atomic_load(&pcp->return_tails));
 	}
 	EXPECT("pcp.I1 cached frames that are in no list", 0, checker->pcp, cached);
+	EXPECT("pcp_limits.I1 grown", 0, grown,
+	       atomic_load(&((struct berth_zone *)zone)->pcp_grown));
+	EXPECT("pcp_limits.I1 grown beyond the budget", 0, grown <= zone->pcp_budget, true);
 	return true;
 }
 

@@ -182,11 +182,13 @@ struct berth_pageblock {
 	_Atomic uint32_t nr_free;
 	_Atomic uint32_t nr_claimed; /* a: likewise */
 	_Atomic uint32_t nr_pinned;  /* a: pinned blocks touching it */
-	uint32_t nr_joined; /* Z: frames of used and cached blocks, but the first of each: pageblock.c */
+	/* a: written under Z, or in P while all of it is cached: frames of used and cached blocks, but the
+	 * first of each: pageblock.c */
+	_Atomic uint32_t nr_joined;
 	uint32_t nonempty; /* Z: bit k: it has a free block of order k, smaller than itself */
 	/* Z: pageblocks of its bucket; the first one of a free block of a pageblock and more: of its list */
 	uint32_t next, prev;
-	uint8_t joined[BERTH_CHUNKS]; /* Z: nr_joined of each chunk, if berth__has_chunks() */
+	_Atomic uint64_t joined; /* a: likewise of each chunk, a byte each, if berth__has_chunks() */
 };
 _Static_assert(sizeof(struct berth_pageblock) == 64, "a pageblock is a cache line");
 
@@ -245,6 +247,7 @@ struct berth_pcp {
 	_Atomic uint16_t high[BERTH_NR_PCP_LISTS];  /* P: how many it may hold now */
 	_Atomic uint32_t return_tails; /* P: frames in RETURN but the first of each block */
 	uint32_t warm;      /* P: bit k: list k has exchanged blocks since the lists were aged */
+	uint32_t whole;     /* P: bit k: list k, of single frames, got a whole pageblock last */
 	uint16_t exchanges; /* P: with the buddy lists */
 	uint16_t aged;      /* P: when that was, see pcp.c */
 	uint32_t front[BERTH_NR_PCP_TYPES]; /* P: 1 + the pageblock that filled the list last */
@@ -407,8 +410,8 @@ struct berth_zone {
 	uint8_t pcp_order[BERTH_NR_PCP_LISTS]; /* c: of a list's blocks; RETURN: by their tags */
 	uint32_t pcp_base[BERTH_NR_PCP_LISTS]; /* c: where a list's stack begins */
 	uint16_t pcp_min[BERTH_NR_PCP_LISTS], pcp_max[BERTH_NR_PCP_LISTS]; /* c: bounds of `high` */
-	uint32_t pcp_budget;               /* c: frames that all lists of a slot may hold */
-	unsigned max_areas, max_owners;    /* c */
+	uint32_t pcp_budget;            /* c: frames that the lists of all slots may hold beyond */
+	unsigned max_areas, max_owners; /* c */
 	size_t pcp_stride, metadata_bytes; /* c */
 	size_t lru_offset;                 /* c: of a CPU's LRU batch behind its berth_pcp */
 	_Atomic uint8_t *lru_state;        /* c; NULL: no LRU lists. Of each frame: a, see above */
@@ -466,6 +469,7 @@ struct berth_zone {
 	struct berth_names names;                          /* Z: of claims */
 	_Atomic(const struct berth_claim_events *) events; /* a */
 	_Atomic uint32_t nr_pcps_used;                     /* a: slots below this may hold frames */
+	_Atomic uint32_t pcp_grown;                        /* a: of pcp_budget: see pcp_limits.c */
 	_Atomic uint64_t moved_pages, failed_moves, drains, pinned_blocks; /* a */
 	struct berth_lru lru;
 };
@@ -571,6 +575,19 @@ static inline uint32_t berth__nr_free(const struct berth_pageblock *pageblock)
 static inline uint32_t berth__nr_managed(const struct berth_pageblock *pageblock)
 {
 	return atomic_load_explicit(&pageblock->nr_managed, memory_order_relaxed);
+}
+
+static inline uint32_t berth__nr_joined(const struct berth_pageblock *pageblock)
+{
+	return atomic_load_explicit(&pageblock->nr_joined, memory_order_relaxed);
+}
+
+/* Of a chunk. */
+static inline uint32_t berth__joined(const struct berth_pageblock *pageblock, unsigned chunk)
+{
+	return (uint32_t)(atomic_load_explicit(&pageblock->joined, memory_order_relaxed) >>
+			  8 * chunk) &
+	       255u;
 }
 
 static inline uint32_t berth__nr_claimed(const struct berth_pageblock *pageblock)

@@ -171,9 +171,8 @@ static void cost_chunks(const struct berth_choice *choice, uint32_t number, uint
 					size :
 					free_in_chunk(zone, bits, chunk);
 		uint32_t taken = free + other, used = taken < size ? size - taken : 0;
-		uint32_t blocks = used > pageblock->joined[chunk] ?
-					  used - pageblock->joined[chunk] :
-					  0;
+		uint32_t joined = berth__joined(pageblock, chunk);
+		uint32_t blocks = used > joined ? used - joined : 0;
 
 		costs[chunk] = (uint64_t)used * copy +
 			       (drops ? 0 : (uint64_t)blocks * choice->cost.remap_ns);

@@ -303,6 +303,15 @@ static void count_all(struct berth_zone *zone, struct freeing *freeing)
 	freeing->changed = 0;
 }
 
+/* What is freed from now on is of this set. */
+static inline void change_set(struct berth_zone *zone, struct freeing *freeing, unsigned set)
+{
+	if (set == freeing->set)
+		return;
+	count_all(zone, freeing);
+	freeing->set = set;
+}
+
 /* A block of 2^order frames less, or more. */
 static void count_later(struct freeing *freeing, unsigned order, int change)
 {
@@ -391,10 +400,7 @@ static void free_and_merge(struct berth_zone *zone, struct freeing *freeing, ber
 	struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
 	unsigned set = berth__pageblock_set(pageblock);
 
-	if (set != freeing->set) {
-		count_all(zone, freeing);
-		freeing->set = set;
-	}
+	change_set(zone, freeing, set);
 	freeing->frames += berth__pages(order);
 	berth__set_tag(&zone->frames[idx], 0);
 	if (order <= zone->pageblock_order) {
@@ -441,11 +447,36 @@ void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned
 	count_all(zone, &freeing);
 }
 
+/* Whole ones: no bits, no buckets. */
+static void free_pageblocks(struct berth_zone *zone, const berth_idx_t *blocks, uint32_t nr)
+{
+	const unsigned order = zone->pageblock_order;
+	struct freeing freeing;
+
+	freeing_begin(&freeing);
+	for (uint32_t i = 0; i < nr; i++) {
+		struct berth_pageblock *pageblock = berth__pageblock(zone, blocks[i]);
+
+		change_set(zone, &freeing, berth__pageblock_set(pageblock));
+		freeing.frames += berth__pages(order);
+		berth__set_tag(&zone->frames[blocks[i]], 0);
+		berth__account_pageblock_free_locked(zone, pageblock, berth__pages(order));
+		if (freeing.set != BERTH_MOVABLE) /* others look at their counters */
+			count_all(zone, &freeing);
+		settle(zone, freeing.set, blocks[i], order);
+	}
+	count_all(zone, &freeing);
+}
+
 void berth__buddy_free_blocks_locked(struct berth_zone *zone, const berth_idx_t *blocks,
 				     uint32_t nr, unsigned order)
 {
 	struct freeing freeing;
 
+	if (order == zone->pageblock_order) {
+		free_pageblocks(zone, blocks, nr);
+		return;
+	}
 	for (uint32_t i = 0; i < nr; i++) { /* scattered, they are cold: fetched side by side */
 		const uint64_t *bits = berth__bits(zone, blocks[i]);
 
@@ -566,6 +597,53 @@ berth_idx_t berth__buddy_take_locked(struct berth_zone *zone, unsigned set, unsi
 	return alloc_from(zone, pageblock, *order);
 }
 
+/* Puts [start, end), cut out of a free block, back into the lists: nothing to merge with. */
+static void add_pieces(struct berth_zone *zone, unsigned set, berth_idx_t start, berth_idx_t end)
+{
+	while (start < end) {
+		unsigned order = berth__largest_order(start, end, zone->max_order);
+
+		list_add(zone, set, order, start);
+		start += berth__pages(order);
+	}
+}
+
+/*
+ * The first pageblocks of the list's first block, as many as are wanted; the others go back.
+ */
+static uint32_t take_pageblocks(struct berth_zone *zone, unsigned set, unsigned from, uint32_t nr,
+				berth_idx_t *pageblocks)
+{
+	const unsigned order = zone->pageblock_order;
+	berth_idx_t idx = list_of(zone, set, from)->first << order;
+	uint32_t has = berth__pages(from - order);
+
+	list_del(zone, set, from, idx);
+	if (nr > has)
+		nr = has;
+	for (uint32_t i = 0; i < nr; i++) {
+		pageblocks[i] = idx + (i << order);
+		berth__account_pageblock_free_locked(zone, berth__pageblock(zone, pageblocks[i]),
+						     -berth__pages(order));
+	}
+	add_pieces(zone, set, idx + (nr << order), idx + (has << order));
+	return nr;
+}
+
+uint32_t berth__buddy_take_pageblocks_locked(struct berth_zone *zone, unsigned set, uint32_t nr,
+					     berth_idx_t *pageblocks)
+{
+	const unsigned order = zone->pageblock_order;
+	uint32_t taken = 0, fitting;
+
+	while (taken < nr && (fitting = zone->sets[set].nonempty >> order << order) != 0)
+		taken += take_pageblocks(zone, set, (unsigned)__builtin_ctz(fitting), nr - taken,
+					 pageblocks + taken);
+	if (taken)
+		berth__account_set_free_locked(zone, set, (uint64_t)taken << order, -1);
+	return taken;
+}
+
 void berth__buddy_expand_locked(struct berth_zone *zone, berth_idx_t idx, unsigned from,
 				unsigned order)
 {
@@ -576,17 +654,6 @@ void berth__buddy_expand_locked(struct berth_zone *zone, berth_idx_t idx, unsign
 		list_add(zone, set, from, idx + berth__pages(from));
 	}
 	rebucket(zone, berth__pageblock(zone, idx));
-}
-
-/* Puts [start, end), cut out of a free block, back into the lists: nothing to merge with. */
-static void add_pieces(struct berth_zone *zone, unsigned set, berth_idx_t start, berth_idx_t end)
-{
-	while (start < end) {
-		unsigned order = berth__largest_order(start, end, zone->max_order);
-
-		list_add(zone, set, order, start);
-		start += berth__pages(order);
-	}
 }
 
 berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head, berth_idx_t start,

@@ -20,11 +20,12 @@ _Noreturn void berth__panic(const struct berth_zone *zone, const char *what, uin
 		;
 }
 
-berth_idx_t berth__head(const struct berth_zone *zone, berth_idx_t idx)
+/* As the tags are while they are read. */
+static berth_idx_t look_for_head(const struct berth_zone *zone, berth_idx_t idx)
 {
 	for (unsigned order = 0; order <= zone->max_order; order++) {
 		berth_idx_t head = idx & ~(berth__pages(order) - 1);
-		uint32_t tag = berth__tag(&zone->frames[head]);
+		uint32_t tag = atomic_load_explicit(&zone->frames[head].tag, memory_order_acquire);
 
 		if (berth__tag_kind(tag) == BERTH_FRAME_TAIL)
 			continue;
@@ -32,6 +33,14 @@ berth_idx_t berth__head(const struct berth_zone *zone, berth_idx_t idx)
 		return berth__tag_order(tag) >= order ? head : BERTH_IDX_NONE;
 	}
 	return BERTH_IDX_NONE;
+}
+
+berth_idx_t berth__head(const struct berth_zone *zone, berth_idx_t idx)
+{
+	berth_idx_t head = look_for_head(zone, idx);
+
+	/* A CPU may be telling the frames of a cached block apart: pcp.c, I6. */
+	return head != BERTH_IDX_NONE ? head : look_for_head(zone, idx);
 }
 
 /* Head of the USED block that holds pfn, or BERTH_IDX_NONE. Stale unless the block is pinned or the

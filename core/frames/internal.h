@@ -48,6 +48,9 @@ void berth__account_managed_locked(struct berth_zone *zone, berth_idx_t start, b
 /* Around a USED or PCP block that appears among the others, or goes: the only place that changes
  * nr_joined. Order 0: nothing. Z. */
 void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order, int sign);
+/* A pageblock that is cached as single frames is cached whole from now on, or the other way round. By the CPU that
+ * has it, in P. */
+void berth__account_cached_pageblock(struct berth_zone *zone, berth_idx_t idx, bool whole);
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
 /* The LRU block of 2^order frames at idx was, and now is, so discardable: the only place that changes a
  * pageblock's discardables. L if the order isn't 0, so that it isn't split. */
@@ -95,6 +98,9 @@ berth_idx_t berth__buddy_alloc_partial_locked(struct berth_zone *zone, unsigned 
  * pageblock's order, or equal. Z. */
 berth_idx_t berth__buddy_take_locked(struct berth_zone *zone, unsigned set, unsigned limit,
 				     bool may_break, unsigned *order);
+/* Up to nr wholly free pageblocks of a set that isn't an area's, untagged. Returns how many. Z. O(nr). */
+uint32_t berth__buddy_take_pageblocks_locked(struct berth_zone *zone, unsigned set, uint32_t nr,
+					     berth_idx_t *pageblocks);
 /* Frees all but the first 2^order frames of the untagged block at idx, which has 2^from. Z. */
 void berth__buddy_expand_locked(struct berth_zone *zone, berth_idx_t idx, unsigned from,
 				unsigned order);

@@ -11,7 +11,8 @@
  * I4  A free block lies in pageblocks of one set, and in that set's list.
  * I5  nr_joined of a pageblock = its frames in USED and cached blocks, less one for each part of a
  *     block in it. So its used blocks, cached ones included, are managed - free - claimed - joined,
- *     although nothing is counted when a CPU's list gives or takes a block. `joined` says the same of each
+ *     although nothing is counted when a CPU's list gives or takes a block (but a pageblock that is cached
+ *     becomes single frames, or the other way round, by the CPU that has all of it). `joined` says the same of each
  *     eighth of it (chunk), so far as it isn't larger than 1024 frames.
  *
  * I6  The discardables of a pageblock, in a zone with LRU lists = the frames, and the parts of blocks, whose
@@ -187,44 +188,72 @@ void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, ber
 	}
 }
 
-/* The joined frames of each chunk of a block that is all in one pageblock. */
+/* The joined frames of each chunk of a block that is smaller than its pageblock. */
 static void count_chunks(const struct berth_zone *zone, struct berth_pageblock *pageblock,
 			 berth_idx_t idx, berth_idx_t nr, int sign)
 {
+	uint64_t joined = atomic_load_explicit(&pageblock->joined, memory_order_relaxed);
 	unsigned shift = berth__chunk_order(zone);
 	unsigned chunk = (idx & (berth__pages(zone->pageblock_order) - 1)) >> shift;
 	berth_idx_t size = berth__pages(shift), first = 1;
 
-	if (nr == BERTH_CHUNKS * size) { /* all there is */
-		__builtin_memset(pageblock->joined, sign > 0 ? (int)size : 0, BERTH_CHUNKS);
-		pageblock->joined[0] -= sign > 0;
-		return;
-	}
 	for (berth_idx_t left = nr; left && chunk < BERTH_CHUNKS; chunk++, first = 0) {
 		berth_idx_t part = left < size ? left : size;
+		uint64_t change = (uint64_t)(part - first) << 8 * chunk;
 
-		pageblock->joined[chunk] += (uint8_t)(sign > 0 ? part - first : first - part);
+		joined += sign > 0 ? change :
+				     -change; /* no byte overflows, so none touches another */
 		left -= part;
 	}
+	atomic_store_explicit(&pageblock->joined, joined, memory_order_relaxed);
+}
+
+/* All of a pageblock is one block, or none of it is joined. */
+static void set_joined(const struct berth_zone *zone, struct berth_pageblock *pageblock, bool whole)
+{
+	uint64_t all = berth__pages(zone->pageblock_order) >> berth__chunk_order(zone); /* chunks */
+
+	atomic_store_explicit(&pageblock->nr_joined,
+			      whole ? berth__pages(zone->pageblock_order) - 1 : 0,
+			      memory_order_relaxed);
+	if (!berth__has_chunks(zone))
+		return;
+	all = ~0ull >> (64 - 8 * all) & 0x0101010101010101u;
+	atomic_store_explicit(&pageblock->joined, whole ? (all << berth__chunk_order(zone)) - 1 : 0,
+			      memory_order_relaxed);
 }
 
 void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order, int sign)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
 	berth_idx_t end = idx + berth__pages(order);
-	berth_idx_t joined = (order < zone->pageblock_order ? berth__pages(order) : size) - 1;
 
-	if (!joined)
+	if (!order)
 		return;
 	for (; idx < end; idx += size) {
 		struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+		uint32_t joined = berth__nr_joined(pageblock);
 
-		pageblock->nr_joined += sign > 0 ? joined : -joined;
-		if (berth__has_chunks(zone))
-			count_chunks(zone, pageblock, idx, joined + 1, sign);
-		BERTH_ASSERT(zone, pageblock->nr_joined < size, pageblock->nr_joined, size);
+		if (order >= zone->pageblock_order) {
+			BERTH_ASSERT(zone, joined == (sign > 0 ? 0 : size - 1), joined, size);
+			set_joined(zone, pageblock, sign > 0);
+		} else {
+			joined += sign > 0 ? berth__pages(order) - 1 : 1 - berth__pages(order);
+			BERTH_ASSERT(zone, joined < size, joined, size);
+			atomic_store_explicit(&pageblock->nr_joined, joined, memory_order_relaxed);
+			if (berth__has_chunks(zone))
+				count_chunks(zone, pageblock, idx, berth__pages(order), sign);
+		}
 		berth__stale_locked(zone, pageblock);
 	}
+}
+
+void berth__account_cached_pageblock(struct berth_zone *zone, berth_idx_t idx, bool whole)
+{
+	struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
+
+	set_joined(zone, pageblock, whole);
+	berth__stale(zone, pageblock);
 }
 
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign)

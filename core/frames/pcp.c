@@ -34,6 +34,7 @@
 #define AGE 8u            /* lists are aged after about a second */
 #define LOOK_AT_CLOCK 16u /* each so many exchanges */
 #define LOOK_AT 8u        /* oldest blocks of each list, whenever RETURN is given back */
+#define MOST_TAKEN 64u    /* blocks of a batch: scattered ones aren't taken all at once */
 
 /* Enters the caller's section, with all that the hot path leaves out; NULL: no slot, or drained. */
 static struct berth_pcp *enter(struct berth_zone *zone)
@@ -74,6 +75,12 @@ struct berth_pcp *berth__pcp_enter_any(struct berth_zone *zone)
 	return berth__pcp_enter(zone, &pcp) ? pcp : enter(zone);
 }
 
+/* See I6. */
+static inline void set_tag_release(struct berth_frame *frame, uint32_t tag)
+{
+	atomic_store_explicit(&frame->tag, tag, memory_order_release);
+}
+
 /* ---- From the buddy lists ------------------------------------------------------------------------ */
 
 static unsigned type_for(unsigned set, unsigned gfp)
@@ -103,45 +110,100 @@ static berth_idx_t take_block_locked(struct berth_zone *zone, unsigned gfp, uint
 					got == 0, order);
 }
 
-/* Four at a time: it's nothing but stores. */
-static inline void set_tags(struct berth_frame *frames, berth_idx_t nr, uint32_t tag)
+/* What a list takes from the buddy lists at a time. */
+struct batch {
+	uint32_t nr, frames;
+	struct {
+		berth_idx_t idx;
+		unsigned order;
+	} blocks[MOST_TAKEN];
+};
+
+static void add_block(struct batch *batch, berth_idx_t idx, unsigned order)
 {
-	for (; nr >= 4; nr -= 4, frames += 4) {
-		berth__set_tag(&frames[0], tag);
-		berth__set_tag(&frames[1], tag);
-		berth__set_tag(&frames[2], tag);
-		berth__set_tag(&frames[3], tag);
-	}
-	while (nr--)
-		berth__set_tag(frames++, tag);
+	batch->blocks[batch->nr].idx = idx;
+	batch->blocks[batch->nr].order = order;
+	batch->nr++;
+	batch->frames += berth__pages(order);
 }
 
-/* The frames of a block, so that pops ascend. Locals only: nothing is loaded again in the loop. */
-static inline void put_frames(berth_idx_t *stack, struct berth_frame *frames, berth_idx_t idx,
-			      berth_idx_t nr)
+/* Up to `want` whole pageblocks of one set that isn't an area's, which is chosen once for all of them. Z. */
+static void take_pageblocks_locked(struct berth_zone *zone, unsigned set, uint32_t want,
+				   struct batch *batch)
 {
-	set_tags(frames, nr, BERTH_TAG(BERTH_FRAME_PCP, 0));
+	berth_idx_t pageblocks[MOST_TAKEN];
+	uint32_t nr = berth__buddy_take_pageblocks_locked(
+		zone, set, want < MOST_TAKEN ? want : MOST_TAKEN, pageblocks);
+
+	for (uint32_t i = 0; i < nr; i++) {
+		berth__account_used_locked(zone, pageblocks[i], zone->pageblock_order, 1);
+		add_block(batch, pageblocks[i], zone->pageblock_order);
+	}
+}
+
+/* Fills the batch for a request that the row beginning at list `first` serves, with at most `want` blocks of the
+ * row, and as long as the policy's choice is for the list `filled`. Z. */
+static void take_batch_locked(struct berth_zone *zone, unsigned first, unsigned filled,
+			      uint32_t want, unsigned gfp, struct batch *batch)
+{
+	while (want && batch->nr < MOST_TAKEN) {
+		unsigned order = zone->pcp_order[first];
+		unsigned set = berth__choose_set_locked(zone, order, gfp);
+		bool stolen = set == BERTH_SET_NONE;
+		berth_idx_t idx;
+
+		if (first + type_for(set, gfp) != filled)
+			break; /* the first choice ran out: enough for now */
+		if (order && order == zone->pageblock_order && set < BERTH_CMA) {
+			take_pageblocks_locked(zone, set, want, batch);
+			break;
+		}
+		idx = take_block_locked(zone, gfp, want, batch->frames, &set, &order);
+		if (idx == BERTH_IDX_NONE)
+			break;
+		want -= zone->pcp_order[first] ? 1 : berth__pages(order);
+		berth__account_used_locked(zone, idx, zone->pcp_order[first], 1);
+		add_block(batch, idx, order);
+		if (stolen && order)
+			break;
+	}
+}
+
+/* The single frames of a block that is cached as a whole, so that pops ascend (I6). It's nothing but stores, of
+ * locals, four at a time; they go down, which no processor expects of cold memory. */
+static void tell_apart(struct berth_zone *zone, berth_idx_t *stack, berth_idx_t idx, unsigned order)
+{
+	const uint32_t tag = BERTH_TAG(BERTH_FRAME_PCP, 0);
+	berth_idx_t nr = berth__pages(order);
+	struct berth_frame *frame = &zone->frames[idx];
+
+	for (berth_idx_t i = 0; i < nr; i += 4)
+		__builtin_prefetch(&frame[i], 1);
 	for (berth_idx_t i = 0; i < nr; i++)
 		stack[i] = idx + nr - 1 - i;
+	for (frame += nr; nr >= 4; nr -= 4) {
+		frame -= 4;
+		set_tag_release(&frame[3], tag);
+		set_tag_release(&frame[2], tag);
+		set_tag_release(&frame[1], tag);
+		set_tag_release(&frame[0], tag);
+	}
+	while (nr--)
+		set_tag_release(--frame, tag);
 }
 
-/* Puts a block of 2^order frames into a list, as single frames or as it is. Returns how many it is. */
-static uint32_t put_block_locked(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list,
-				 berth_idx_t idx, unsigned order)
+/* Puts the batch into a list that is empty, but for its count. So that pops ascend. */
+static void fill_stack(struct berth_zone *zone, berth_idx_t *stack, const struct batch *batch,
+		       bool single)
 {
-	uint32_t count = berth__pcp_count(pcp, list), nr = 1;
-	berth_idx_t *top = berth__pcp_stack(zone, pcp, list) + count;
-
-	if (zone->pcp_order[list]) {
-		berth__account_used_locked(zone, idx, order, 1);
-		berth__set_tag(&zone->frames[idx], BERTH_TAG(BERTH_FRAME_PCP, order));
-		*top = idx;
-	} else {
-		nr = berth__pages(order);
-		put_frames(top, &zone->frames[idx], idx, nr);
+	for (uint32_t i = 0; i < batch->nr; i++) {
+		if (single) {
+			tell_apart(zone, stack, batch->blocks[i].idx, batch->blocks[i].order);
+			stack += berth__pages(batch->blocks[i].order);
+		} else {
+			stack[batch->nr - 1 - i] = batch->blocks[i].idx;
+		}
 	}
-	berth__pcp_set_count(pcp, list, count + nr);
-	return nr;
 }
 
 /*
@@ -158,18 +220,9 @@ static void set_front_locked(struct berth_zone *zone, struct berth_pcp *pcp, uns
 	if (pcp->front[type] && pcp->front[type] != front)
 		berth__pageblock_route_locked(zone, &zone->pageblocks[pcp->front[type] - 1]);
 	pcp->front[type] = front;
-	atomic_store_explicit(&zone->pcp_route[front - 1], route, memory_order_release);
-}
-
-/* So that pops ascend. */
-static void reverse(berth_idx_t *stack, uint32_t nr)
-{
-	for (uint32_t i = 0; i < nr / 2; i++) {
-		berth_idx_t other = stack[nr - 1 - i];
-
-		stack[nr - 1 - i] = stack[i];
-		stack[i] = other;
-	}
+	/* All CPUs read it: not written without need. */
+	if (atomic_load_explicit(&zone->pcp_route[front - 1], memory_order_relaxed) != route)
+		atomic_store_explicit(&zone->pcp_route[front - 1], route, memory_order_release);
 }
 
 /* Blocks in a batch, but little of the last free memory. Z. */
@@ -187,53 +240,93 @@ static uint32_t batch_locked(const struct berth_zone *zone, const struct berth_p
 
 static void under_pressure(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list);
 
+/* Of the row of pageblocks, where list `list` of single frames is filled from, and emptied to. */
+static unsigned pageblock_list(unsigned list)
+{
+	return berth__pcp_first(BERTH_PCP_ROW_PAGEBLOCK) + list;
+}
+
+/* The batch becomes the list's. Z. */
+static void cache_batch_locked(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list,
+			       const struct batch *batch)
+{
+	for (uint32_t i = 0; i < batch->nr; i++)
+		berth__set_tag(&zone->frames[batch->blocks[i].idx],
+			       BERTH_TAG(BERTH_FRAME_PCP, batch->blocks[i].order));
+	/* In step with the free counters. */
+	berth__pcp_set_count(pcp, list, zone->pcp_order[list] ? batch->nr : batch->frames);
+	berth__count_locked(zone, BERTH_EVENT_PGALLOC, batch->frames);
+	berth__count_locked(zone, BERTH_EVENT_PCP_REFILL, batch->frames);
+}
+
+/* A list of single frames got a pageblock, since nothing smaller was free: so it gets some more, as long as that
+ * lasts (I7). Z. */
+static void take_ahead_locked(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list,
+			      const struct batch *first, struct batch *ahead)
+{
+	bool whole = first->frames == berth__pages(zone->pageblock_order) && first->nr == 1;
+	unsigned set = whole ? berth__pageblock_set(berth__pageblock(zone, first->blocks[0].idx)) :
+			       BERTH_SET_NONE;
+
+	pcp->whole &= ~(1u << list);
+	if (set >= BERTH_CMA || zone->pcp_row[zone->pageblock_order] != BERTH_PCP_ROW_PAGEBLOCK)
+		return;
+	pcp->whole |= 1u << list;
+	if (berth__pcp_count(pcp, pageblock_list(list)))
+		return;
+	take_pageblocks_locked(zone, set, batch_locked(zone, pcp, pageblock_list(list)), ahead);
+	cache_batch_locked(zone, pcp, pageblock_list(list), ahead);
+}
+
 /* Takes up to a batch; the list that it returns may still be empty when there is nothing. */
 static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned first, unsigned gfp)
 {
-	unsigned filled = first + type_for(BERTH_UNMOVABLE, gfp);
-	berth_idx_t last = BERTH_IDX_NONE;
-	uint32_t want = 0, got = 0, had = 0;
+	struct batch batch, ahead;
+	unsigned list;
 
+	batch.nr = batch.frames = ahead.nr = ahead.frames = 0;
 	berth_lock(&zone->lock);
-	do {
-		unsigned order = zone->pcp_order[first], list;
-		unsigned set = berth__choose_set_locked(zone, order, gfp);
-		bool stolen = set == BERTH_SET_NONE;
-		berth_idx_t idx;
-
-		list = first + type_for(set, gfp);
-		if (last == BERTH_IDX_NONE) {
-			filled = list;
-			had = berth__pcp_count(pcp, list);
-			want = had ? 0 : batch_locked(zone, pcp, list);
-			if (!want)
-				break; /* has some: use those; or it isn't cached now */
-		}
-		idx = take_block_locked(zone, gfp, want, got, &set, &order);
-		if (idx == BERTH_IDX_NONE)
-			break;
-		if (berth__pcp_count(pcp, list) +
-			    (zone->pcp_order[list] ? 1 : berth__pages(order)) >
-		    berth__pcp_high(pcp, list)) {
-			berth__buddy_free_locked(zone, idx, order);
-			break;
-		}
-		want -= put_block_locked(zone, pcp, list, idx, order);
-		got += berth__pages(order);
-		last = idx;
-		if (list != filled || (stolen && order))
-			break; /* the first choice ran out: enough for now */
-	} while (want);
-	if (last != BERTH_IDX_NONE && first != berth__pcp_first(BERTH_PCP_ROW_PAGEBLOCK))
-		set_front_locked(zone, pcp, filled - first, last);
-	berth__count_locked(zone, BERTH_EVENT_PGALLOC, got);
-	berth__count_locked(zone, BERTH_EVENT_PCP_REFILL, got);
+	list = first + type_for(berth__choose_set_locked(zone, zone->pcp_order[first], gfp), gfp);
+	if (berth__pcp_count(pcp, list)) { /* use those */
+		berth_unlock(&zone->lock);
+		return list;
+	}
+	take_batch_locked(zone, first, list, batch_locked(zone, pcp, list), gfp, &batch);
+	cache_batch_locked(zone, pcp, list, &batch);
+	if (batch.nr && first != berth__pcp_first(BERTH_PCP_ROW_PAGEBLOCK))
+		set_front_locked(zone, pcp, list - first, batch.blocks[batch.nr - 1].idx);
+	if (!first)
+		take_ahead_locked(zone, pcp, list, &batch, &ahead);
 	berth_unlock(&zone->lock);
-	if (first)
-		reverse(berth__pcp_stack(zone, pcp, filled), berth__pcp_count(pcp, filled));
-	if (!had)
-		under_pressure(zone, pcp, filled);
-	return filled;
+	fill_stack(zone, berth__pcp_stack(zone, pcp, list), &batch, first == 0);
+	under_pressure(zone, pcp, list);
+	if (!first && pcp->whole >> list & 1) {
+		fill_stack(zone, berth__pcp_stack(zone, pcp, pageblock_list(list)), &ahead, false);
+		under_pressure(zone, pcp, pageblock_list(list));
+	}
+	return list;
+}
+
+/* Single frames out of a pageblock that is cached whole, without the lock (I7). False: none is. */
+static bool refill_from_pageblock(struct berth_zone *zone, struct berth_pcp *pcp, unsigned gfp,
+				  unsigned *list)
+{
+	uint32_t count;
+	unsigned whole = berth__pcp_list(pcp, pageblock_list(0), gfp, &count);
+	berth_idx_t idx;
+
+	*list = whole - pageblock_list(0);
+	if (!count || !(pcp->whole >> *list & 1))
+		return false;
+	idx = berth__pcp_stack(zone, pcp, whole)[count - 1];
+	if (berth__pcp_high(pcp, *list) < berth__pages(zone->pageblock_order))
+		return false;
+	berth__pcp_set_count(pcp, whole, count - 1);
+	berth__account_cached_pageblock(zone, idx, false);
+	tell_apart(zone, berth__pcp_stack(zone, pcp, *list), idx, zone->pageblock_order);
+	berth__pcp_set_count(pcp, *list, berth__pages(zone->pageblock_order));
+	under_pressure(zone, pcp, *list);
+	return true;
 }
 
 /* ---- To the buddy lists ---------------------------------------------------------------------------- */
@@ -244,7 +337,7 @@ static bool is_one_block(const berth_idx_t *stack, uint32_t nr, unsigned order)
 {
 	uint32_t differ = (stack[1] ^ stack[0]) | (stack[nr - 1] ^ stack[0]);
 
-	if (differ >> order >= nr) /* scattered: not all of them for each of them, under the lock */
+	if (differ >> order >= nr) /* scattered: not all of them for each of them */
 		return false;
 	for (uint32_t i = 1; i < nr; i++)
 		differ |= stack[i] ^ stack[0];
@@ -288,60 +381,141 @@ static uint32_t whole_pageblocks(const struct berth_zone *zone, const berth_idx_
 	return end < most || end == count ? end : nr;
 }
 
-/* Returns how many blocks that was. Z. */
-static uint32_t free_run_locked(struct berth_zone *zone, const berth_idx_t *stack,
-				const struct run *run, unsigned order)
+/* Makes one cached block of 2^to frames of those of 2^from (I6). */
+static void join(struct berth_zone *zone, berth_idx_t idx, unsigned from, unsigned to)
 {
-	if (order)
-		for (uint32_t i = 0; i < run->nr; i++)
-			berth__set_tag(&zone->frames[stack[i]], 0);
-	else
-		set_tags(&zone->frames[run->start], run->nr, 0);
-	berth__buddy_free_range_locked(zone, run->start, run->start + (run->nr << order));
-	return run->nr;
+	struct berth_frame *frames = &zone->frames[idx];
+
+	berth_idx_t part = berth__pages(from), nr = berth__pages(to), i = part;
+
+	set_tag_release(&frames[0], BERTH_TAG(BERTH_FRAME_PCP, to));
+	for (; i + 4 * part <= nr; i += 4 * part) {
+		set_tag_release(&frames[i], 0);
+		set_tag_release(&frames[i + part], 0);
+		set_tag_release(&frames[i + 2 * part], 0);
+		set_tag_release(&frames[i + 3 * part], 0);
+	}
+	for (; i < nr; i += part)
+		set_tag_release(&frames[i], 0);
 }
 
-/* The first block, and those behind it that no run begins with. Likewise. */
-static uint32_t free_singles_locked(struct berth_zone *zone, const berth_idx_t *stack, uint32_t nr,
-				    unsigned order)
+/* Joins the oldest nr blocks of a stack where they make larger ones, a pageblock's at most. Returns how many are at
+ * the bottom of the stack then. */
+static uint32_t join_all(struct berth_zone *zone, berth_idx_t *stack, uint32_t nr, unsigned order)
 {
-	uint32_t single = 1;
+	uint32_t joined = 0;
 
-	while (single < nr && find_run(zone, stack + single, nr - single, order).nr == 1)
-		single++;
-	berth__buddy_free_blocks_locked(zone, stack, single, order);
-	return single;
+	for (uint32_t i = 0; i < nr;) {
+		struct run run = find_run(zone, stack + i, nr - i, order);
+		berth_idx_t end = run.start + (run.nr << order);
+
+		i += run.nr; /* no more are written below than were read */
+		while (run.start < end) {
+			unsigned to = berth__largest_order(run.start, end, zone->pageblock_order);
+
+			if (to > order)
+				join(zone, run.start, order, to);
+			stack[joined++] = run.start;
+			run.start += berth__pages(to);
+		}
+	}
+	return joined;
+}
+
+static unsigned cached_order(const struct berth_zone *zone, berth_idx_t idx)
+{
+	return berth__tag_order(berth__tag(&zone->frames[idx]));
+}
+
+/* Cached blocks, whose frames aren't counted as joined any more, go home. Returns how many frames. Z. */
+static uint64_t give_blocks_locked(struct berth_zone *zone, const berth_idx_t *blocks, uint32_t nr)
+{
+	uint64_t given = 0;
+
+	for (uint32_t i = 0, part; i < nr; i += part) {
+		unsigned order = cached_order(zone, blocks[i]);
+
+		for (part = 1; i + part < nr && cached_order(zone, blocks[i + part]) == order;)
+			part++;
+		berth__buddy_free_blocks_locked(zone, blocks + i, part, order);
+		given += (uint64_t)part << order;
+	}
+	return given;
+}
+
+/* The parts of 2^order frames that were joined. Z. */
+static void uncount_parts_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order)
+{
+	berth_idx_t end = idx + berth__pages(cached_order(zone, idx));
+
+	for (; idx < end; idx += berth__pages(order))
+		berth__account_used_locked(zone, idx, order, -1);
+}
+
+/* The oldest nr blocks of a list are gone. */
+static void forget_oldest(struct berth_pcp *pcp, unsigned list, berth_idx_t *stack, uint32_t nr)
+{
+	uint32_t left = berth__pcp_count(pcp, list) - nr;
+
+	berth__pcp_set_count(pcp, list, left);
+	__builtin_memmove(stack, stack + nr, left * sizeof(*stack));
+}
+
+static void spill_blocks(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list, uint32_t nr)
+{
+	berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
+	unsigned order = zone->pcp_order[list];
+	uint32_t blocks = order == zone->pageblock_order ? nr : join_all(zone, stack, nr, order);
+
+	berth_lock(&zone->lock);
+	for (uint32_t i = 0; order && i < blocks; i++)
+		uncount_parts_locked(zone, stack[i], order);
+	give_blocks_locked(zone, stack, blocks);
+	forget_oldest(pcp, list, stack, nr); /* in step with the free counters */
+	berth__count_locked(zone, BERTH_EVENT_PGFREE, (uint64_t)nr << order);
+	berth__count_locked(zone, BERTH_EVENT_PCP_SPILL, (uint64_t)nr << order);
+	berth_unlock(&zone->lock);
+}
+
+/* The oldest nr single frames of a list are a pageblock: it's cached whole from now on, without the lock, if
+ * its list has room (I7). */
+static bool keep_pageblock(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list,
+			   uint32_t nr)
+{
+	berth_idx_t *stack = berth__pcp_stack(zone, pcp, list), idx;
+	unsigned whole = pageblock_list(list);
+	uint32_t count, high;
+
+	if (zone->pcp_order[list] || nr != berth__pages(zone->pageblock_order) || nr < 2 ||
+	    berth__pcp_route(zone, stack[0]) != list || !is_one_block(stack, nr, 0))
+		return false;
+	high = berth__pcp_high(pcp, whole);
+	if (!high)
+		return false;
+	if (berth__pcp_count(pcp, whole) >= high)
+		spill_blocks(zone, pcp, whole, berth__pcp_batch(zone, pcp, whole));
+	idx = stack[0] & ~(nr - 1);
+	join(zone, idx, 0, zone->pageblock_order);
+	berth__account_cached_pageblock(zone, idx, true);
+	count = berth__pcp_count(pcp, whole);
+	berth__pcp_stack(zone, pcp, whole)[count] = idx;
+	berth__pcp_set_count(pcp, whole, count + 1);
+	forget_oldest(pcp, list, stack, nr);
+	return true;
 }
 
 void berth__pcp_spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list, uint32_t nr)
 {
-	berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
-	unsigned order = zone->pcp_order[list];
-	uint32_t count = berth__pcp_count(pcp, list);
-	struct run run;
-
-	nr = whole_pageblocks(zone, stack, nr, count, order);
-	run = find_run(zone, stack, nr, order);
-	berth_lock(&zone->lock);
-	for (uint32_t i = 0; order && i < nr; i++)
-		berth__account_used_locked(zone, stack[i], order, -1);
-	for (uint32_t i = 0, part; i < nr; i += part) {
-		if (i)
-			run = find_run(zone, stack + i, nr - i, order);
-		part = run.nr > 1 ? free_run_locked(zone, stack + i, &run, order) :
-				    free_singles_locked(zone, stack + i, nr - i, order);
-	}
-	berth__pcp_set_count(pcp, list, count - nr); /* in step with the free counters */
-	berth__count_locked(zone, BERTH_EVENT_PGFREE, (uint64_t)nr << order);
-	berth__count_locked(zone, BERTH_EVENT_PCP_SPILL, (uint64_t)nr << order);
-	berth_unlock(&zone->lock);
-	__builtin_memmove(stack, stack + nr, (count - nr) * sizeof(*stack));
+	nr = whole_pageblocks(zone, berth__pcp_stack(zone, pcp, list), nr,
+			      berth__pcp_count(pcp, list), zone->pcp_order[list]);
+	if (!keep_pageblock(zone, pcp, list, nr))
+		spill_blocks(zone, pcp, list, nr);
 }
 
 /* One block of a list goes home. Returns its frames. Z. */
 static uint32_t free_cached_locked(struct berth_zone *zone, berth_idx_t idx)
 {
-	unsigned order = berth__tag_order(berth__tag(&zone->frames[idx]));
+	unsigned order = cached_order(zone, idx);
 
 	berth__account_used_locked(zone, idx, order, -1);
 	berth__buddy_free_locked(zone, idx, order);
@@ -353,22 +527,16 @@ static uint64_t empty_return_locked(struct berth_zone *zone, struct berth_pcp *p
 {
 	const berth_idx_t *stack = berth__pcp_stack(zone, pcp, BERTH_PCP_RETURN);
 	uint32_t count = berth__pcp_count(pcp, BERTH_PCP_RETURN);
-	uint64_t given = 0;
 
-	for (uint32_t i = 0, nr; i < count; i += nr) {
-		unsigned order = berth__tag_order(berth__tag(&zone->frames[stack[i]]));
+	for (uint32_t i = 0; i < count; i++) {
+		unsigned order = cached_order(zone, stack[i]);
 
-		for (nr = 0; i + nr < count; nr++) {
-			if (berth__tag_order(berth__tag(&zone->frames[stack[i + nr]])) != order)
-				break;
-			berth__account_used_locked(zone, stack[i + nr], order, -1);
-		}
-		berth__buddy_free_blocks_locked(zone, stack + i, nr, order);
-		given += (uint64_t)nr << order;
+		if (order)
+			berth__account_used_locked(zone, stack[i], order, -1);
 	}
 	berth__pcp_set_count(pcp, BERTH_PCP_RETURN, 0);
 	atomic_store_explicit(&pcp->return_tails, 0, memory_order_relaxed);
-	return given;
+	return give_blocks_locked(zone, stack, count);
 }
 
 /* Of the oldest in a list what would be in RETURN by now, if it were freed: it was cached before its
@@ -470,7 +638,8 @@ BERTH_COLD berth_idx_t berth__pcp_alloc(struct berth_zone *zone, unsigned order,
 		return BERTH_IDX_NONE;
 	list = berth__pcp_list(pcp, first, gfp, &count);
 	if (!count) {
-		list = refill(zone, pcp, first, gfp);
+		if (first || !refill_from_pageblock(zone, pcp, gfp, &list))
+			list = refill(zone, pcp, first, gfp);
 		count = berth__pcp_count(pcp, list);
 	}
 	if (count)
@@ -576,7 +745,7 @@ static uint64_t drain_list_locked(struct berth_zone *zone, struct berth_pcp *pcp
 	uint64_t given = 0;
 
 	for (uint32_t i = 0; i < count; i++) {
-		unsigned order = berth__tag_order(berth__tag(&zone->frames[stack[i]]));
+		unsigned order = cached_order(zone, stack[i]);
 
 		if (stack[i] < part->end && stack[i] + berth__pages(order) > part->start) {
 			given += free_cached_locked(zone, stack[i]);

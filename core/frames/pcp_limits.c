@@ -10,8 +10,9 @@
  * list than its first-level cache holds. What isn't used shrinks by half each second (berth_pcp_age(),
  * or the slot's owner itself, with its next exchange).
  *
- * I1  pcp_min <= high <= pcp_max of each list; those of a slot, but for their minimum, come to at most
- *     pcp_budget frames.
+ * I1  pcp_min <= high <= pcp_max of each list. What the lists of all slots may hold beyond their minimum is
+ *     `pcp_grown`, and at most pcp_budget frames, an eighth of the zone. So one busy CPU of many has long
+ *     lists, and idle ones take nothing away from it.
  * I2  count <= high, but for a list that shrinks while it is aged.
  *
  * Linux (mm/page_alloc.c: high_min, high_max, alloc_factor, decay_pcp_high) has one limit a CPU for all
@@ -77,15 +78,16 @@ static void set_rows(struct berth_pcp_layout *layout, unsigned pageblock_order, 
 }
 
 /*
- * By default a power of two, as large as all slots together hold at most an eighth of the zone, and a
- * slot's lists take hardly more than 2 bytes a frame.
+ * By default as many as the budget is, up to some bound; the minimum as if all slots shared the budget. A slot's
+ * stacks take hardly more than 2 bytes a frame.
  */
 void berth__pcp_lay_out(struct berth_pcp_layout *layout, uint64_t nr_pages, unsigned nr_cpus,
 			unsigned pageblock_order, unsigned pcp_high)
 {
-	uint64_t share = nr_pages / 8 / nr_cpus, bytes = nr_pages * 2 / nr_cpus;
-	unsigned blocks = at_most(share >> pageblock_order, MOST_BLOCKS);
-	unsigned high = pcp_high ? pcp_high : share < MOST_PAGES ? power_of_two(share) : MOST_PAGES;
+	uint64_t all = nr_pages / 8, bytes = nr_pages * 2 / nr_cpus;
+	unsigned blocks = at_most(all >> pageblock_order, MOST_BLOCKS);
+	unsigned high = pcp_high ? pcp_high : all < MOST_PAGES ? power_of_two(all) : MOST_PAGES;
+	unsigned least = at_most(all / nr_cpus / 4, LEAST_PAGES);
 
 	__builtin_memset(layout, 0, sizeof(*layout));
 	__builtin_memset(layout->row, BERTH_PCP_NO_ROW, sizeof(layout->row));
@@ -93,14 +95,13 @@ void berth__pcp_lay_out(struct berth_pcp_layout *layout, uint64_t nr_pages, unsi
 		if (high < 2)
 			high = 2;
 		set_rows(layout, pageblock_order, high,
-			 pcp_high ? high : at_most(high < 8 ? high : high / 4, LEAST_PAGES),
+			 pcp_high ? high :
+				    at_most(high < 8 ? high : high / 4, least < 2 ? 2 : least),
 			 blocks);
 		if (pcp_high || high == 2 || layout->bytes <= bytes)
 			break;
 	}
-	layout->budget = at_most(share, UINT32_MAX);
-	if (layout->budget < high)
-		layout->budget = high;
+	layout->budget = at_most(all, UINT32_MAX);
 }
 
 void berth__pcp_init(const struct berth_zone *zone, struct berth_pcp *pcp)
@@ -144,15 +145,18 @@ uint32_t berth__pcp_high_pages(const struct berth_zone *zone, const struct berth
 
 /* ---- Growing and shrinking -------------------------------------------------------------------------- */
 
-/* Frames that the lists may hold beyond their minimum. */
-static uint32_t grown_pages(const struct berth_zone *zone, const struct berth_pcp *pcp)
+/* So many frames more may be held beyond the minimum; false: not now. */
+static bool take_of_budget(struct berth_zone *zone, uint32_t pages)
 {
-	uint32_t pages = 0;
+	uint32_t grown = atomic_load_explicit(&zone->pcp_grown, memory_order_relaxed);
 
-	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
-		pages += (berth__pcp_high(pcp, list) - zone->pcp_min[list])
-			 << zone->pcp_order[list];
-	return pages;
+	do {
+		if (pages > zone->pcp_budget || grown > zone->pcp_budget - pages)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&zone->pcp_grown, &grown, grown + pages,
+							memory_order_relaxed,
+							memory_order_relaxed));
+	return true;
 }
 
 static uint32_t halved(const struct berth_zone *zone, const struct berth_pcp *pcp, unsigned list)
@@ -193,10 +197,10 @@ void berth__pcp_grow(struct berth_zone *zone, struct berth_pcp *pcp, unsigned li
 		more = zone->pcp_max[list] - high;
 	if (!has_plenty(zone, (uint64_t)(high + more) << order))
 		return;
-	if (grown_pages(zone, pcp) + (more << order) > zone->pcp_budget) {
+	if (!take_of_budget(zone, more << order)) {
 		berth__pcp_shrink(zone, pcp, ~pcp->warm);
 		pcp->warm = bit; /* the others have until next time to show that they are used */
-		if (grown_pages(zone, pcp) + (more << order) > zone->pcp_budget)
+		if (!take_of_budget(zone, more << order))
 			return;
 	}
 	set_high(pcp, list, high + more);
@@ -205,12 +209,14 @@ void berth__pcp_grow(struct berth_zone *zone, struct berth_pcp *pcp, unsigned li
 void berth__pcp_shrink(struct berth_zone *zone, struct berth_pcp *pcp, uint32_t lists)
 {
 	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
-		uint32_t high;
+		uint32_t high, was = berth__pcp_high(pcp, list);
 
-		if (!(lists >> list & 1) || berth__pcp_high(pcp, list) == zone->pcp_min[list])
+		if (!(lists >> list & 1) || was == zone->pcp_min[list])
 			continue;
 		high = halved(zone, pcp, list);
 		set_high(pcp, list, high);
+		atomic_fetch_sub_explicit(&zone->pcp_grown, (was - high) << zone->pcp_order[list],
+					  memory_order_relaxed);
 		if (berth__pcp_count(pcp, list) > high)
 			berth__pcp_spill(zone, pcp, list, berth__pcp_count(pcp, list) - high);
 	}

@@ -25,13 +25,20 @@ static uint32_t nr_pageblocks(const struct berth_zone *zone)
 
 /* ---- Marking ------------------------------------------------------------------------------------- */
 
-/* Always a read-modify-write: a refreshment that misses the change leaves the mark. */
+/*
+ * The fence stands between the change and the look at the mark, as refresh's read-modify-write does between the
+ * clearing and the look at the counters: so a refreshment that misses the change finds the mark again. Who finds
+ * it set writes nothing: many share the word.
+ */
 void berth__stale(struct berth_zone *zone, const struct berth_pageblock *pageblock)
 {
 	uint32_t group = (uint32_t)(pageblock - zone->pageblocks) / GROUP;
+	_Atomic uint64_t *word = &zone->stale[group / GROUP];
+	uint64_t bit = 1ull << group % GROUP;
 
-	atomic_fetch_or_explicit(&zone->stale[group / GROUP], 1ull << group % GROUP,
-				 memory_order_release);
+	atomic_thread_fence(memory_order_seq_cst);
+	if (!(atomic_load_explicit(word, memory_order_relaxed) & bit))
+		atomic_fetch_or_explicit(word, bit, memory_order_release);
 }
 
 void berth__stale_all_locked(struct berth_zone *zone)
@@ -140,7 +147,7 @@ static struct berth_load load_of(const struct berth_zone *zone, uint32_t number,
 	uint32_t free = berth__nr_free(pageblock), taken = free + berth__nr_claimed(pageblock);
 	uint32_t managed = atomic_load_explicit(&pageblock->nr_managed, memory_order_relaxed);
 	uint32_t used = taken < managed ? managed - taken : 0;
-	uint32_t joined = pageblock->nr_joined < used ? pageblock->nr_joined : used;
+	uint32_t all = berth__nr_joined(pageblock), joined = all < used ? all : used;
 
 	struct berth_load load = { .used = used,
 				   .blocks = used - joined,

@@ -205,8 +205,8 @@ static void joined_frames_of_another_chunk(struct scene *s)
 	unsigned chunk = (s->used & 511u) >> berth__chunk_order(s->zone);
 
 	assert_true(berth__has_chunks(s->zone));
-	pageblock->joined[chunk]--;
-	pageblock->joined[(chunk + 1) % BERTH_CHUNKS]++;
+	pageblock->joined -= 1ull << 8 * chunk;
+	pageblock->joined += 1ull << 8 * ((chunk + 1) % BERTH_CHUNKS);
 }
 
 static void pageblock_left_isolated(struct scene *s)
