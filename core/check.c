@@ -68,7 +68,7 @@ static bool check_kept(struct checker *checker)
 		EXPECT("kept.I1 tag of what is kept", berth__pfn(zone, start),
 		       berth__tag_kind(tag) == BERTH_FRAME_CLAIMED && !(tag & claim), true);
 		EXPECT("kept.I1 frames that are kept", berth__pfn(zone, start),
-		       berth__cookie(&zone->frames[start]), word >> 32);
+		       berth__cookie(zone, start), word >> 32);
 		if (!check_name(checker, start))
 			return false;
 		checker->kept += word >> 32;
@@ -719,7 +719,7 @@ static bool check_area(struct checker *checker, struct berth_cma *area)
 		EXPECT("cma range of the set", berth__pfn(zone, idx),
 		       berth__pageblock(zone, idx)->home_set, area->set);
 		if (tag & BERTH_TAG_AREA || (head == idx && berth__is_kept(zone, idx))) {
-			uint64_t nr = zone->frames[head].cookie;
+			uint64_t nr = berth__cookie(zone, head);
 
 			EXPECT("cma claim leaves its area", berth__pfn(zone, idx),
 			       nr && nr <= area->end - head, true);

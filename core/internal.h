@@ -70,12 +70,11 @@ enum berth_frame_kind {
 #define BERTH_TAG_LRU (1u << 15)      /* USED: may be on an LRU list; never changes until freed */
 #define BERTH_TAG_OWNER_SHIFT 16
 
-/* What an allocation and a free touch, and no more: four of them are a cache line, and none straddles two. */
+/* What a free reads and writes, and no more: eight of them are a cache line, and none straddles two. */
 struct berth_frame {
 	/* a: USED: 1 by the owner + BERTH_PIN_BIAS a pin; 0 frozen */
-	_Alignas(16) _Atomic uint32_t refcount;
+	_Alignas(8) _Atomic uint32_t refcount;
 	_Atomic uint32_t tag; /* a: written under Z, or in P while the frame is in a list */
-	uint64_t cookie;      /* USED: the owner's; CLAIMED start: pages. Written with tag */
 };
 
 /* What only a block has that is in an LRU list, or a claim. */
@@ -85,17 +84,6 @@ union berth_links {
 	};
 	uint64_t note; /* of a CLAIMED start: alloc/claims.c */
 };
-
-/* Whoever scans reads it beside an allocation from a per-CPU list, and finds out later that the block is another one. */
-static inline uint64_t berth__cookie(const struct berth_frame *frame)
-{
-	return __atomic_load_n(&frame->cookie, __ATOMIC_RELAXED);
-}
-
-static inline void berth__set_cookie(struct berth_frame *frame, uint64_t cookie)
-{
-	__atomic_store_n(&frame->cookie, cookie, __ATOMIC_RELAXED);
-}
 
 static inline uint32_t berth__tag(const struct berth_frame *frame)
 {
@@ -423,7 +411,8 @@ struct berth_zone {
 	/* a: written under Z, read in P: of each pageblock, the type of the lists that cache what is
 	 * freed in it; RETURN, or NONE. */
 	_Atomic uint8_t *pcp_route;
-	struct berth_frame *frames;         /* c */
+	struct berth_frame *frames; /* c */
+	uint64_t *cookies; /* c: of as many frames. USED: the owner's; CLAIMED start: pages. Written with tag */
 	union berth_links *links;           /* c: of as many frames */
 	struct berth_pageblock *pageblocks; /* c */
 	struct berth_list_set *sets;        /* c */
@@ -509,6 +498,18 @@ static inline bool berth__idx_one(const struct berth_zone *zone, berth_pfn_t pfn
 {
 	*idx = (berth_idx_t)(pfn - zone->base_pfn);
 	return pfn - zone->start_pfn < zone->spanned;
+}
+
+/* Whoever scans reads it beside an allocation from a per-CPU list, and finds out later that the block is another one. */
+static inline uint64_t berth__cookie(const struct berth_zone *zone, berth_idx_t idx)
+{
+	return __atomic_load_n(&zone->cookies[idx], __ATOMIC_RELAXED);
+}
+
+static inline void berth__set_cookie(const struct berth_zone *zone, berth_idx_t idx,
+				     uint64_t cookie)
+{
+	__atomic_store_n(&zone->cookies[idx], cookie, __ATOMIC_RELAXED);
 }
 
 static inline struct berth_pageblock *berth__pageblock(const struct berth_zone *zone,

@@ -81,7 +81,7 @@ static bool stack_free(struct berth__pages *bench, uint64_t block)
 	return true;
 }
 
-#define FRAME_BYTES (sizeof(struct berth_frame) + sizeof(union berth_links))
+#define FRAME_BYTES (sizeof(struct berth_frame) + sizeof(uint64_t) + sizeof(union berth_links))
 #define FRAME_WORDS (FRAME_BYTES / sizeof(uint64_t))
 
 static __attribute__((noinline)) void touch(void *touched, uint64_t frame)

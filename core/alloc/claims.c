@@ -150,7 +150,7 @@ static bool describe_locked(const struct berth_zone *zone, berth_idx_t start, ui
 	uint32_t tag = atomic_load_explicit(&frame->tag, memory_order_acquire);
 
 	claim->pfn = berth__pfn(zone, start);
-	claim->nr_pages = berth__cookie(frame);
+	claim->nr_pages = berth__cookie(zone, start);
 	claim->age_ns = berth__note_age_ns(note_of(zone, start), now_ns);
 	claim->area = tag & BERTH_TAG_AREA ? zone->areas[pageblock->home_set - BERTH_CMA].name :
 					     NULL;

@@ -50,7 +50,7 @@ static void split_locked(struct berth_zone *zone, berth_idx_t idx, unsigned orde
 	berth__account_used_locked(zone, idx, order, 1);
 	for (berth_idx_t i = berth__pages(order); i < pages; i += berth__pages(order)) {
 		berth__account_used_locked(zone, idx + i, order, 1);
-		berth__mark_used(&frame[i], base, berth__cookie(frame) + i);
+		berth__mark_used(zone, idx + i, base, berth__cookie(zone, idx) + i);
 	}
 	berth__set_tag(frame, base);
 	berth__lru_end_split(zone, tag);
@@ -98,7 +98,7 @@ static berth_idx_t take_exact(struct berth_zone *zone, berth_idx_t nr, unsigned 
 		unsigned part = berth__largest_order(idx + at, idx + nr, order);
 
 		berth__account_used_locked(zone, idx + at, part, 1);
-		berth__mark_used(&zone->frames[idx + at], berth__used_tag_lru(part, gfp, owner),
+		berth__mark_used(zone, idx + at, berth__used_tag_lru(part, gfp, owner),
 				 cookie + at);
 		at += berth__pages(part);
 	}

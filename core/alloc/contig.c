@@ -106,7 +106,7 @@ static void scan_used_locked(struct berth_claiming *claim, struct scan *scan, be
 	} else if (collect) {
 		scan->moves[scan->nr_moves++] = (struct berth_move){
 			.src = berth__pfn(zone, head),
-			.cookie = berth__cookie(frame),
+			.cookie = berth__cookie(zone, head),
 			.order = (uint8_t)berth__tag_order(tag),
 			.owner = (uint16_t)berth__tag_owner(tag),
 		};
@@ -327,7 +327,7 @@ void berth__ask_holder(struct berth_zone *zone, struct berth_claim_report *repor
 	berth_lock(&zone->lock);
 	tag = berth__tag(frame);
 	/* It may have been freed since and be just allocated from a CPU's list, without the lock. */
-	cookie = berth__cookie(frame);
+	cookie = berth__cookie(zone, (berth_idx_t)(frame - zone->frames));
 	berth_unlock(&zone->lock);
 	owner = &zone->owners[berth__tag_owner(tag)];
 	if (berth__tag_kind(tag) == BERTH_FRAME_USED && !(tag & BERTH_TAG_ORPHAN) && owner->ops &&
@@ -510,7 +510,7 @@ bool berth__is_claim_locked(const struct berth_zone *zone, berth_idx_t start, ui
 
 	return (berth__tag(frame) & mask) ==
 		       (BERTH_TAG(BERTH_FRAME_CLAIMED, 0) | BERTH_TAG_START | flags) &&
-	       berth__cookie(frame) == nr_pages;
+	       berth__cookie(zone, start) == nr_pages;
 }
 
 bool berth__release_begin(struct berth_zone *zone, berth_idx_t start, uint64_t nr_pages,
@@ -523,7 +523,7 @@ bool berth__release_begin(struct berth_zone *zone, berth_idx_t start, uint64_t n
 	/* Nobody but who releases it changes the tag of a claim's first frame, so no lock is needed; of
 	 * two that do, one gets it. */
 	return (tag & mask) == (BERTH_TAG(BERTH_FRAME_CLAIMED, 0) | BERTH_TAG_START | flags) &&
-	       berth__cookie(frame) == nr_pages &&
+	       berth__cookie(zone, start) == nr_pages &&
 	       atomic_compare_exchange_strong_explicit(&frame->tag, &tag,
 						       tag & ~(BERTH_TAG_START | flags),
 						       memory_order_acquire, memory_order_relaxed);

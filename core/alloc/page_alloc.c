@@ -30,7 +30,7 @@ static berth_idx_t alloc_from_zone(struct berth_zone *zone, unsigned order, unsi
 	idx = berth__rmqueue_locked(zone, order, gfp, &from);
 	if (idx != BERTH_IDX_NONE) {
 		berth__account_used_locked(zone, idx, order, 1);
-		berth__mark_used(&zone->frames[idx], tag, cookie);
+		berth__mark_used(zone, idx, tag, cookie);
 		berth__count_locked(zone, BERTH_EVENT_PGALLOC, berth__pages(order));
 	}
 	berth_unlock(&zone->lock);

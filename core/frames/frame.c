@@ -206,8 +206,8 @@ bool berth__split_used_at_locked(struct berth_zone *zone, berth_idx_t head, bert
 			berth__lru_inherit_locked(zone, head, middle, order);
 			berth__lru_shrinks_locked(zone, head, order + 1, order);
 		}
-		berth__mark_used(&zone->frames[middle], base | BERTH_TAG(0, order),
-				 berth__cookie(&zone->frames[head]) + berth__pages(order));
+		berth__mark_used(zone, middle, base | BERTH_TAG(0, order),
+				 berth__cookie(zone, head) + berth__pages(order));
 		berth__set_tag(&zone->frames[head], base | BERTH_TAG(0, order));
 		if (at >= middle) {
 			/* The lower half is final; go on in the upper one. */

@@ -283,9 +283,12 @@ void berth__pcp_spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned l
 void berth__pcp_init(const struct berth_zone *zone, struct berth_pcp *pcp);
 
 /* Writes everything that makes an untagged block an allocated one. In P or under Z. */
-static inline void berth__mark_used(struct berth_frame *frame, uint32_t tag, uint64_t cookie)
+static inline void berth__mark_used(const struct berth_zone *zone, berth_idx_t idx, uint32_t tag,
+				    uint64_t cookie)
 {
-	berth__set_cookie(frame, cookie);
+	struct berth_frame *frame = &zone->frames[idx];
+
+	berth__set_cookie(zone, idx, cookie);
 	atomic_store_explicit(&frame->refcount, 1, memory_order_relaxed);
 	berth__set_tag(frame, tag);
 }

@@ -177,7 +177,7 @@ static void tell_apart(struct berth_zone *zone, berth_idx_t *stack, berth_idx_t 
 	berth_idx_t nr = berth__pages(order);
 	struct berth_frame *frame = &zone->frames[idx];
 
-	for (berth_idx_t i = 0; i < nr; i += 4)
+	for (berth_idx_t i = 0; i < nr; i += 8)
 		__builtin_prefetch(&frame[i], 1);
 	for (berth_idx_t i = 0; i < nr; i++)
 		stack[i] = idx + nr - 1 - i;

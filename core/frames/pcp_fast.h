@@ -90,7 +90,7 @@ static inline berth_idx_t berth__pcp_pop(const struct berth_zone *zone, struct b
 	berth_idx_t idx = berth__pcp_stack(zone, pcp, list)[count - 1];
 
 	berth__pcp_set_count(pcp, list, count - 1);
-	berth__mark_used(&zone->frames[idx], tag, cookie);
+	berth__mark_used(zone, idx, tag, cookie);
 	return idx;
 }
 

@@ -44,7 +44,7 @@ bool berth_frame_owner(struct berth_zone *zone, berth_pfn_t pfn, unsigned *owner
 	if (head != BERTH_IDX_NONE) {
 		tag = berth__tag(&zone->frames[head]);
 		*owner = berth__tag_owner(tag);
-		*cookie = berth__cookie(&zone->frames[head]) + (idx - head);
+		*cookie = berth__cookie(zone, head) + (idx - head);
 	}
 	berth_unlock(&zone->lock);
 	return berth__tag_kind(tag) == BERTH_FRAME_USED;

@@ -320,7 +320,7 @@ bool berth__stock_take(struct berth_cma *area, berth_idx_t start, berth_idx_t en
 				       BERTH_TAG(BERTH_FRAME_CLAIMED, shift));
 	}
 	berth__claim_note(zone, start, name);
-	berth__set_cookie(&zone->frames[start], end - start);
+	berth__set_cookie(zone, start, end - start);
 	atomic_store_explicit(&zone->frames[start].tag,
 			      BERTH_TAG(BERTH_FRAME_CLAIMED, shift) | BERTH_TAG_START |
 				      BERTH_TAG_AREA,

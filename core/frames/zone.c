@@ -15,8 +15,8 @@
 
 /* The places of the parts in the metadata. */
 struct layout {
-	size_t frames, links, pageblocks, sets, lists, bits, buckets, areas, owners, names, pcps,
-		total;
+	size_t frames, cookies, links, pageblocks, sets, lists, bits, buckets, areas, owners, names,
+		pcps, total;
 	size_t counters, timings;
 	size_t loads, groups, regions, stale, stocked, tallies;
 	unsigned nr_counters, nr_tallies, bit_words;
@@ -117,6 +117,7 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 		l->pcp_stride += sizeof(struct berth_lru_batch);
 
 	l->frames = place(&at, 64, l->nr_frames, sizeof(struct berth_frame));
+	l->cookies = place(&at, 64, l->nr_frames, sizeof(uint64_t));
 	l->links = place(&at, 64, l->nr_frames, sizeof(union berth_links));
 	l->pageblocks = place(&at, 64, l->nr_frames >> l->pageblock_order,
 			      sizeof(struct berth_pageblock));
@@ -209,6 +210,7 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->max_owners = l.max_owners;
 	zone->metadata_bytes = l.total;
 	zone->frames = (void *)(base + l.frames);
+	zone->cookies = (void *)(base + l.cookies);
 	zone->links = (void *)(base + l.links);
 	zone->pageblocks = (void *)(base + l.pageblocks);
 	zone->sets = (void *)(base + l.sets);

@@ -470,7 +470,7 @@ static void capture(struct compaction *run, const struct unit *unit, uint32_t ta
 		berth__pageblock_set_locked(zone, pageblock, pageblock->home_set);
 	}
 	berth__account_used_locked(zone, unit->start, run->params->order, 1);
-	berth__mark_used(&zone->frames[unit->start], tag, cookie);
+	berth__mark_used(zone, unit->start, tag, cookie);
 	berth__buddy_free_range_locked(zone, unit->start + taken, unit->end);
 	berth_unlock(&zone->lock);
 }

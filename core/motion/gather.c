@@ -48,7 +48,8 @@ static bool is_movable(const struct gathering *gathering, berth_idx_t idx, unsig
 	       (tag & ~BERTH_TAG_LRU) == (BERTH_TAG(BERTH_FRAME_USED, order) | BERTH_TAG_MOVABLE |
 					  (uint32_t)owner << BERTH_TAG_OWNER_SHIFT) &&
 	       atomic_load_explicit(&frame->refcount, memory_order_relaxed) == 1 &&
-	       berth__cookie(frame) == cookie && idx + berth__pages(order) <= gathering->range->end;
+	       berth__cookie(gathering->zone, idx) == cookie &&
+	       idx + berth__pages(order) <= gathering->range->end;
 }
 
 /* The frame of a cookie, if it's the first of a block that can move. False: there is no room for it. Z. */

@@ -111,7 +111,7 @@ static void lay_out_claim_locked(struct berth_zone *zone, berth_idx_t start, ber
 	for (berth_idx_t idx = start; idx < end;) {
 		unsigned order = berth__largest_order(idx, end, zone->max_order);
 
-		berth__set_cookie(&zone->frames[idx], idx == start ? end - start : 0);
+		berth__set_cookie(zone, idx, idx == start ? end - start : 0);
 		berth__set_tag(&zone->frames[idx],
 			       BERTH_TAG(BERTH_FRAME_CLAIMED, order) |
 				       (idx == start ? BERTH_TAG_START | flags : 0));

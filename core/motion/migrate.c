@@ -29,7 +29,8 @@ static void arrive_locked(struct berth_zone *zone, struct berth_move *move)
 	uint32_t tag = berth__tag(dst);
 
 	BERTH_ASSERT(zone, tag & BERTH_TAG_ARRIVING, tag, move->dst);
-	berth__mark_used(dst, tag & ~BERTH_TAG_ARRIVING, move->cookie);
+	berth__mark_used(zone, (berth_idx_t)(move->dst - zone->base_pfn), tag & ~BERTH_TAG_ARRIVING,
+			 move->cookie);
 	if (tag & BERTH_TAG_LRU)
 		berth__lru_moved_locked(zone, (berth_idx_t)(move->src - zone->base_pfn),
 					(berth_idx_t)(move->dst - zone->base_pfn));
@@ -88,12 +89,13 @@ static void sort_moves(struct berth_move *moves, unsigned nr_moves)
 /* The block is as the scan saw it: not freed, split or taken since. Z. */
 static bool unchanged_locked(const struct berth_zone *zone, const struct berth_move *move)
 {
-	const struct berth_frame *head = &zone->frames[move->src - zone->base_pfn];
+	berth_idx_t idx = (berth_idx_t)(move->src - zone->base_pfn);
+	const struct berth_frame *head = &zone->frames[idx];
 
 	return (berth__tag(head) & ~BERTH_TAG_LRU) ==
 		       (BERTH_TAG(BERTH_FRAME_USED, move->order) | BERTH_TAG_MOVABLE |
 			(uint32_t)move->owner << BERTH_TAG_OWNER_SHIFT) &&
-	       berth__cookie(head) == move->cookie;
+	       berth__cookie(zone, idx) == move->cookie;
 }
 
 /*

@@ -71,7 +71,7 @@ static struct berth_reclaim_item item_at(const struct berth_zone *zone, berth_id
 
 	return (struct berth_reclaim_item){
 		.pfn = berth__pfn(zone, idx),
-		.cookie = berth__cookie(frame),
+		.cookie = berth__cookie(zone, idx),
 		.order = (uint8_t)berth__tag_order(tag),
 		.owner = (uint16_t)berth__tag_owner(tag),
 	};
@@ -156,7 +156,7 @@ bool berth_reclaim_freeze(struct berth_zone *zone, const struct berth_reclaim_it
 	tag = berth__tag(frame);
 	state = berth__lru_state(zone, idx);
 	if ((tag & BERTH_TAG_LRU) && berth__tag_order(tag) == item->order &&
-	    berth__tag_owner(tag) == item->owner && berth__cookie(frame) == item->cookie &&
+	    berth__tag_owner(tag) == item->owner && berth__cookie(zone, idx) == item->cookie &&
 	    !(state & not_now) && (state & BERTH_LRU_WHERE)) /* not taken off the lists */
 		return true;
 	berth__unfreeze(zone, frame);
@@ -476,7 +476,7 @@ static void learn_dirty(struct berth_zone *zone, const struct batch *batch)
 		if (item->result == BERTH_RECLAIM_DIRTY &&
 		    (berth__lru_state(zone, idx) & BERTH_LRU_WHERE) &&
 		    berth__tag_order(tag) == item->order && berth__tag_owner(tag) == item->owner &&
-		    berth__cookie(frame) == item->cookie &&
+		    berth__cookie(zone, idx) == item->cookie &&
 		    !(berth__lru_mark(zone, idx, BERTH_LRU_DIRTY) & BERTH_LRU_DIRTY))
 			dirtied += pages_of(item);
 	}

@@ -223,10 +223,12 @@ static void put_pagesets(struct text *text, struct berth_zone *zone)
 	PUT(text, "\n  pagesets", N(0, 0));
 	for (uint32_t cpu = 0; cpu < used; cpu++) {
 		const struct berth_pcp *pcp = berth__pcp(zone, cpu);
-		uint32_t least = 0;
+		uint32_t least = 0, most = 0;
 
-		for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
+		for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
 			least += (uint32_t)zone->pcp_min[list] << zone->pcp_order[list];
+			most += (uint32_t)zone->pcp_max[list] << zone->pcp_order[list];
+		}
 		PUT(text, "\n    cpu: %\n              count:    %\n              high:     %",
 		    N(cpu, 0), N(berth__pcp_pages(zone, pcp), 0),
 		    N(berth__pcp_high_pages(zone, pcp), 0));
@@ -235,7 +237,7 @@ static void put_pagesets(struct text *text, struct berth_zone *zone)
 		    "\n              high_min: %"
 		    "\n              high_max: %",
 		    N(berth__pcp_batch(zone, pcp, BERTH_PCP_MOVABLE), 0), N(least, 0),
-		    N(least + zone->pcp_budget, 0));
+		    N(most < least + zone->pcp_budget ? most : least + zone->pcp_budget, 0));
 	}
 }
 

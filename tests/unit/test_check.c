@@ -423,12 +423,12 @@ static void claimed_frames_of_an_area(struct scene *s)
 
 static void claim_larger_than_its_area(struct scene *s)
 {
-	frame(s, s->claim)->cookie = 100000;
+	berth__set_cookie(s->zone, s->claim, 100000);
 }
 
 static void claim_of_no_frames(struct scene *s)
 {
-	frame(s, s->claim)->cookie = 0;
+	berth__set_cookie(s->zone, s->claim, 0);
 }
 
 static void pageblock_of_an_area_lost(struct scene *s)

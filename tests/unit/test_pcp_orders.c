@@ -270,18 +270,32 @@ static void allocations_make_a_list_grow(void **state)
 	struct test_zone *tz = zone_open(.nr_pages = LARGE, .nr_cpus = 2);
 	struct test_owner *o = owner_open(tz, "owner");
 	uint64_t page, refilled;
+	unsigned ahead;
 
 	(void)state;
 	test_set_cpu(0);
-	alloc_movable(o, 4096);
+	alloc_movable(o, 8192);
 	assert_int_equal(high_of(tz, 0, 0, BERTH_PCP_MOVABLE), 640);
 	assert_int_equal(high_of(tz, 1, 0, BERTH_PCP_MOVABLE), 64);
-	while (count_of(tz, 0, 0, BERTH_PCP_MOVABLE))
+	/* With several of them at a time: the first, and as many as their own list takes. */
+	while (count_of(tz, 0, 0, BERTH_PCP_MOVABLE) || count_of(tz, 0, 9, BERTH_PCP_MOVABLE))
 		alloc_movable(o, 1);
 	refilled = event(tz, BERTH_EVENT_PCP_REFILL);
 	page = alloc_movable(o, 1);
-	assert_int_equal(event(tz, BERTH_EVENT_PCP_REFILL) - refilled, 512);
+	ahead = count_of(tz, 0, 9, BERTH_PCP_MOVABLE);
+	assert_true(ahead > 1);
+	assert_int_equal(event(tz, BERTH_EVENT_PCP_REFILL) - refilled, 512 * (1 + ahead));
 	assert_int_equal(o->table[page] % 512, 0);
+	/* The next ones come from there, without an exchange. */
+	for (unsigned left = ahead; left > 0; left--) {
+		assert_int_equal(count_of(tz, 0, 9, BERTH_PCP_MOVABLE), left);
+		alloc_movable(o, 511);
+		assert_int_equal(count_of(tz, 0, 0, BERTH_PCP_MOVABLE), 0);
+		zone_ok(tz);
+		page = alloc_movable(o, 1);
+		assert_int_equal(o->table[page] % 512, 0);
+	}
+	assert_int_equal(event(tz, BERTH_EVENT_PCP_REFILL) - refilled, 512 * (1 + ahead));
 	zone_ok(tz);
 	owner_free_all(o, 0, LARGE);
 	owner_close(o);
@@ -360,28 +374,29 @@ static void lists_stay_small_near_the_mark(void **state)
 	zone_close(tz);
 }
 
-/* A list that needs room takes it from those that have exchanged nothing since. */
+/* What the lists of all CPUs hold is limited; who comes late takes from its own CPU's lists that have exchanged
+ * nothing since, not from those of others. */
 static void lists_share_a_budget(void **state)
 {
-	struct test_zone *tz = zone_open(.nr_pages = LARGE, .nr_cpus = 32);
+	struct test_zone *tz = zone_open(.nr_pages = LARGE, .nr_cpus = 2);
 	struct test_owner *o = owner_open(tz, "owner");
 
 	(void)state;
-	assert_int_equal(tz->zone->pcp_budget, LARGE / 8 / 32); /* 256 more than the minimum */
+	assert_int_equal(tz->zone->pcp_budget, LARGE / 8);
+	tz->zone->pcp_budget = 192;
 	test_set_cpu(0);
 	alloc_movable(o, 1000);
-	for (unsigned i = 0; i < 1000; i++)
-		alloc_plain(tz, 0);
-	assert_int_equal(high_of(tz, 0, 0, BERTH_PCP_MOVABLE), 128);
-	assert_int_equal(high_of(tz, 0, 0, BERTH_PCP_RECLAIMABLE), 128);
-	assert_int_equal(high_of(tz, 0, 0, BERTH_PCP_UNMOVABLE), 32);
+	assert_int_equal(high_of(tz, 0, 0, BERTH_PCP_MOVABLE), 256);
+	test_set_cpu(1);
+	alloc_movable(o, 1000);
+	assert_int_equal(high_of(tz, 1, 0, BERTH_PCP_MOVABLE), 64);
+	zone_ok(tz); /* that all of them keep to the budget */
+	test_set_cpu(0);
 	for (unsigned i = 0; i < 2000; i++)
 		assert_int_equal(berth_alloc_pages(tz->zone, 0, 0, 0, 0, &(berth_pfn_t){ 0 }), 0);
-	assert_int_equal(high_of(tz, 0, 0, BERTH_PCP_UNMOVABLE), 128);
-	assert_int_equal(high_of(tz, 0, 0, BERTH_PCP_MOVABLE) +
-				 high_of(tz, 0, 0, BERTH_PCP_RECLAIMABLE),
-			 128);
-	zone_ok(tz); /* that all of them keep to the budget */
+	assert_int_equal(high_of(tz, 0, 0, BERTH_PCP_UNMOVABLE), 256);
+	assert_int_equal(high_of(tz, 0, 0, BERTH_PCP_MOVABLE), 64);
+	zone_ok(tz);
 	owner_free_all(o, 0, LARGE);
 	owner_close(o);
 	zone_close(tz);
