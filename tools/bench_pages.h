@@ -102,6 +102,9 @@ void berth__pages_close(struct berth__pages *bench);
  * False: it couldn't give or take a block. */
 bool berth__pages_round(struct berth__pages *bench, enum berth__pages_row row,
 			const struct berth__peer *peer, struct berth__pages_figures *figures);
+/* The same threads, each on its CPU and with its part of the blocks, one after the other. */
+bool berth__pages_round_alone(struct berth__pages *bench, enum berth__pages_row row,
+			      struct berth__pages_figures *figures);
 void berth__pages_figures_free(struct berth__pages_figures *figures);
 /* Allocates all blocks of the zone once more; false: two overlap, or an invariant is broken, and
  * the user knows. */

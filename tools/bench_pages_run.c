@@ -12,8 +12,8 @@
  * Two rows are no competitors but bounds: the array used as a stack is the least that anything
  * costs which remembers what is free, and touching is the least that anything costs which keeps
  * something about each frame: it reads, changes and writes as many bytes as the core's metadata of a frame,
- * side by side, of the frames that the pattern names, and remembers nothing. (The core's operations change
- * the 16 bytes of a `struct berth_frame` alone; its links are in an array of their own.)
+ * side by side, of the frames that the pattern names, and remembers nothing. (Of the core's operations a free changes
+ * the 8 bytes of a `struct berth_frame`, an allocation the cookie as well; each is in an array of its own.)
  */
 #define _GNU_SOURCE
 #include "tools/bench_pages.h"
@@ -126,6 +126,7 @@ static bool peer_free(struct berth__pages *bench, uint64_t block)
 struct part {
 	struct berth__pages *bench;
 	uint32_t first, nr; /* its blocks */
+	bool alone;         /* the others don't run now */
 	unsigned repeats;
 	uint64_t alloc_ns, free_ns, pair_ns; /* of repeats * nr operations of each kind */
 	pthread_t thread;
@@ -137,14 +138,14 @@ struct part {
  * waiting for each other counts. */
 static uint64_t clock_of(const struct part *part)
 {
-	return berth__clock_ns(part->bench->threads == 1 ? CLOCK_THREAD_CPUTIME_ID :
-							   CLOCK_MONOTONIC);
+	return berth__clock_ns(part->alone ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC);
 }
 
 /* Waits for the other threads, then tells the time. */
 static uint64_t together(const struct part *part)
 {
-	pthread_barrier_wait(&part->bench->barrier);
+	if (!part->alone)
+		pthread_barrier_wait(&part->bench->barrier);
 	return clock_of(part);
 }
 
@@ -261,26 +262,28 @@ static void *run_part(void *ctx)
 static bool run_threads(struct berth__pages *bench, struct part *parts, void *(*body)(void *))
 {
 	int cpus[BERTH__PAGES_MAX_THREADS];
-	unsigned nr_cpus = berth__find_cpus(cpus, bench->threads), started = 0;
+	unsigned nr_cpus = berth__find_cpus(cpus, bench->threads);
 
 	bench->failed = false;
 	if (bench->threads == 1) {
 		body(&parts[0]);
 		return !bench->failed;
 	}
-	for (; started < bench->threads; started++) {
-		parts[started].body = body;
-		parts[started].cpu = nr_cpus ? cpus[started % nr_cpus] : 0;
-		if (pthread_create(&parts[started].thread, NULL, run_part, &parts[started]) != 0)
-			break;
-	}
-	if (started < bench->threads) { /* those that started wait for all: they can't go on */
-		berth__complain(0, BERTH__PAGES_COMMAND, "the system gives only %u threads",
-				started);
-		exit(BERTH__EXIT_FAILED);
+	for (unsigned i = 0; i < bench->threads; i++) {
+		parts[i].body = body;
+		parts[i].cpu = nr_cpus ? cpus[i % nr_cpus] : 0;
+		if (pthread_create(&parts[i].thread, NULL, run_part, &parts[i]) != 0) {
+			/* Those that started wait for all: they can't go on. */
+			berth__complain(0, BERTH__PAGES_COMMAND, "the system gives only %u threads",
+					i);
+			exit(BERTH__EXIT_FAILED);
+		}
+		if (parts[i].alone)
+			pthread_join(parts[i].thread, NULL);
 	}
 	for (unsigned i = 0; i < bench->threads; i++)
-		pthread_join(parts[i].thread, NULL);
+		if (!parts[i].alone)
+			pthread_join(parts[i].thread, NULL);
 	return !bench->failed;
 }
 
@@ -290,6 +293,7 @@ static void prepare_parts(struct berth__pages *bench, struct part *parts)
 
 	for (unsigned i = 0; i < bench->threads; i++)
 		parts[i] = (struct part){ .bench = bench,
+					  .alone = bench->threads == 1,
 					  .first = i * share,
 					  .nr = share,
 					  .repeats = (LEAST_OPS - 1) / bench->nr_blocks + 1 };
@@ -302,8 +306,9 @@ void berth__pages_figures_free(struct berth__pages_figures *figures)
 	berth__samples_free(&figures->pair);
 }
 
-bool berth__pages_round(struct berth__pages *bench, enum berth__pages_row row,
-			const struct berth__peer *peer, struct berth__pages_figures *figures)
+static bool run_round(struct berth__pages *bench, enum berth__pages_row row,
+		      const struct berth__peer *peer, bool alone,
+		      struct berth__pages_figures *figures)
 {
 	static void *(*const bodies[BERTH__NR_ROWS])(void *part) = {
 		[BERTH__ROW_STACK] = run_on_stack,   [BERTH__ROW_TOUCH] = run_on_touched,
@@ -315,6 +320,8 @@ bool berth__pages_round(struct berth__pages *bench, enum berth__pages_row row,
 
 	bench->peer = peer;
 	prepare_parts(bench, parts);
+	for (unsigned i = 0; i < bench->threads; i++)
+		parts[i].alone |= alone;
 	if (!run_threads(bench, parts, bodies[row]))
 		return false;
 	for (unsigned i = 0; i < bench->threads; i++) {
@@ -329,6 +336,18 @@ bool berth__pages_round(struct berth__pages *bench, enum berth__pages_row row,
 	berth__sample_add(&figures->free, free_ns / ops);
 	berth__sample_add(&figures->pair, (alloc_ns + free_ns + pair_ns) / ops);
 	return true;
+}
+
+bool berth__pages_round(struct berth__pages *bench, enum berth__pages_row row,
+			const struct berth__peer *peer, struct berth__pages_figures *figures)
+{
+	return run_round(bench, row, peer, false, figures);
+}
+
+bool berth__pages_round_alone(struct berth__pages *bench, enum berth__pages_row row,
+			      struct berth__pages_figures *figures)
+{
+	return run_round(bench, row, NULL, true, figures);
 }
 
 /* ---- Metadata ---------------------------------------------------------------------------------- */

@@ -28,7 +28,8 @@ struct row {
 	bool measured[NR_CELLS];
 	double alloc[NR_CELLS], free[NR_CELLS], pair[NR_CELLS];
 	double metadata;
-	struct berth__samples threads; /* an operation's time with threads / with one, by rounds */
+	struct berth__pages_figures alone; /* the threads' cell, one thread after the other */
+	struct berth__samples threads;     /* an operation's time at once / alone, by rounds */
 };
 
 struct table {
@@ -119,6 +120,16 @@ static bool open_cells(struct table *table)
 
 /* ---- Measuring --------------------------------------------------------------------------------- */
 
+/* What the threads' figures are compared with, just after them: CPUs differ, so each thread stays on its own. */
+static bool measure_alone(struct table *table, uint64_t round)
+{
+	struct row *berth = &table->rows[BERTH__ROW_BERTH];
+
+	return !berth->measured[THREADS] || berth__interrupted() ||
+	       berth__pages_round_alone(&table->cells[THREADS], BERTH__ROW_BERTH,
+					round ? &berth->alone : NULL);
+}
+
 /* One round of a cell for all; round 0 warms up. An allocator of others that can't do it (a size that it doesn't
  * align, say) has no figure; Berth or a bound that can't is a fault. */
 static bool measure_cell(struct table *table, int cell, uint64_t round)
@@ -139,14 +150,14 @@ static bool measure_cell(struct table *table, int cell, uint64_t round)
 			return false;
 		}
 	}
-	return true;
+	return cell != THREADS || measure_alone(table, round);
 }
 
 /* Of what the round has measured last. */
 static void compare_threads(struct row *row)
 {
 	const struct berth__samples *many = &row->figures[THREADS].pair;
-	const struct berth__samples *one = &row->figures[BULK].pair;
+	const struct berth__samples *one = &row->alone.pair;
 
 	if (many->nr && one->nr)
 		berth__sample_add(&row->threads,
@@ -168,8 +179,6 @@ static void take_medians(struct row *row)
 
 static int measure(struct table *table)
 {
-	/* One thread and several close to each other: they are compared. */
-	static const enum cell turns[NR_CELLS] = { BULK, THREADS, REPEAT, RANDOM, LARGE };
 	uint64_t rounds = table->config->rounds;
 
 	for (int i = 0; i < BERTH__NR_ROWS; i++)
@@ -181,7 +190,7 @@ static int measure(struct table *table)
 		for (unsigned turn = 0; turn < NR_CELLS && !berth__interrupted(); turn++) {
 			berth__progress(BERTH__PAGES_COMMAND, round * NR_CELLS + turn,
 					(rounds + 1) * NR_CELLS);
-			if (!measure_cell(table, turns[turn], round)) {
+			if (!measure_cell(table, (int)turn, round)) {
 				berth__progress_end();
 				return BERTH__EXIT_FAILED;
 			}
@@ -221,7 +230,8 @@ static void find_bars(struct table *table, struct bar bars[NR_BARS])
 				berth->pair[RANDOM] / touch->pair[RANDOM], 4 };
 	bars[3] = (struct bar){ "order 9", "ns", "the slower of allocate and free",
 				fmax(berth->alloc[LARGE], berth->free[LARGE]), 40 };
-	bars[4] = (struct bar){ "threads", "x", "one thread, for an operation of a thread",
+	bars[4] = (struct bar){ "threads", "x",
+				"these threads one after the other, for an operation",
 				berth__percentile(&berth->threads, 50), 1.25 };
 }
 
@@ -375,6 +385,7 @@ int berth__pages_table(const struct berth__pages_config *config, char **argv)
 		for (int cell = 0; cell < NR_CELLS; cell++)
 			berth__pages_figures_free(&table.rows[i].figures[cell]);
 		berth__samples_free(&table.rows[i].threads);
+		berth__pages_figures_free(&table.rows[i].alone);
 	}
 	return code;
 }
