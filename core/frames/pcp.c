@@ -192,7 +192,8 @@ static void tell_apart(struct berth_zone *zone, berth_idx_t *stack, berth_idx_t 
 		set_tag_release(--frame, tag);
 }
 
-/* Puts the batch into a list that is empty, but for its count. So that pops ascend. */
+/* Puts the batch into a list that is empty, but for its count, so that pops ascend. A block's pop writes its cookie
+ * and its tag: those of pageblocks are cold, each in a page of its own. */
 static void fill_stack(struct berth_zone *zone, berth_idx_t *stack, const struct batch *batch,
 		       bool single)
 {
@@ -202,6 +203,7 @@ static void fill_stack(struct berth_zone *zone, berth_idx_t *stack, const struct
 			stack += berth__pages(batch->blocks[i].order);
 		} else {
 			stack[batch->nr - 1 - i] = batch->blocks[i].idx;
+			__builtin_prefetch(&zone->cookies[batch->blocks[i].idx], 1);
 		}
 	}
 }
@@ -318,9 +320,9 @@ static bool refill_from_pageblock(struct berth_zone *zone, struct berth_pcp *pcp
 	*list = whole - pageblock_list(0);
 	if (!count || !(pcp->whole >> *list & 1))
 		return false;
-	idx = berth__pcp_stack(zone, pcp, whole)[count - 1];
 	if (berth__pcp_high(pcp, *list) < berth__pages(zone->pageblock_order))
 		return false;
+	idx = berth__pcp_stack(zone, pcp, whole)[count - 1];
 	berth__pcp_set_count(pcp, whole, count - 1);
 	berth__account_cached_pageblock(zone, idx, false);
 	tell_apart(zone, berth__pcp_stack(zone, pcp, *list), idx, zone->pageblock_order);

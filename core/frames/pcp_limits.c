@@ -85,7 +85,10 @@ void berth__pcp_lay_out(struct berth_pcp_layout *layout, uint64_t nr_pages, unsi
 			unsigned pageblock_order, unsigned pcp_high)
 {
 	uint64_t all = nr_pages / 8, bytes = nr_pages * 2 / nr_cpus;
-	unsigned blocks = at_most(all >> pageblock_order, MOST_BLOCKS);
+	/* Where a slot's share is less than one, a few pageblocks are much of the zone. */
+	unsigned blocks = all / nr_cpus >> pageblock_order ?
+				  at_most(all >> pageblock_order, MOST_BLOCKS) :
+				  0;
 	unsigned high = pcp_high ? pcp_high : all < MOST_PAGES ? power_of_two(all) : MOST_PAGES;
 	unsigned least = at_most(all / nr_cpus / 4, LEAST_PAGES);
 
