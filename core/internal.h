@@ -95,6 +95,12 @@ static inline void berth__set_tag(struct berth_frame *frame, uint32_t tag)
 	atomic_store_explicit(&frame->tag, tag, memory_order_relaxed);
 }
 
+/* For who writes it in P, without Z: I6 of frames/pcp.c. */
+static inline void berth__set_tag_release(struct berth_frame *frame, uint32_t tag)
+{
+	atomic_store_explicit(&frame->tag, tag, memory_order_release);
+}
+
 static inline enum berth_frame_kind berth__tag_kind(uint32_t tag)
 {
 	return (enum berth_frame_kind)(tag & 7u);

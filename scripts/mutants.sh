@@ -114,6 +114,10 @@ mutant pcp-block-read-outside $pcp '/^bool berth__pcp_free_block/,/^}/ { s/ !is_
 mutant pcp-block-route-relaxed $pcp '/^static unsigned route_of_block/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
 # (Not seen here: the releases of routes' stores, since a fence for the summaries comes between a cut and them.)
 mutant pcp-block-pin-unseen $pcp '/^static bool is_plain/,/^}/ s/atomic_load_explicit\(&frame->refcount, memory_order_acquire\) == 1/1/'
+# Frames that are told apart and joined without the lock (I6 of pcp.c)
+mutant pcp-apart-relaxed core/internal.h '/^static inline void berth__set_tag_release/,/^}/ s/memory_order_release/memory_order_relaxed/'
+mutant pcp-head-once $frame 's/^#define LOOKS 4u/#define LOOKS 1u/'
+mutant pcp-join-head-last $pcp '/^static void join\(/,/^}/ { s/^\tberth__set_tag_release\(&frames\[0\].*//; s/^}/\tberth__set_tag_release(\&frames[0], BERTH_TAG(BERTH_FRAME_PCP, to));\n}/ }'
 mutant pcp-block-order-unseen $pcp '/^static bool is_plain/,/^}/ s/BERTH_TAG\(BERTH_FRAME_USED, order\)/BERTH_TAG(BERTH_FRAME_USED, berth__tag_order(tag))/'
 
 # LRU lists

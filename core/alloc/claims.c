@@ -168,8 +168,8 @@ static berth_idx_t first_claim_locked(const struct berth_zone *zone, berth_idx_t
 	if (!berth__nr_claimed(berth__pageblock(zone, idx)))
 		return stop;
 	while (idx < stop) {
-		berth_idx_t head = berth__head(zone, idx);
-		uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
+		uint32_t tag;
+		berth_idx_t head = berth__find(zone, idx, &tag);
 
 		if (berth__tag_kind(tag) == BERTH_FRAME_CLAIMED && tag & BERTH_TAG_START &&
 		    head == idx)

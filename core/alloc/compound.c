@@ -16,14 +16,12 @@
 berth_pfn_t berth_compound_head(struct berth_zone *zone, berth_pfn_t pfn, unsigned *order)
 {
 	berth_idx_t idx, head;
-	uint32_t tag = 0;
+	uint32_t tag;
 
 	if (!berth__idx_one(zone, pfn, &idx))
 		return BERTH_PFN_NONE;
 	berth_lock(&zone->lock);
-	head = berth__head(zone, idx);
-	if (head != BERTH_IDX_NONE)
-		tag = berth__tag(&zone->frames[head]);
+	head = berth__find(zone, idx, &tag);
 	berth_unlock(&zone->lock);
 	if (berth__tag_kind(tag) != BERTH_FRAME_USED)
 		return BERTH_PFN_NONE;

@@ -28,7 +28,8 @@ static void list_pinned(struct berth_zone *zone, berth_idx_t idx, berth_idx_t en
 {
 	berth_lock(&zone->lock);
 	while (idx < end && report->nr_blockers < BERTH_MAX_BLOCKERS) {
-		berth_idx_t head = berth__head(zone, idx);
+		uint32_t tag;
+		berth_idx_t head = berth__find(zone, idx, &tag);
 		const struct berth_frame *frame;
 
 		if (head == BERTH_IDX_NONE) {
@@ -36,10 +37,10 @@ static void list_pinned(struct berth_zone *zone, berth_idx_t idx, berth_idx_t en
 			continue;
 		}
 		frame = &zone->frames[head];
-		if (berth__tag_kind(berth__tag(frame)) == BERTH_FRAME_USED &&
+		if (berth__tag_kind(tag) == BERTH_FRAME_USED &&
 		    atomic_load_explicit(&frame->refcount, memory_order_relaxed) > 1)
 			add_blocker(zone, head, report);
-		idx = head + berth__pages(berth__tag_order(berth__tag(frame)));
+		idx = head + berth__pages(berth__tag_order(tag));
 	}
 	berth_unlock(&zone->lock);
 }

@@ -46,11 +46,10 @@ static void walk_pageblock(struct search *search, uint32_t number)
 
 	berth_lock(&zone->lock);
 	while (idx < end) {
-		berth_idx_t head = berth__head(zone, idx), next = idx + 1;
-		uint32_t tag = 0, refs = 0;
+		uint32_t tag, refs = 0;
+		berth_idx_t head = berth__find(zone, idx, &tag), next = idx + 1;
 
 		if (head != BERTH_IDX_NONE) {
-			tag = berth__tag(&zone->frames[head]);
 			refs = atomic_load_explicit(&zone->frames[head].refcount,
 						    memory_order_relaxed);
 			next = head + berth__pages(berth__tag_order(tag));

@@ -58,8 +58,8 @@ static struct part part_at(const struct berth_choice *choice, berth_idx_t idx)
 {
 	const struct berth_search *search = choice->search;
 	const struct berth_zone *zone = choice->zone;
-	berth_idx_t head = idx, first = idx & ~(choice->size - 1);
-	uint32_t tag = berth__tag(&zone->frames[idx]);
+	uint32_t tag;
+	berth_idx_t head = berth__find(zone, idx, &tag), first = idx & ~(choice->size - 1);
 	struct part part = { .start = idx,
 			     .end = idx + 1,
 			     .used = true,
@@ -67,11 +67,8 @@ static struct part part_at(const struct berth_choice *choice, berth_idx_t idx)
 			     .frame_ns = choice->cost.copy_ns,
 			     .block_ns = choice->cost.remap_ns };
 
-	if (!tag)
-		head = berth__head(zone, idx);
 	if (head == BERTH_IDX_NONE) /* on its way through a per-CPU list */
 		return part;
-	tag = berth__tag(&zone->frames[head]);
 	part.start = head < first ? first : head;
 	part.end = head + berth__pages(berth__tag_order(tag));
 	switch (berth__tag_kind(tag)) {

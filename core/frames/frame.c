@@ -20,27 +20,42 @@ _Noreturn void berth__panic(const struct berth_zone *zone, const char *what, uin
 		;
 }
 
+#define LOOKS 4u /* until a frame is believed to be in no block */
+
 /* As the tags are while they are read. */
-static berth_idx_t look_for_head(const struct berth_zone *zone, berth_idx_t idx)
+static berth_idx_t look_for_head(const struct berth_zone *zone, berth_idx_t idx, uint32_t *tag)
 {
 	for (unsigned order = 0; order <= zone->max_order; order++) {
 		berth_idx_t head = idx & ~(berth__pages(order) - 1);
-		uint32_t tag = atomic_load_explicit(&zone->frames[head].tag, memory_order_acquire);
 
-		if (berth__tag_kind(tag) == BERTH_FRAME_TAIL)
+		*tag = atomic_load_explicit(&zone->frames[head].tag, memory_order_acquire);
+		if (berth__tag_kind(*tag) == BERTH_FRAME_TAIL)
 			continue;
 		/* The nearest head below idx: either its block reaches idx or nothing does. */
-		return berth__tag_order(tag) >= order ? head : BERTH_IDX_NONE;
+		if (berth__tag_order(*tag) >= order)
+			return head;
+		break;
 	}
+	*tag = 0;
 	return BERTH_IDX_NONE;
+}
+
+berth_idx_t berth__find(const struct berth_zone *zone, berth_idx_t idx, uint32_t *tag)
+{
+	berth_idx_t head = BERTH_IDX_NONE;
+
+	/* A look fails, too, if a CPU tells the frames of a cached block apart in the middle of it (pcp.c, I6): it
+	 * must join them again before the next one can. */
+	for (unsigned look = 0; look < LOOKS && head == BERTH_IDX_NONE; look++)
+		head = look_for_head(zone, idx, tag);
+	return head;
 }
 
 berth_idx_t berth__head(const struct berth_zone *zone, berth_idx_t idx)
 {
-	berth_idx_t head = look_for_head(zone, idx);
+	uint32_t tag;
 
-	/* A CPU may be telling the frames of a cached block apart: pcp.c, I6. */
-	return head != BERTH_IDX_NONE ? head : look_for_head(zone, idx);
+	return berth__find(zone, idx, &tag);
 }
 
 /* Head of the USED block that holds pfn, or BERTH_IDX_NONE. Stale unless the block is pinned or the

@@ -85,8 +85,7 @@ static berth_idx_t reserved_end(const struct berth_zone *zone, berth_idx_t idx, 
 {
 	uint32_t tag;
 
-	*head = berth__head(zone, idx);
-	tag = *head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[*head]);
+	*head = berth__find(zone, idx, &tag);
 	return berth__tag_kind(tag) == BERTH_FRAME_RESERVED ?
 		       *head + berth__pages(berth__tag_order(tag)) :
 		       idx;

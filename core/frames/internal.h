@@ -13,6 +13,9 @@
 /* Head of the block that holds idx, or BERTH_IDX_NONE when it is in none. O(max_order). Z, or
  * the caller knows that the block can't change. */
 berth_idx_t berth__head(const struct berth_zone *zone, berth_idx_t idx);
+/* The same, and the head's tag (0: none), both as they are at one moment: a cached block's head may be a single cached
+ * frame, and that one the inside of a block, when it's read again. */
+berth_idx_t berth__find(const struct berth_zone *zone, berth_idx_t idx, uint32_t *tag);
 /* One pin more of the USED head, false: it is frozen. Z or L, so that the block isn't split. */
 bool berth__pin_head(struct berth_zone *zone, berth_idx_t head);
 /* Takes the count of a USED head from 1 to 0 / back. */
@@ -290,7 +293,7 @@ static inline void berth__mark_used(const struct berth_zone *zone, berth_idx_t i
 
 	berth__set_cookie(zone, idx, cookie);
 	atomic_store_explicit(&frame->refcount, 1, memory_order_relaxed);
-	berth__set_tag(frame, tag);
+	berth__set_tag_release(frame, tag);
 }
 
 #endif

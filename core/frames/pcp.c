@@ -22,6 +22,14 @@
  * I5  A used block of an order above 0 is cut (by a claim that needs a part of it) only in isolated
  *     pageblocks, after the drain. So who reads a block's order inside the section, after it has seen
  *     that the pageblock isn't isolated (any more: acquire), may free the block without the lock.
+ * I6  Under the lock, frames that come or go together are one cached block: only its head is written there. They are
+ *     told apart after that, from the last frame to the first, and joined before it, from the first to the last; each
+ *     of these stores is a release, as those of pops and pushes are. So who holds the lock and finds a frame without a
+ *     tag finds the block's head below it; or else the frame has got a tag meanwhile, or its block has been joined
+ *     again, and another look finds that (berth__find()).
+ * I7  A list of single frames that got a whole pageblock, since its set had nothing smaller, takes the next ones from
+ *     its slot's list of pageblocks, and gives back there what is a whole one again, without the lock. `whole` has a
+ *     bit for such a list; how much it takes ahead is the limit of the pageblocks' list.
  *
  * Complexity: O(1); one block in a batch pays the batch, under the zone lock. Neighbours that are
  * freed together, as in bulk frees, merge in one step.
@@ -73,12 +81,6 @@ struct berth_pcp *berth__pcp_enter_any(struct berth_zone *zone)
 	struct berth_pcp *pcp;
 
 	return berth__pcp_enter(zone, &pcp) ? pcp : enter(zone);
-}
-
-/* See I6. */
-static inline void set_tag_release(struct berth_frame *frame, uint32_t tag)
-{
-	atomic_store_explicit(&frame->tag, tag, memory_order_release);
 }
 
 /* ---- From the buddy lists ------------------------------------------------------------------------ */
@@ -183,13 +185,13 @@ static void tell_apart(struct berth_zone *zone, berth_idx_t *stack, berth_idx_t 
 		stack[i] = idx + nr - 1 - i;
 	for (frame += nr; nr >= 4; nr -= 4) {
 		frame -= 4;
-		set_tag_release(&frame[3], tag);
-		set_tag_release(&frame[2], tag);
-		set_tag_release(&frame[1], tag);
-		set_tag_release(&frame[0], tag);
+		berth__set_tag_release(&frame[3], tag);
+		berth__set_tag_release(&frame[2], tag);
+		berth__set_tag_release(&frame[1], tag);
+		berth__set_tag_release(&frame[0], tag);
 	}
 	while (nr--)
-		set_tag_release(--frame, tag);
+		berth__set_tag_release(--frame, tag);
 }
 
 /* Puts the batch into a list that is empty, but for its count, so that pops ascend. A block's pop writes its cookie
@@ -390,15 +392,15 @@ static void join(struct berth_zone *zone, berth_idx_t idx, unsigned from, unsign
 
 	berth_idx_t part = berth__pages(from), nr = berth__pages(to), i = part;
 
-	set_tag_release(&frames[0], BERTH_TAG(BERTH_FRAME_PCP, to));
+	berth__set_tag_release(&frames[0], BERTH_TAG(BERTH_FRAME_PCP, to));
 	for (; i + 4 * part <= nr; i += 4 * part) {
-		set_tag_release(&frames[i], 0);
-		set_tag_release(&frames[i + part], 0);
-		set_tag_release(&frames[i + 2 * part], 0);
-		set_tag_release(&frames[i + 3 * part], 0);
+		berth__set_tag_release(&frames[i], 0);
+		berth__set_tag_release(&frames[i + part], 0);
+		berth__set_tag_release(&frames[i + 2 * part], 0);
+		berth__set_tag_release(&frames[i + 3 * part], 0);
 	}
 	for (; i < nr; i += part)
-		set_tag_release(&frames[i], 0);
+		berth__set_tag_release(&frames[i], 0);
 }
 
 /* Joins the oldest nr blocks of a stack where they make larger ones, a pageblock's at most. Returns how many are at

@@ -165,7 +165,7 @@ static inline void berth__pcp_push(const struct berth_zone *zone, struct berth_p
 				   unsigned list, uint32_t count, berth_idx_t idx,
 				   struct berth_frame *frame, unsigned order)
 {
-	berth__set_tag(frame, BERTH_TAG(BERTH_FRAME_PCP, order));
+	berth__set_tag_release(frame, BERTH_TAG(BERTH_FRAME_PCP, order));
 	berth__pcp_stack(zone, pcp, list)[count] = idx;
 	berth__pcp_set_count(pcp, list, count + 1);
 }

@@ -18,9 +18,7 @@ char berth_frame_state(struct berth_zone *zone, berth_pfn_t pfn, berth_pfn_t *he
 	if (!berth__idx(zone, pfn, 1, &idx))
 		return '-';
 	berth_lock(&zone->lock);
-	at = berth__head(zone, idx);
-	if (at != BERTH_IDX_NONE)
-		tag = berth__tag(&zone->frames[at]);
+	at = berth__find(zone, idx, &tag);
 	kept = berth__tag_kind(tag) == BERTH_FRAME_CLAIMED && berth__is_kept(zone, idx);
 	berth_unlock(&zone->lock);
 	if (at == BERTH_IDX_NONE)
@@ -40,9 +38,8 @@ bool berth_frame_owner(struct berth_zone *zone, berth_pfn_t pfn, unsigned *owner
 	if (!berth__idx(zone, pfn, 1, &idx))
 		return false;
 	berth_lock(&zone->lock);
-	head = berth__head(zone, idx);
+	head = berth__find(zone, idx, &tag);
 	if (head != BERTH_IDX_NONE) {
-		tag = berth__tag(&zone->frames[head]);
 		*owner = berth__tag_owner(tag);
 		*cookie = berth__cookie(zone, head) + (idx - head);
 	}

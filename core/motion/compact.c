@@ -403,14 +403,13 @@ static uint32_t window_cost_locked(const struct compaction *run, berth_idx_t sta
 	uint32_t cost = 0;
 
 	for (berth_idx_t idx = start; idx < end;) {
-		berth_idx_t head = berth__head(zone, idx), next;
-		const struct berth_frame *frame;
 		uint32_t tag;
+		berth_idx_t head = berth__find(zone, idx, &tag), next;
+		const struct berth_frame *frame;
 
 		if (head == BERTH_IDX_NONE)
 			return UINT32_MAX;
 		frame = &zone->frames[head];
-		tag = berth__tag(frame);
 		next = head + berth__pages(berth__tag_order(tag));
 		if (berth__tag_kind(tag) == BERTH_FRAME_USED) {
 			if (!(tag & BERTH_TAG_MOVABLE) || head < start || next > end ||

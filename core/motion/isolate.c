@@ -187,8 +187,8 @@ static bool may_be_free(const struct berth_zone *zone, berth_idx_t start, berth_
 static bool part_is_free_locked(const struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
 {
 	while (start < end) {
-		berth_idx_t head = berth__head(zone, start);
-		uint32_t tag = head == BERTH_IDX_NONE ? 0 : berth__tag(&zone->frames[head]);
+		uint32_t tag;
+		berth_idx_t head = berth__find(zone, start, &tag);
 
 		if (berth__tag_kind(tag) != BERTH_FRAME_FREE)
 			return false;

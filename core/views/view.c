@@ -101,15 +101,14 @@ static void count_owned(const struct range *range, unsigned first, uint64_t *pag
 		    pageblock->nr_managed)
 			idx = stop;
 		while (idx < stop && idx < range->end) {
-			berth_idx_t head = berth__head(zone, idx), end;
 			uint32_t tag;
+			berth_idx_t head = berth__find(zone, idx, &tag), end;
 			unsigned owner;
 
 			if (head == BERTH_IDX_NONE) {
 				idx++;
 				continue;
 			}
-			tag = berth__tag(&zone->frames[head]);
 			end = head + berth__pages(berth__tag_order(tag));
 			owner = berth__tag_owner(tag);
 			if (end > stop)

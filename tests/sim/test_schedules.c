@@ -108,6 +108,36 @@ static void test_a_block_that_is_freed_and_cut(void **state)
 		      &sim, 6000);
 }
 
+/* The first worker looks at frames, the others work. */
+static void look_main(void *arg)
+{
+	struct worker *k = arg;
+
+	if (k->id) {
+		worker_main(k);
+		return;
+	}
+	for (unsigned i = 0; i < 8 * k->nr_ops; i++) {
+		berth_pfn_t pfn = ZONE_START + below(&k->random, ZONE_PAGES);
+
+		require(k->w, berth_frame_state(k->w->zone, pfn, NULL, NULL) != '-',
+			"a frame that is nowhere", pfn, 0);
+	}
+}
+
+/* Lists tell the frames of blocks apart, and join them, without the lock; who has it finds each frame in a block. */
+static void test_frames_are_always_somewhere(void **state)
+{
+	const struct berth_sim_params sim = { .weak_memory = true };
+
+	(void)state;
+	run_schedules(&(struct world_params){ .worker = look_main,
+					      .nr_workers = 3,
+					      .nr_ops = 60,
+					      .nr_drains = 2 },
+		      &sim, 2500);
+}
+
 /* Lists where each section pays a fence, since the port has no barrier. */
 static void test_lists_with_fences(void **state)
 {
@@ -389,6 +419,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lists_against_drains),
 		cmocka_unit_test(test_blocks_against_drains),
+		cmocka_unit_test(test_frames_are_always_somewhere),
 		cmocka_unit_test(test_blocks_against_claims_that_cut),
 		cmocka_unit_test(test_a_block_that_is_freed_and_cut),
 		cmocka_unit_test(test_lists_with_fences),
