@@ -79,7 +79,7 @@ static void set_rows(struct berth_pcp_layout *layout, unsigned pageblock_order, 
 
 /*
  * By default as many as the budget is, up to some bound; the minimum as if all slots shared the budget. A slot's
- * stacks take hardly more than 2 bytes a frame.
+ * stacks take hardly more than 2 bytes a frame, those of pageblocks apart.
  */
 void berth__pcp_lay_out(struct berth_pcp_layout *layout, uint64_t nr_pages, unsigned nr_cpus,
 			unsigned pageblock_order, unsigned pcp_high)
@@ -91,6 +91,7 @@ void berth__pcp_lay_out(struct berth_pcp_layout *layout, uint64_t nr_pages, unsi
 				  0;
 	unsigned high = pcp_high ? pcp_high : all < MOST_PAGES ? power_of_two(all) : MOST_PAGES;
 	unsigned least = at_most(all / nr_cpus / 4, LEAST_PAGES);
+	size_t stacks = (size_t)blocks * BERTH_NR_PCP_TYPES * sizeof(berth_idx_t);
 
 	__builtin_memset(layout, 0, sizeof(*layout));
 	__builtin_memset(layout->row, BERTH_PCP_NO_ROW, sizeof(layout->row));
@@ -101,7 +102,7 @@ void berth__pcp_lay_out(struct berth_pcp_layout *layout, uint64_t nr_pages, unsi
 			 pcp_high ? high :
 				    at_most(high < 8 ? high : high / 4, least < 2 ? 2 : least),
 			 blocks);
-		if (pcp_high || high == 2 || layout->bytes <= bytes)
+		if (pcp_high || high == 2 || layout->bytes <= bytes + stacks)
 			break;
 	}
 	layout->budget = at_most(all, UINT32_MAX);
