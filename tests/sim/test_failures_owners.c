@@ -122,7 +122,7 @@ static void test_claims_of_all_kinds(void **state)
 							  .many_ways = true,
 							  .prefilled = true,
 							  .deadline_ns = 3000000 } },
-		      scenario_seed(4), 20, 150);
+		      scenario_seed(6), 20, 150);
 }
 
 static void test_preparations_in_several_hands(void **state)
