@@ -302,12 +302,13 @@ static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned 
 	if (!first)
 		take_ahead_locked(zone, pcp, list, &batch, &ahead);
 	berth_unlock(&zone->lock);
+	/* Both before any list is aged, which looks into all of them. */
 	fill_stack(zone, berth__pcp_stack(zone, pcp, list), &batch, first == 0);
-	under_pressure(zone, pcp, list);
-	if (!first && pcp->whole >> list & 1) {
+	if (ahead.nr)
 		fill_stack(zone, berth__pcp_stack(zone, pcp, pageblock_list(list)), &ahead, false);
+	under_pressure(zone, pcp, list);
+	if (!first && pcp->whole >> list & 1)
 		under_pressure(zone, pcp, pageblock_list(list));
-	}
 	return list;
 }
 
@@ -389,7 +390,6 @@ static uint32_t whole_pageblocks(const struct berth_zone *zone, const berth_idx_
 static void join(struct berth_zone *zone, berth_idx_t idx, unsigned from, unsigned to)
 {
 	struct berth_frame *frames = &zone->frames[idx];
-
 	berth_idx_t part = berth__pages(from), nr = berth__pages(to), i = part;
 
 	berth__set_tag_release(&frames[0], BERTH_TAG(BERTH_FRAME_PCP, to));

@@ -471,6 +471,30 @@ static void owners_age_their_own_lists(void **state)
 	zone_close(tz);
 }
 
+/* A refill that takes pageblocks ahead may age the lists, those that it fills among them. */
+static void lists_are_full_before_they_are_aged(void **state)
+{
+	struct test_zone *tz = zone_open(.nr_pages = LARGE, .nr_cpus = 2);
+	struct test_owner *o = owner_open(tz, "owner");
+	unsigned high;
+
+	(void)state;
+	test_set_cpu(0);
+	alloc_movable(o, 8192);
+	high = high_of(tz, 0, 9, BERTH_PCP_MOVABLE);
+	assert_true(high > 2);
+	berth_pcp_age(tz->zone); /* from now on none has exchanged anything */
+	berth_pcp_drain_all(tz->zone);
+	tz->port.clock_ns += 1200000000u;
+	berth__pcp(tz->zone, 0)->exchanges = 0; /* the next one looks at the clock */
+	alloc_movable(o, 1);
+	assert_true(high_of(tz, 0, 9, BERTH_PCP_MOVABLE) < high);
+	zone_ok(tz);
+	owner_free_all(o, 0, LARGE);
+	owner_close(o);
+	zone_close(tz);
+}
+
 /* ---- Drains ------------------------------------------------------------------------------------------ */
 
 /* Blocks of all cached orders in the lists of two CPUs. */
@@ -627,6 +651,7 @@ int main(void)
 		cmocka_unit_test(a_limit_that_is_given_is_kept),
 		cmocka_unit_test(idle_lists_shrink_when_they_are_aged),
 		cmocka_unit_test(owners_age_their_own_lists),
+		cmocka_unit_test(lists_are_full_before_they_are_aged),
 		cmocka_unit_test(one_cpu_is_drained),
 		cmocka_unit_test(the_zone_is_drained),
 		cmocka_unit_test(a_range_is_drained),
