@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
@@ -23,31 +24,60 @@
 
 /* ---- The store, and a device that takes from it ----------------------------------------------------- */
 
+/*
+ * Its claims are paced by SQLite's own steps, not by time: how many pages SQLite finds again between two claims doesn't
+ * depend on how fast either of them runs.
+ */
 struct device {
 	struct test_store *ts;
 	pthread_t thread;
-	_Atomic bool stop; /* true from the start: it takes nothing */
+	sem_t due, done; /* a claim may begin; the last one is over */
+	bool idle;       /* it takes nothing */
+	bool stop;       /* ordered by `due` */
+	uint64_t random;
+	unsigned until_next; /* ticks; of the thread that SQLite runs in */
 	_Atomic uint64_t claims;
 };
 
-/* Claims and overwrites an eighth to the whole of the area, without a pause. */
+#define TICK_STEPS 500 /* of SQLite's virtual machine */
+#define MOST_TICKS 40  /* from one claim to the next */
+
+/* Claims and overwrites an eighth to the whole of the area each time that one is due. */
 static void *device_main(void *arg)
 {
 	struct device *device = arg;
 	uint64_t random = 1;
 
-	while (!atomic_load(&device->stop)) {
+	for (;;) {
 		const uint64_t nr = STORE_PAGES >> (random % 4);
 		berth_pfn_t pfn;
 
+		while (sem_wait(&device->due) != 0)
+			;
+		if (device->stop)
+			return NULL;
 		random = random * 6364136223846793005u + 1442695040888963407u;
 		if (test_store_claim(device->ts, 0, nr, &pfn) == 0) {
 			atomic_fetch_add(&device->claims, 1);
 			test_store_release(device->ts, 0, pfn, nr);
 		}
-		usleep(200 + random % 1000);
+		sem_post(&device->done);
 	}
-	return NULL;
+}
+
+/* SQLite's progress handler. The claim runs beside what SQLite does next, at most up to the next one. */
+static int device_tick(void *arg)
+{
+	struct device *device = arg;
+
+	if (device->idle || device->until_next-- > 0)
+		return 0;
+	device->random = device->random * 6364136223846793005u + 1442695040888963407u;
+	device->until_next = (unsigned)((device->random >> 33) % MOST_TICKS);
+	while (sem_wait(&device->done) != 0)
+		;
+	sem_post(&device->due);
+	return 0;
 }
 
 static void device_start(struct device *device)
@@ -59,14 +89,22 @@ static void device_start(struct device *device)
 						  .ops = berth_port_linux_ops() };
 
 	device->ts = test_store_open(&params);
-	if (!atomic_load(&device->stop))
-		assert_int_equal(pthread_create(&device->thread, NULL, device_main, device), 0);
+	if (device->idle)
+		return;
+	assert_int_equal(sem_init(&device->due, 0, 0), 0);
+	assert_int_equal(sem_init(&device->done, 0, 1), 0);
+	assert_int_equal(pthread_create(&device->thread, NULL, device_main, device), 0);
 }
 
 static void device_stop(struct device *device)
 {
-	if (!atomic_exchange(&device->stop, true))
-		pthread_join(device->thread, NULL);
+	if (device->idle)
+		return;
+	while (sem_wait(&device->done) != 0)
+		;
+	device->idle = device->stop = true;
+	sem_post(&device->due);
+	pthread_join(device->thread, NULL);
 }
 
 /* ---- A random workload ----------------------------------------------------------------------------------- */
@@ -83,6 +121,7 @@ struct scenario {
 
 struct work {
 	const struct scenario *scenario;
+	struct device *device; /* NULL: there is none */
 	char path[256];
 	sqlite3 *db[2];
 	uint64_t random, digest;
@@ -128,6 +167,8 @@ static void open_db(struct work *work, unsigned db)
 		sqlite3_open_v2(work->path, &work->db[db],
 				SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, NULL),
 		SQLITE_OK);
+	if (work->device)
+		sqlite3_progress_handler(work->db[db], TICK_STEPS, device_tick, work->device);
 	sql(work, db, "%s", work->scenario->pragmas);
 }
 
@@ -316,11 +357,12 @@ static void scan_beside_changes(struct work *work)
 	sql(work, 0, "DROP TABLE s");
 }
 
-static uint64_t run_workload(const struct scenario *scenario, const char *folder)
+static uint64_t run_workload(const struct scenario *scenario, const char *folder,
+			     struct device *device)
 {
 	static struct work work;
 
-	work = (struct work){ .scenario = scenario, .random = scenario->seed };
+	work = (struct work){ .scenario = scenario, .device = device, .random = scenario->seed };
 	snprintf(work.path, sizeof(work.path), "file:%s/test.db%s", folder,
 		 scenario->uri ? scenario->uri : "");
 	open_db(&work, 0);
@@ -370,7 +412,7 @@ static void child(const struct scenario *scenario, const char *folder, bool bare
 		  unsigned leave_out, struct result *result)
 {
 	const struct rlimit none = { 0, 0 };
-	struct device device = { .stop = scenario->no_claims };
+	struct device device = { .idle = scenario->no_claims };
 
 	if (!bare) {
 		device_start(&device);
@@ -385,7 +427,7 @@ static void child(const struct scenario *scenario, const char *folder, bool bare
 			freopen("/dev/null", "w", stderr);
 		}
 	}
-	result->digest = run_workload(scenario, folder);
+	result->digest = run_workload(scenario, folder, bare ? NULL : &device);
 	if (!bare) {
 		device_stop(&device);
 		store_ok(device.ts);
@@ -785,7 +827,7 @@ static int inverting_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file
 /* An "encryption" above our VFS: what SQLite has isn't what is read, so the store isn't used. */
 static void transformed(void)
 {
-	struct device device = { .claims = 0 };
+	struct device device = { .idle = false };
 	char folder[] = "/tmp/berth-sqlite.XXXXXX";
 	const struct scenario scenario = { .pragmas = COMMON, .steps = 100, .seed = 61 };
 	struct berth_sqlite_stats stats;
@@ -799,7 +841,7 @@ static void transformed(void)
 	inverting_vfs.zName = "inverting";
 	inverting_vfs.xOpen = inverting_open;
 	MUST(sqlite3_vfs_register(&inverting_vfs, 1) == SQLITE_OK);
-	(void)run_workload(&scenario, folder);
+	(void)run_workload(&scenario, folder, &device);
 	remove_files(folder);
 	rmdir(folder);
 	device_stop(&device);
@@ -818,7 +860,7 @@ static void test_transformed(void **state)
 /* After a fork the store is the parent's: a child's connections do without, and spoil nothing. */
 static void forked(void)
 {
-	struct device device = { .claims = 0 };
+	struct device device = { .idle = false };
 	char folder[] = "/tmp/berth-sqlite.XXXXXX";
 	const struct scenario scenario = { .pragmas = COMMON, .steps = 100, .seed = 71 };
 	struct berth_store_stats before, after;
@@ -830,7 +872,7 @@ static void forked(void)
 	device_start(&device);
 	MUST(berth_sqlite_cache_install(device.ts->store, STORE_PAGES * BERTH_PAGE_SIZE,
 					FRONT_BYTES) == 0);
-	(void)run_workload(&scenario, folder);
+	(void)run_workload(&scenario, folder, &device);
 	device_stop(&device);
 	before = test_store_stats(device.ts);
 	berth_sqlite_cache_stats(&ours);
@@ -838,7 +880,7 @@ static void forked(void)
 	remove_files(folder);
 	pid = fork();
 	if (pid == 0) {
-		(void)run_workload(&scenario, folder);
+		(void)run_workload(&scenario, folder, NULL);
 		berth_sqlite_cache_stats(&stats);
 		after = test_store_stats(device.ts);
 		_exit(stats.store_hits != ours.store_hits || after.puts != before.puts ||
