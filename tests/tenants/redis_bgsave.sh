@@ -4,7 +4,8 @@
 # BGSAVE of a large redis-server, bare and under Berth with claims, while redis-benchmark writes to other
 # keys of the same database. The file that it saved is loaded by a second, bare redis-server: the keys of
 # before must be there with their values, as the digest over all of them tells (DEBUG DIGEST), and the other keys
-# must be whole.
+# must be whole. A save under Berth counts when a claim has moved some of the server's memory while it was
+# under way.
 #
 #   TENANT_MIB     how much data (96; 1024 for the figures in the README)
 #   TENANT_SAVES   how many BGSAVEs under Berth (3); the bare server makes one
@@ -69,7 +70,33 @@ stop_server() {
 	[ $rc -eq 0 ] || died "$1" "ended with status $rc"
 }
 
-saved() { [ "$(info s persistence rdb_bgsave_in_progress)" != 1 ]; }
+saving() { [ "$(info s persistence rdb_bgsave_in_progress)" = 1 ]; }
+saved() { ! saving; }
+
+# moved: so many bytes of the server's memory so far
+moved() {
+	"$BERTH" stat "$server_self" --json >stat.json || died s "doesn't tell what was moved"
+	"$PYTHON" -c 'import json, sys
+print(next(one["moved_bytes"] for one in json.load(sys.stdin)["tenants"] if one["pid"] == int(sys.argv[1])))' \
+		"$server_self" <stat.json
+}
+
+# is_met BEFORE: during this save a claim moves something. Soon a claim has its place for good, and nothing
+# moves any more: only what is allocated between two claims is in the way of the next. So the server gets new memory,
+# which its area has first, in another database, until more was moved than BEFORE.
+is_met() {
+	local now
+	while saving; do
+		more=$((more + 1))
+		cli s -n 1 debug populate 512 "more$more" 4096 >/dev/null
+		now=$(moved) || exit 1
+		if [ "$now" -gt "$1" ]; then
+			saving
+			return
+		fi
+	done
+	return 1
+}
 writes_go_on() { [ "$(info s stats total_commands_processed)" -gt "$1" ] || gone "$bench"; }
 
 # static_digest SOCKET: of the static keys alone
@@ -82,6 +109,7 @@ load_saved() {
 	local kept=$server kept_self=$server_self got
 	mv s.rdb second.rdb || fail "no file was saved"
 	start_server second
+	cli second -n 1 flushdb >/dev/null # see is_met
 	# The benchmark's own keys: whole, then out of the way
 	[ "$(cli second strlen key:__rand_int__)" = 0 ] || fail "the load isn't what was promised"
 	cli second --raw eval "local n = 0
@@ -105,8 +133,8 @@ load_saved() {
 
 # serve MODE SAVES FRONT...: prints to MODE.out what must be equal
 serve() {
-	local digest i before nr=$2 forks
-	mode=$1
+	local digest i before moved_before nr=$2 forks tries=0 met claims
+	mode=$1 more=0
 	shift 2
 	forks=
 	rm -f s.rdb s.log
@@ -119,14 +147,22 @@ serve() {
 		>bench.out 2>&1 </dev/null &
 	bench=$!
 	own_pid "$bench"
-	for ((i = 1; i <= nr; i++)); do
+	for ((i = 0; i < nr; i += met)); do
+		[ $((tries++)) -lt $((20 * nr)) ] || died s "saved $tries times, and claims moved something in $i of these"
 		before=$(info s stats total_commands_processed)
 		poll "$limit" writes_go_on $((before + 1000)) || died s "doesn't answer redis-benchmark any more"
+		claims=$mode met=1
+		[ -z "$tenant_unmoved" ] || claims=bare
+		if [ $claims = berth ]; then
+			moved_before=$(moved) || exit 1
+		fi
 		cli s bgsave >/dev/null
+		[ $claims = bare ] || is_met "$moved_before" || met=0
 		poll "$limit" saved || died s "doesn't finish a BGSAVE"
 		[ "$(info s persistence rdb_last_bgsave_status)" = ok ] || died s "failed in a BGSAVE"
 		forks+="${forks:+, }$(info s stats latest_fork_usec)"
 		gone "$bench" && died s "lost redis-benchmark's connection: $(tail -n 1 bench.out)"
+		[ $met = 1 ] || continue
 		kill -STOP "$bench" # it would only take the processors away
 		load_saved "$digest"
 		kill -CONT "$bench"
@@ -135,7 +171,7 @@ serve() {
 	wait "$bench" 2>/dev/null
 	disown_pid "$bench"
 	stop_server s
-	say "$mode: $mib MiB, fork took $forks us; the last file had $others of the other keys"
+	say "$mode: $mib MiB, $tries saves, fork took $forks us; the last file had $others of the other keys"
 }
 
 tenant_moves=(--poison --claim "${mib}M@200ms+100msx*")
