@@ -235,10 +235,12 @@ static inline unsigned berth__pcp_first(unsigned row)
 }
 
 struct berth_pcp {
-	_Alignas(64) _Atomic uint32_t in_section;   /* a: by the slot's owner */
-	_Atomic uint32_t gate;                      /* a: see below */
-	_Atomic uint16_t count[BERTH_NR_PCP_LISTS]; /* P: blocks in each list */
-	_Atomic uint16_t high[BERTH_NR_PCP_LISTS];  /* P: how many it may hold now */
+	_Alignas(64) _Atomic uint32_t in_section; /* a: by the slot's owner */
+	_Atomic uint32_t gate;                    /* a: see below */
+	/* P: blocks in each list. A pop waits for the push before it: some processors forward a store of 32
+	 * bits to the next load at once, and one of 16 bits after seven cycles. */
+	_Atomic uint32_t count[BERTH_NR_PCP_LISTS];
+	_Atomic uint16_t high[BERTH_NR_PCP_LISTS]; /* P: how many it may hold now */
 	_Atomic uint32_t return_tails; /* P: frames in RETURN but the first of each block */
 	uint32_t warm;      /* P: bit k: list k has exchanged blocks since the lists were aged */
 	uint32_t whole;     /* P: bit k: list k, of single frames, got a whole pageblock last */
@@ -395,11 +397,12 @@ struct berth_zone {
 	unsigned nr_owners;   /* Z; read without: nobody registers meanwhile. owners[0] is nobody */
 	berth_pfn_t base_pfn; /* c: pfn of index 0 */
 	uint64_t spanned;     /* c: end - first */
-	berth_idx_t first, end;                     /* c: spanned indices */
-	unsigned max_order, pageblock_order;        /* c */
-	uint32_t bit_words;                         /* c: of `bits`, for each pageblock */
-	unsigned nr_cpus;                           /* c */
-	bool fence_sections;                        /* c: the port has no barrier for all CPUs */
+	berth_idx_t first, end;              /* c: spanned indices */
+	unsigned max_order, pageblock_order; /* c */
+	uint32_t bit_words;                  /* c: of `bits`, for each pageblock */
+	uint64_t whole_joined; /* c: `joined` of a pageblock that is one block; 0 without chunks */
+	unsigned nr_cpus;      /* c */
+	bool fence_sections;   /* c: the port has no barrier for all CPUs */
 	uint8_t pcp_row[BERTH_MAX_ORDER_LIMIT + 1]; /* c: of an order, or NO_ROW */
 	uint8_t pcp_order[BERTH_NR_PCP_LISTS]; /* c: of a list's blocks; RETURN: by their tags */
 	uint32_t pcp_base[BERTH_NR_PCP_LISTS]; /* c: where a list's stack begins */

@@ -131,15 +131,13 @@ static inline bool put_owner(struct berth_frame *frame, uint32_t tag)
 	return atomic_fetch_sub_explicit(&frame->refcount, 1, memory_order_acq_rel) == 1;
 }
 
-/* Orders above 0: into a list, or under the lock, since a claim may be splitting the block. */
-static int free_block(struct berth_zone *zone, berth_idx_t idx)
+/* An order above 0 under the lock, since a claim may be splitting the block. */
+static BERTH_COLD int free_block_slow(struct berth_zone *zone, berth_idx_t idx)
 {
 	struct berth_frame *frame = &zone->frames[idx];
-	uint32_t tag = berth__tag(frame);
 	int error = -BERTH_EINVAL;
+	uint32_t tag;
 
-	if (berth__pcp_free_block(zone, idx, berth__tag_order(tag), BERTH_ANY_OWNER))
-		return 0;
 	berth_lock(&zone->lock);
 	tag = berth__tag(frame);
 	if (berth__tag_kind(tag) == BERTH_FRAME_USED && !(tag & NOT_FREEABLE) &&
@@ -158,6 +156,15 @@ static int free_block(struct berth_zone *zone, berth_idx_t idx)
 	return error;
 }
 
+/* Into a list, if there is one for its order and it may be freed. */
+static __attribute__((noinline)) int free_block(struct berth_zone *zone, berth_idx_t idx,
+						unsigned order)
+{
+	return BERTH_LIKELY(berth__pcp_free_block(zone, idx, order, BERTH_ANY_OWNER)) ?
+		       0 :
+		       free_block_slow(zone, idx);
+}
+
 /* Everything but the hot path. */
 static BERTH_COLD int free_slow(struct berth_zone *zone, berth_pfn_t pfn)
 {
@@ -170,7 +177,7 @@ static BERTH_COLD int free_slow(struct berth_zone *zone, berth_pfn_t pfn)
 	frame = &zone->frames[idx];
 	tag = berth__tag(frame);
 	if (berth__tag_order(tag) != 0)
-		return free_block(zone, idx);
+		return free_block(zone, idx, berth__tag_order(tag));
 	if (berth__tag_kind(tag) != BERTH_FRAME_USED || (tag & NOT_FREEABLE) ||
 	    atomic_load_explicit(&frame->refcount, memory_order_relaxed) == 0)
 		return -BERTH_EINVAL;
@@ -192,14 +199,16 @@ int berth_free_pages(struct berth_zone *zone, berth_pfn_t pfn)
 	struct berth_pcp *pcp;
 	berth_idx_t idx;
 	unsigned list;
-	uint32_t count;
+	uint32_t count, tag;
 
 	if (BERTH_UNLIKELY(!berth__idx_one(zone, pfn, &idx)))
 		return -BERTH_EINVAL;
 	frame = &zone->frames[idx];
-	if (BERTH_UNLIKELY((berth__tag(frame) & plain) != BERTH_TAG(BERTH_FRAME_USED, 0) ||
+	tag = berth__tag(frame);
+	if (BERTH_UNLIKELY((tag & plain) != BERTH_TAG(BERTH_FRAME_USED, 0) ||
 			   atomic_load_explicit(&frame->refcount, memory_order_acquire) != 1))
-		return free_slow(zone, pfn);
+		return berth__tag_order(tag) ? free_block(zone, idx, berth__tag_order(tag)) :
+					       free_slow(zone, pfn);
 	if (BERTH_UNLIKELY(!berth__pcp_enter(zone, &pcp)))
 		return free_slow(zone, pfn);
 	list = berth__pcp_route(zone, idx);

@@ -130,32 +130,50 @@ static void unlink_block(struct berth_zone *zone, unsigned set, unsigned order, 
 		pageblocks[pageblock->next].prev = pageblock->prev;
 }
 
-static void list_add(struct berth_zone *zone, unsigned set, unsigned order, berth_idx_t idx)
+/* Of a pageblock and more. */
+static inline void list_add_large(struct berth_zone *zone, unsigned set, unsigned order,
+				  berth_idx_t idx)
 {
-	if (order < zone->pageblock_order) {
-		change_bit(berth__bits(zone, idx), number_of(zone, idx, order));
-		berth__pageblock(zone, idx)->nonempty |= 1u << order;
-	} else {
-		link_block(zone, set, order, idx);
-	}
+	link_block(zone, set, order, idx);
 	count_block(zone, set, order);
 	berth__set_tag(&zone->frames[idx], BERTH_TAG(BERTH_FRAME_FREE, order));
+}
+
+static void list_add(struct berth_zone *zone, unsigned set, unsigned order, berth_idx_t idx)
+{
+	if (order >= zone->pageblock_order) {
+		list_add_large(zone, set, order, idx);
+		return;
+	}
+	change_bit(berth__bits(zone, idx), number_of(zone, idx, order));
+	berth__pageblock(zone, idx)->nonempty |= 1u << order;
+	count_block(zone, set, order);
+	berth__set_tag(&zone->frames[idx], BERTH_TAG(BERTH_FRAME_FREE, order));
+}
+
+/* Of a pageblock and more. Leaves the head's tag zero. */
+static inline void list_del_large(struct berth_zone *zone, unsigned set, unsigned order,
+				  berth_idx_t idx)
+{
+	unlink_block(zone, set, order, idx);
+	uncount_block(zone, set, order);
+	berth__set_tag(&zone->frames[idx], 0);
 }
 
 /* Leaves the head's tag zero. */
 static void list_del(struct berth_zone *zone, unsigned set, unsigned order, berth_idx_t idx)
 {
-	if (order < zone->pageblock_order) {
-		uint64_t *bits = berth__bits(zone, idx);
-		uint32_t number = number_of(zone, idx, order);
+	uint64_t *bits = berth__bits(zone, idx);
+	uint32_t number = number_of(zone, idx, order);
 
-		BERTH_ASSERT(zone, test_bit(bits, number), idx, order);
-		change_bit(bits, number);
-		if (no_bit(bits, first_number(zone, order)))
-			berth__pageblock(zone, idx)->nonempty &= ~(1u << order);
-	} else {
-		unlink_block(zone, set, order, idx);
+	if (order >= zone->pageblock_order) {
+		list_del_large(zone, set, order, idx);
+		return;
 	}
+	BERTH_ASSERT(zone, test_bit(bits, number), idx, order);
+	change_bit(bits, number);
+	if (no_bit(bits, first_number(zone, order)))
+		berth__pageblock(zone, idx)->nonempty &= ~(1u << order);
 	uncount_block(zone, set, order);
 	berth__set_tag(&zone->frames[idx], 0);
 }
@@ -382,11 +400,11 @@ static void settle(struct berth_zone *zone, unsigned set, berth_idx_t idx, unsig
 		    berth__tag(&zone->frames[buddy]) != BERTH_TAG(BERTH_FRAME_FREE, order) ||
 		    berth__pageblock_set(berth__pageblock(zone, buddy)) != set)
 			break;
-		list_del(zone, set, order, buddy);
+		list_del_large(zone, set, order, buddy);
 		idx &= ~berth__pages(order);
 	}
 	if (set < BERTH_CMA) {
-		list_add(zone, set, order, idx);
+		list_add_large(zone, set, order, idx);
 	} else {
 		berth__set_tag(&zone->frames[idx], BERTH_TAG(BERTH_FRAME_FREE, order));
 		berth__stock_add_locked(zone, idx >> order, 1); /* last: it's anybody's then */
@@ -447,25 +465,45 @@ void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned
 	count_all(zone, &freeing);
 }
 
-/* Whole ones: no bits, no buckets. */
-static void free_pageblocks(struct berth_zone *zone, const berth_idx_t *blocks, uint32_t nr)
+/* How many of the first blocks are a row of neighbours that may be joined: pageblocks which stay MOVABLE. */
+static uint32_t row_of_pageblocks(const struct berth_zone *zone, const berth_idx_t *blocks,
+				  uint32_t nr)
+{
+	const berth_idx_t size = berth__pages(zone->pageblock_order);
+	const struct berth_pageblock *pageblock = berth__pageblock(zone, blocks[0]);
+	uint32_t n = 1;
+
+	if (berth__pageblock_set(pageblock) != BERTH_MOVABLE)
+		return 1;
+	while (n < nr && n < BERTH_GROUP && blocks[n] == blocks[n - 1] + size &&
+	       berth__pageblock_set(&pageblock[n]) == BERTH_MOVABLE)
+		n++;
+	return n;
+}
+
+void berth__buddy_give_pageblocks_locked(struct berth_zone *zone, const berth_idx_t *blocks,
+					 uint32_t nr)
 {
 	const unsigned order = zone->pageblock_order;
-	struct freeing freeing;
 
-	freeing_begin(&freeing);
-	for (uint32_t i = 0; i < nr; i++) {
-		struct berth_pageblock *pageblock = berth__pageblock(zone, blocks[i]);
+	for (uint32_t i = 0, row; i < nr; i += row) {
+		berth_idx_t start = blocks[i], end;
+		struct berth_pageblock *pageblock = berth__pageblock(zone, start);
+		unsigned set = berth__pageblock_set(pageblock);
 
-		change_set(zone, &freeing, berth__pageblock_set(pageblock));
-		freeing.frames += berth__pages(order);
-		berth__set_tag(&zone->frames[blocks[i]], 0);
-		berth__account_pageblock_free_locked(zone, pageblock, berth__pages(order));
-		if (freeing.set != BERTH_MOVABLE) /* others look at their counters */
-			count_all(zone, &freeing);
-		settle(zone, freeing.set, blocks[i], order);
+		row = row_of_pageblocks(zone, blocks + i, nr - i);
+		end = start + (row << order);
+		berth__account_whole_locked(zone, pageblock, row, false);
+		for (berth_idx_t idx = start; idx < end; idx += berth__pages(order))
+			berth__set_tag(&zone->frames[idx], 0);
+		berth__account_set_free_locked(zone, set, end - start, 1);
+		while (start < end) {
+			unsigned part = berth__largest_order(start, end, zone->max_order);
+
+			settle(zone, set, start, part);
+			start += berth__pages(part);
+		}
 	}
-	count_all(zone, &freeing);
 }
 
 void berth__buddy_free_blocks_locked(struct berth_zone *zone, const berth_idx_t *blocks,
@@ -473,10 +511,6 @@ void berth__buddy_free_blocks_locked(struct berth_zone *zone, const berth_idx_t 
 {
 	struct freeing freeing;
 
-	if (order == zone->pageblock_order) {
-		free_pageblocks(zone, blocks, nr);
-		return;
-	}
 	for (uint32_t i = 0; i < nr; i++) { /* scattered, they are cold: fetched side by side */
 		const uint64_t *bits = berth__bits(zone, blocks[i]);
 
@@ -611,21 +645,19 @@ static void add_pieces(struct berth_zone *zone, unsigned set, berth_idx_t start,
 /*
  * The first pageblocks of the list's first block, as many as are wanted; the others go back.
  */
-static uint32_t take_pageblocks(struct berth_zone *zone, unsigned set, unsigned from, uint32_t nr,
-				berth_idx_t *pageblocks)
+static inline uint32_t take_pageblocks(struct berth_zone *zone, unsigned set, unsigned from,
+				       uint32_t nr, berth_idx_t *pageblocks)
 {
 	const unsigned order = zone->pageblock_order;
 	berth_idx_t idx = list_of(zone, set, from)->first << order;
 	uint32_t has = berth__pages(from - order);
 
-	list_del(zone, set, from, idx);
+	list_del_large(zone, set, from, idx);
 	if (nr > has)
 		nr = has;
-	for (uint32_t i = 0; i < nr; i++) {
+	berth__account_whole_locked(zone, berth__pageblock(zone, idx), nr, true);
+	for (uint32_t i = 0; i < nr; i++)
 		pageblocks[i] = idx + (i << order);
-		berth__account_pageblock_free_locked(zone, berth__pageblock(zone, pageblocks[i]),
-						     -berth__pages(order));
-	}
 	add_pieces(zone, set, idx + (nr << order), idx + (has << order));
 	return nr;
 }

@@ -44,6 +44,28 @@ static inline void berth__account_pageblock_free_locked(struct berth_zone *zone,
 	atomic_store_explicit(&pageblock->nr_free, free, memory_order_relaxed);
 	berth__stale_locked(zone, pageblock);
 }
+/* Neighbours, a group's number of them at most: each was all in the buddy lists, and is one cached block now; or was
+ * all cached, in whatever blocks, and is in the buddy lists now. Z. */
+static inline void berth__account_whole_locked(struct berth_zone *zone,
+					       struct berth_pageblock *first, uint32_t nr,
+					       bool cached)
+{
+	const uint32_t size = berth__pages(zone->pageblock_order);
+	const uint64_t joined = cached ? zone->whole_joined : 0;
+	const uint32_t number = (uint32_t)(first - zone->pageblocks);
+
+	for (struct berth_pageblock *pageblock = first; pageblock < first + nr; pageblock++) {
+		BERTH_ASSERT(zone, berth__nr_free(pageblock) == (cached ? size : 0),
+			     berth__nr_free(pageblock), cached);
+		atomic_store_explicit(&pageblock->nr_free, cached ? 0 : size, memory_order_relaxed);
+		atomic_store_explicit(&pageblock->nr_joined, cached ? size - 1 : 0,
+				      memory_order_relaxed);
+		atomic_store_explicit(&pageblock->joined, joined, memory_order_relaxed);
+	}
+	berth__stale_locked(zone, first);
+	if (((number ^ (number + nr - 1)) & ~(BERTH_GROUP - 1)) != 0) /* the next group, too */
+		berth__stale_locked(zone, first + nr - 1);
+}
 void berth__account_claimed_locked(struct berth_zone *zone, berth_idx_t idx, berth_idx_t nr,
 				   int sign);
 /* [start, end) is managed from now on. The only place that changes nr_managed. Z. */
@@ -54,6 +76,8 @@ void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsign
 /* A pageblock that is cached as single frames is cached whole from now on, or the other way round. By the CPU that
  * has it, in P. */
 void berth__account_cached_pageblock(struct berth_zone *zone, berth_idx_t idx, bool whole);
+/* What `joined` of a pageblock is where all of it is one block. */
+uint64_t berth__whole_joined(const struct berth_zone *zone);
 void berth__account_pinned(struct berth_zone *zone, berth_idx_t head, unsigned order, int sign);
 /* The LRU block of 2^order frames at idx was, and now is, so discardable: the only place that changes a
  * pageblock's discardables. L if the order isn't 0, so that it isn't split. */
@@ -82,10 +106,13 @@ void berth__pageblock_route_locked(struct berth_zone *zone, struct berth_pageblo
 /* Frees one block to the set of its pageblock and merges. The frames' tags need not be clear at the
  * head. Z. O(max_order). */
 void berth__buddy_free_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order);
-/* Frees blocks of 2^order frames, at most a pageblock's, which may be scattered. Their tags need not be
+/* Frees blocks of 2^order frames, less than a pageblock's, which may be scattered. Their tags need not be
  * clear. Z. */
 void berth__buddy_free_blocks_locked(struct berth_zone *zone, const berth_idx_t *blocks,
 				     uint32_t nr, unsigned order);
+/* Cached pageblocks come back: no part of them is counted as joined any more. Z. */
+void berth__buddy_give_pageblocks_locked(struct berth_zone *zone, const berth_idx_t *blocks,
+					 uint32_t nr);
 /* Frees any range of untagged frames as the largest blocks. Z. O(pageblocks). */
 void berth__buddy_free_range_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
 /*
@@ -101,7 +128,8 @@ berth_idx_t berth__buddy_alloc_partial_locked(struct berth_zone *zone, unsigned 
  * pageblock's order, or equal. Z. */
 berth_idx_t berth__buddy_take_locked(struct berth_zone *zone, unsigned set, unsigned limit,
 				     bool may_break, unsigned *order);
-/* Up to nr wholly free pageblocks of a set that isn't an area's, untagged. Returns how many. Z. O(nr). */
+/* Up to nr wholly free pageblocks of a set that isn't an area's, untagged, but counted as
+ * joined: to be cached. Returns how many. Z. O(nr). */
 uint32_t berth__buddy_take_pageblocks_locked(struct berth_zone *zone, unsigned set, uint32_t nr,
 					     berth_idx_t *pageblocks);
 /* Frees all but the first 2^order frames of the untagged block at idx, which has 2^from. Z. */

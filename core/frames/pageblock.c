@@ -18,8 +18,8 @@
  * I6  The discardables of a pageblock, in a zone with LRU lists = the frames, and the parts of blocks, whose
  *     LRU state berth__discardable() calls so.
  *
- * Each counter changes in exactly one function here, but for pageblocks that a claim takes out of the
- * stock: those are its own (stock.c). Complexity: O(1), or O(pageblocks touched) for
+ * Each counter changes in exactly one function here, but for pageblocks that are cached or come back whole
+ * (berth__account_whole_locked()), and those that a claim takes out of the stock: those are its own (stock.c). Complexity: O(1), or O(pageblocks touched) for
  * blocks larger than one.
  */
 #include "core/frames/internal.h"
@@ -208,18 +208,21 @@ static void count_chunks(const struct berth_zone *zone, struct berth_pageblock *
 	atomic_store_explicit(&pageblock->joined, joined, memory_order_relaxed);
 }
 
+uint64_t berth__whole_joined(const struct berth_zone *zone)
+{
+	uint64_t chunks = berth__pages(zone->pageblock_order) >> berth__chunk_order(zone);
+	uint64_t ones = ~0ull >> (64 - 8 * chunks) & 0x0101010101010101u;
+
+	return berth__has_chunks(zone) ? (ones << berth__chunk_order(zone)) - 1 : 0;
+}
+
 /* All of a pageblock is one block, or none of it is joined. */
 static void set_joined(const struct berth_zone *zone, struct berth_pageblock *pageblock, bool whole)
 {
-	uint64_t all = berth__pages(zone->pageblock_order) >> berth__chunk_order(zone); /* chunks */
-
 	atomic_store_explicit(&pageblock->nr_joined,
 			      whole ? berth__pages(zone->pageblock_order) - 1 : 0,
 			      memory_order_relaxed);
-	if (!berth__has_chunks(zone))
-		return;
-	all = ~0ull >> (64 - 8 * all) & 0x0101010101010101u;
-	atomic_store_explicit(&pageblock->joined, whole ? (all << berth__chunk_order(zone)) - 1 : 0,
+	atomic_store_explicit(&pageblock->joined, whole ? zone->whole_joined : 0,
 			      memory_order_relaxed);
 }
 

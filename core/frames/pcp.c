@@ -29,7 +29,7 @@
  *     again, and another look finds that (berth__find()).
  * I7  A list of single frames that got a whole pageblock, since its set had nothing smaller, takes the next ones from
  *     its slot's list of pageblocks, and gives back there what is a whole one again, without the lock. `whole` has a
- *     bit for such a list; how much it takes ahead is the limit of the pageblocks' list.
+ *     bit for such a list; what it takes ahead is half a batch of the list of pageblocks.
  *
  * Complexity: O(1); one block in a batch pays the batch, under the zone lock. Neighbours that are
  * freed together, as in bulk frees, merge in one step.
@@ -137,10 +137,8 @@ static void take_pageblocks_locked(struct berth_zone *zone, unsigned set, uint32
 	uint32_t nr = berth__buddy_take_pageblocks_locked(
 		zone, set, want < MOST_TAKEN ? want : MOST_TAKEN, pageblocks);
 
-	for (uint32_t i = 0; i < nr; i++) {
-		berth__account_used_locked(zone, pageblocks[i], zone->pageblock_order, 1);
+	for (uint32_t i = 0; i < nr; i++)
 		add_block(batch, pageblocks[i], zone->pageblock_order);
-	}
 }
 
 /* Fills the batch for a request that the row beginning at list `first` serves, with at most `want` blocks of the
@@ -278,7 +276,9 @@ static void take_ahead_locked(struct berth_zone *zone, struct berth_pcp *pcp, un
 	pcp->whole |= 1u << list;
 	if (berth__pcp_count(pcp, pageblock_list(list)))
 		return;
-	take_pageblocks_locked(zone, set, batch_locked(zone, pcp, pageblock_list(list)), ahead);
+	/* Half a batch: all the time that single frames are used, these aren't in the buddy lists. */
+	take_pageblocks_locked(zone, set, (batch_locked(zone, pcp, pageblock_list(list)) + 1) / 2,
+			       ahead);
 	cache_batch_locked(zone, pcp, pageblock_list(list), ahead);
 }
 
@@ -431,7 +431,8 @@ static unsigned cached_order(const struct berth_zone *zone, berth_idx_t idx)
 	return berth__tag_order(berth__tag(&zone->frames[idx]));
 }
 
-/* Cached blocks, whose frames aren't counted as joined any more, go home. Returns how many frames. Z. */
+/* Cached blocks go home, whose frames aren't counted as joined any more if they are less than a pageblock. Returns how
+ * many frames. Z. */
 static uint64_t give_blocks_locked(struct berth_zone *zone, const berth_idx_t *blocks, uint32_t nr)
 {
 	uint64_t given = 0;
@@ -441,7 +442,10 @@ static uint64_t give_blocks_locked(struct berth_zone *zone, const berth_idx_t *b
 
 		for (part = 1; i + part < nr && cached_order(zone, blocks[i + part]) == order;)
 			part++;
-		berth__buddy_free_blocks_locked(zone, blocks + i, part, order);
+		if (order == zone->pageblock_order)
+			berth__buddy_give_pageblocks_locked(zone, blocks + i, part);
+		else
+			berth__buddy_free_blocks_locked(zone, blocks + i, part, order);
 		given += (uint64_t)part << order;
 	}
 	return given;
@@ -469,12 +473,16 @@ static void spill_blocks(struct berth_zone *zone, struct berth_pcp *pcp, unsigne
 {
 	berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
 	unsigned order = zone->pcp_order[list];
-	uint32_t blocks = order == zone->pageblock_order ? nr : join_all(zone, stack, nr, order);
+	bool whole = order == zone->pageblock_order;
+	uint32_t blocks = whole ? nr : join_all(zone, stack, nr, order);
 
 	berth_lock(&zone->lock);
-	for (uint32_t i = 0; order && i < blocks; i++)
+	for (uint32_t i = 0; order && !whole && i < blocks; i++)
 		uncount_parts_locked(zone, stack[i], order);
-	give_blocks_locked(zone, stack, blocks);
+	if (whole)
+		berth__buddy_give_pageblocks_locked(zone, stack, blocks);
+	else
+		give_blocks_locked(zone, stack, blocks);
 	forget_oldest(pcp, list, stack, nr); /* in step with the free counters */
 	berth__count_locked(zone, BERTH_EVENT_PGFREE, (uint64_t)nr << order);
 	berth__count_locked(zone, BERTH_EVENT_PCP_SPILL, (uint64_t)nr << order);
@@ -626,8 +634,8 @@ static bool make_room(struct berth_zone *zone, struct berth_pcp *pcp, unsigned l
 
 /* ---- One block ------------------------------------------------------------------------------------ */
 
-BERTH_COLD berth_idx_t berth__pcp_alloc(struct berth_zone *zone, unsigned order, unsigned gfp,
-					uint32_t tag, uint64_t cookie)
+berth_idx_t berth__pcp_alloc(struct berth_zone *zone, unsigned order, unsigned gfp, uint32_t tag,
+			     uint64_t cookie)
 {
 	berth_idx_t idx = BERTH_IDX_NONE;
 	struct berth_pcp *pcp;
@@ -652,7 +660,7 @@ BERTH_COLD berth_idx_t berth__pcp_alloc(struct berth_zone *zone, unsigned order,
 	return idx;
 }
 
-BERTH_COLD bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx)
+bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx)
 {
 	struct berth_pcp *pcp = berth__pcp_enter_any(zone);
 	bool cached = false;
@@ -696,33 +704,15 @@ static bool is_plain(const struct berth_zone *zone, berth_idx_t idx, unsigned or
 	       atomic_load_explicit(&frame->refcount, memory_order_acquire) == 1;
 }
 
-bool berth__pcp_free_block(struct berth_zone *zone, berth_idx_t idx, unsigned order, unsigned owner)
+/* In the section, left then: caches a block that has been looked at in a list with room. */
+static inline void push_block(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list,
+			      berth_idx_t idx, unsigned order)
 {
-	unsigned row = zone->pcp_row[order], route, list;
-	struct berth_pcp *pcp;
-	uint32_t count;
+	struct berth_frame *frame = &zone->frames[idx];
 
-	if (row == BERTH_PCP_NO_ROW)
-		return false;
-	pcp = berth__pcp_enter_any(zone);
-	if (!pcp)
-		return false;
-	route = route_of_block(zone, idx);
-	if (route == BERTH_PCP_NONE || !is_plain(zone, idx, order, owner) ||
-	    (route == BERTH_PCP_RETURN && row == BERTH_PCP_ROW_PAGEBLOCK)) {
-		berth__pcp_leave(pcp);
-		return false;
-	}
-	list = route == BERTH_PCP_RETURN ? BERTH_PCP_RETURN : berth__pcp_first(row) + route;
-	if (BERTH_UNLIKELY(berth__pcp_count(pcp, list) >= berth__pcp_high(pcp, list)) &&
-	    !make_room(zone, pcp, list)) {
-		berth__pcp_leave(pcp);
-		return false;
-	}
-	count = berth__pcp_count(pcp, list);
 	/* No new pin can come: the owner has closed every path. So 1 is still 1. */
-	atomic_store_explicit(&zone->frames[idx].refcount, 0, memory_order_relaxed);
-	berth__pcp_push(zone, pcp, list, count, idx, &zone->frames[idx], order);
+	atomic_store_explicit(&frame->refcount, 0, memory_order_relaxed);
+	berth__pcp_push(zone, pcp, list, berth__pcp_count(pcp, list), idx, frame, order);
 	if (list == BERTH_PCP_RETURN)
 		atomic_store_explicit(&pcp->return_tails,
 				      atomic_load_explicit(&pcp->return_tails,
@@ -730,7 +720,57 @@ bool berth__pcp_free_block(struct berth_zone *zone, berth_idx_t idx, unsigned or
 					      berth__pages(order) - 1,
 				      memory_order_relaxed);
 	berth__pcp_leave(pcp);
+}
+
+/* The same where the list has none; false: nor gets any. Not inline: the way past needs few registers. */
+static __attribute__((noinline)) bool push_block_full(struct berth_zone *zone,
+						      struct berth_pcp *pcp, unsigned list,
+						      berth_idx_t idx, unsigned order)
+{
+	bool room = make_room(zone, pcp, list);
+
+	if (room)
+		push_block(zone, pcp, list, idx, order);
+	else
+		berth__pcp_leave(pcp);
+	return room;
+}
+
+/* In the section, left then. */
+static inline bool free_block_in(struct berth_zone *zone, struct berth_pcp *pcp, berth_idx_t idx,
+				 unsigned order, unsigned owner)
+{
+	unsigned row = zone->pcp_row[order], route = route_of_block(zone, idx), list;
+
+	if (route == BERTH_PCP_NONE || !is_plain(zone, idx, order, owner) ||
+	    (route == BERTH_PCP_RETURN && row == BERTH_PCP_ROW_PAGEBLOCK)) {
+		berth__pcp_leave(pcp);
+		return false;
+	}
+	list = route == BERTH_PCP_RETURN ? BERTH_PCP_RETURN : berth__pcp_first(row) + route;
+	if (BERTH_UNLIKELY(berth__pcp_count(pcp, list) >= berth__pcp_high(pcp, list)))
+		return push_block_full(zone, pcp, list, idx, order);
+	push_block(zone, pcp, list, idx, order);
 	return true;
+}
+
+static BERTH_COLD bool free_block_anyhow(struct berth_zone *zone, berth_idx_t idx, unsigned order,
+					 unsigned owner)
+{
+	struct berth_pcp *pcp = enter(zone);
+
+	return pcp && free_block_in(zone, pcp, idx, order, owner);
+}
+
+bool berth__pcp_free_block(struct berth_zone *zone, berth_idx_t idx, unsigned order, unsigned owner)
+{
+	struct berth_pcp *pcp;
+
+	if (zone->pcp_row[order] == BERTH_PCP_NO_ROW)
+		return false;
+	if (BERTH_UNLIKELY(!berth__pcp_enter(zone, &pcp)))
+		return free_block_anyhow(zone, idx, order, owner);
+	return free_block_in(zone, pcp, idx, order, owner);
 }
 
 /* ---- Draining ----------------------------------------------------------------------------------- */

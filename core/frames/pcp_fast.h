@@ -20,7 +20,7 @@ static inline uint32_t berth__pcp_count(const struct berth_pcp *pcp, unsigned li
 
 static inline void berth__pcp_set_count(struct berth_pcp *pcp, unsigned list, uint32_t count)
 {
-	atomic_store_explicit(&pcp->count[list], (uint16_t)count, memory_order_relaxed);
+	atomic_store_explicit(&pcp->count[list], count, memory_order_relaxed);
 }
 
 static inline uint32_t berth__pcp_high(const struct berth_pcp *pcp, unsigned list)

@@ -24,7 +24,7 @@
 #include "core/frames/pcp_fast.h"
 
 #define MOST_PAGES 640u   /* of a list, by default: a batch of a pageblock, and some at hand */
-#define MOST_BLOCKS 8u    /* of a pageblock's size */
+#define MOST_BLOCKS 16u   /* of a pageblock's size */
 #define LEAST_PAGES 64u   /* a limit that isn't under pressure */
 #define RETURN_BLOCKS 64u /* one in there holds up a whole pageblock */
 #define PAGES_TO_KEEP 16u /* a list grows as long as this many times its pages are free */

@@ -217,6 +217,7 @@ int berth_zone_init(struct berth_zone **out, const struct berth_zone_params *par
 	zone->lists = (void *)(base + l.lists);
 	zone->bits = (void *)(base + l.bits);
 	zone->bit_words = l.bit_words;
+	zone->whole_joined = berth__whole_joined(zone);
 	zone->buckets = (void *)(base + l.buckets);
 	zone->loads = (void *)(base + l.loads);
 	zone->groups = (void *)(base + l.groups);
