@@ -162,6 +162,13 @@ static inline enum berth_stock berth__stock(const struct berth_pageblock *pagebl
 unsigned berth__tally_share(unsigned nr_left, unsigned nr_areas_left, unsigned nr_cpus);
 /* The tally of who calls. */
 struct berth_tally *berth__tally(const struct berth_cma *area);
+/* The area of the set; NULL: the set isn't an area's, or not yet. */
+const struct berth_cma *berth__area_of_set(const struct berth_zone *zone, unsigned set);
+/* What `of` says of the tallies of a set, of all sets, added up. Without locks; O(tallies). */
+uint64_t berth__sum_tallies(const struct berth_zone *zone, unsigned set,
+			    uint64_t (*of)(const struct berth_tally *tally));
+uint64_t berth__sum_all_tallies(const struct berth_zone *zone,
+				uint64_t (*of)(const struct berth_tally *tally));
 /* Frames that claims have taken of the stock of an area; of all. Without locks; O(tallies). */
 uint64_t berth__taken(const struct berth_zone *zone, unsigned set);
 uint64_t berth__taken_of_all(const struct berth_zone *zone);

@@ -35,45 +35,36 @@ static berth_idx_t pages_of(uint64_t word)
 	return (berth_idx_t)((word & ~GOING_HOME) >> 32);
 }
 
-static uint64_t kept_word(const struct berth_cma *area, unsigned tally)
+static uint64_t kept_word(const struct berth_tally *tally)
 {
-	return atomic_load_explicit(&area->tallies[tally].kept, memory_order_acquire);
+	return atomic_load_explicit(&tally->kept, memory_order_acquire);
 }
 
 /* ---- Sums ---------------------------------------------------------------------------------------- */
 
+static uint64_t kept_of(const struct berth_tally *tally)
+{
+	return pages_of(kept_word(tally));
+}
+
 uint64_t berth__kept(const struct berth_zone *zone, unsigned set)
 {
-	const struct berth_cma *area;
-	uint64_t sum = 0;
-
-	if (set < BERTH_CMA ||
-	    set - BERTH_CMA >= atomic_load_explicit(&zone->nr_stocks, memory_order_acquire))
-		return 0;
-	area = &zone->areas[set - BERTH_CMA];
-	for (unsigned i = 0; i <= area->tally_mask; i++)
-		sum += pages_of(kept_word(area, i));
-	return sum;
+	return berth__sum_tallies(zone, set, kept_of);
 }
 
 uint64_t berth__kept_of_all(const struct berth_zone *zone)
 {
-	unsigned areas = atomic_load_explicit(&zone->nr_stocks, memory_order_acquire);
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < areas; i++)
-		sum += berth__kept(zone, BERTH_CMA + i);
-	return sum;
+	return berth__sum_all_tallies(zone, kept_of);
 }
 
 bool berth__is_kept(const struct berth_zone *zone, berth_idx_t idx)
 {
-	unsigned set = berth__pageblock(zone, idx)->home_set;
-	const struct berth_cma *area = &zone->areas[set - BERTH_CMA];
+	const struct berth_cma *area = berth__area_of_set(zone,
+							  berth__pageblock(zone, idx)->home_set);
 	bool kept = false;
 
-	for (unsigned i = 0; set >= BERTH_CMA && i <= area->tally_mask; i++) {
-		uint64_t word = kept_word(area, i);
+	for (unsigned i = 0; area && i <= area->tally_mask; i++) {
+		uint64_t word = kept_word(&area->tallies[i]);
 
 		kept |= word && idx >= start_of(word) && idx - start_of(word) < pages_of(word);
 	}
@@ -112,7 +103,7 @@ void berth__kept_send_home(struct berth_zone *zone, berth_idx_t start, berth_idx
 		if (area->start >= end || area->end <= start)
 			continue;
 		for (unsigned k = 0; k <= area->tally_mask; k++) {
-			uint64_t word = kept_word(area, k);
+			uint64_t word = kept_word(&area->tallies[k]);
 
 			if (word && start_of(word) < end && start_of(word) + pages_of(word) > start)
 				send_home(area, &area->tallies[k]);

@@ -34,28 +34,49 @@ struct berth_tally *berth__tally(const struct berth_cma *area)
 	return &area->tallies[berth_cpu() & area->tally_mask];
 }
 
-uint64_t berth__taken(const struct berth_zone *zone, unsigned set)
+const struct berth_cma *berth__area_of_set(const struct berth_zone *zone, unsigned set)
 {
-	const struct berth_cma *area;
-	uint64_t sum = 0;
-
 	if (set < BERTH_CMA ||
 	    set - BERTH_CMA >= atomic_load_explicit(&zone->nr_stocks, memory_order_acquire))
-		return 0;
-	area = &zone->areas[set - BERTH_CMA];
-	for (unsigned i = 0; i <= area->tally_mask; i++)
-		sum += atomic_load_explicit(&area->tallies[i].taken, memory_order_relaxed);
+		return NULL;
+	return &zone->areas[set - BERTH_CMA];
+}
+
+uint64_t berth__sum_tallies(const struct berth_zone *zone, unsigned set,
+			    uint64_t (*of)(const struct berth_tally *tally))
+{
+	const struct berth_cma *area = berth__area_of_set(zone, set);
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; area && i <= area->tally_mask; i++)
+		sum += of(&area->tallies[i]);
 	return (int64_t)sum > 0 ? sum : 0; /* taken by one CPU, given by another, in between */
 }
 
-uint64_t berth__taken_of_all(const struct berth_zone *zone)
+uint64_t berth__sum_all_tallies(const struct berth_zone *zone,
+				uint64_t (*of)(const struct berth_tally *tally))
 {
 	unsigned areas = atomic_load_explicit(&zone->nr_stocks, memory_order_acquire);
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < areas; i++)
-		sum += berth__taken(zone, BERTH_CMA + i);
+		sum += berth__sum_tallies(zone, BERTH_CMA + i, of);
 	return sum;
+}
+
+static uint64_t taken_of(const struct berth_tally *tally)
+{
+	return atomic_load_explicit(&tally->taken, memory_order_relaxed);
+}
+
+uint64_t berth__taken(const struct berth_zone *zone, unsigned set)
+{
+	return berth__sum_tallies(zone, set, taken_of);
+}
+
+uint64_t berth__taken_of_all(const struct berth_zone *zone)
+{
+	return berth__sum_all_tallies(zone, taken_of);
 }
 
 static uint64_t less(const _Atomic uint64_t *value, uint64_t taken)
