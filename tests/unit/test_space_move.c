@@ -470,6 +470,107 @@ static void memory_is_used_as_soon_as_it_has_moved(void **state)
 	meddler_close(m);
 }
 
+/* ---- Two movers ----------------------------------------------------------------------------------- */
+
+#define OTHERS AREA_PAGES /* the first page of the second pageblock's */
+
+/* Another thread that moves the second pageblock while the first one moves. It arrives after some groups, waits for
+ * its turn, and has it when the first mover waits, if it is one that `comes`. */
+struct movers {
+	struct rig *rig;
+	uint64_t group_ns; /* how long one takes */
+	uint64_t arrives;  /* after so many groups of the first mover; 0: never */
+	bool comes;
+	uint64_t nr_groups; /* of the first mover, until the other one had its turn */
+	bool inside, over;  /* the other one moves; has moved */
+};
+
+static struct movers movers;
+
+static void count_groups(struct rig *rig, enum rig_op op)
+{
+	if (op != RIG_END || movers.inside)
+		return;
+	rig->tz->port.clock_ns += movers.group_ns;
+	movers.nr_groups += !movers.over;
+	if (movers.nr_groups == movers.arrives && !movers.over)
+		atomic_fetch_add(&rig->space->next_movers, 1);
+}
+
+static void have_a_turn(void *ctx)
+{
+	struct rig *rig = ctx;
+
+	if (!movers.comes || movers.over || movers.inside)
+		return;
+	movers.inside = true;
+	atomic_fetch_sub(&rig->space->next_movers, 1);
+	assert_int_equal(rig_move_away(rig, OTHERS, AREA_PAGES / 2, NULL), 0);
+	movers.inside = false;
+	movers.over = true;
+}
+
+/* All of an area's two pageblocks are single pages that don't follow each other, so each is a group of its own. */
+static struct rig *move_with_another(uint64_t group_ns, uint64_t arrives, bool comes)
+{
+	struct rig *rig = rig_open();
+
+	for (uint64_t i = 0; i < AREA_PAGES; i++)
+		rig_map_and_write(rig, 2 * i, 1, 0, 0);
+	movers = (struct movers){ rig, group_ns, arrives, comes, 0, false, false };
+	rig->on_op = count_groups;
+	rig->tz->port.tick_ns = 0;
+	rig->tz->port.nr_waits = rig->tz->port.waited_ns = 0;
+	rig->tz->port.on_wait = have_a_turn;
+	rig->tz->port.on_wait_ctx = rig;
+	assert_int_equal(rig_move_away(rig, 0, AREA_PAGES / 2, NULL), 0);
+	rig_ok(rig);
+	assert_int_equal(rig_stats(rig).moved_pages, AREA_PAGES / 2 * (1 + movers.over));
+	return rig;
+}
+
+static void a_mover_keeps_its_turn_for_a_while(void **state)
+{
+	static const struct {
+		uint64_t group_ns, arrives,
+			until; /* so many groups before the other one has its turn */
+	} cases[] = {
+		{ 1000000, 1, 4 }, { 1000000, 3, 4 }, { 1000000, 4, 4 },
+		{ 1000000, 6, 6 }, { 1500000, 1, 3 }, { 4000000, 1, 1 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct rig *rig = move_with_another(cases[i].group_ns, cases[i].arrives, true);
+
+		assert_true(movers.over);
+		assert_int_equal(movers.nr_groups, cases[i].until);
+		assert_int_equal(rig->tz->port.nr_waits, 1);
+		rig_close(rig);
+	}
+}
+
+/* Nobody waits for a mover that doesn't come, but for a moment; nor at all while no other wants the turn, or a turn
+ * has only begun. */
+static void a_mover_does_not_wait_in_vain(void **state)
+{
+	struct rig *rig = move_with_another(1000000, 0, true);
+
+	(void)state;
+	assert_int_equal(rig->tz->port.nr_waits, 0);
+	rig_close(rig);
+	rig = move_with_another(0, 1, true);
+	assert_int_equal(rig->tz->port.nr_waits, 0);
+	atomic_fetch_sub(&rig->space->next_movers, 1);
+	rig_close(rig);
+	rig = move_with_another(1000000, 1, false);
+	assert_true(rig->tz->port.nr_waits > 0);
+	/* A turn of 4 ms, then at most 1 ms. */
+	assert_true(rig->tz->port.waited_ns <= AREA_PAGES / 2 / 4 * 1000000u);
+	atomic_fetch_sub(&rig->space->next_movers, 1);
+	rig_close(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -487,6 +588,8 @@ int main(void)
 		cmocka_unit_test(memory_may_go_before_its_move),
 		cmocka_unit_test(memory_may_be_pinned_before_its_move),
 		cmocka_unit_test(memory_is_used_as_soon_as_it_has_moved),
+		cmocka_unit_test(a_mover_keeps_its_turn_for_a_while),
+		cmocka_unit_test(a_mover_does_not_wait_in_vain),
 	};
 
 	return cmocka_run_group_tests_name("space, moves", tests, NULL, NULL);
