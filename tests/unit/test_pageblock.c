@@ -109,7 +109,7 @@ static void borrow_in_order(enum berth_lend_policy lend, unsigned gfp, unsigned 
 {
 	struct test_zone *tz = zone_with_area(lend, cpu);
 	struct test_owner *o = owner_open(tz, "owner");
-	uint64_t first = (area_first ? AREA_PAGES : ZONE_PAGES - AREA_PAGES) >> order, page;
+	uint64_t first = (area_first ? AREA_PAGES : ZONE_PAGES - AREA_PAGES) >> order, page = 0;
 
 	for (uint64_t i = 0; i < ZONE_PAGES >> order; i++) {
 		assert_int_equal(owner_try_alloc(o, order, BERTH_GFP_MOVABLE | gfp, &page), 0);
