@@ -50,7 +50,7 @@
 #define LEAST_GRAIN 128u
 #define LONG_STALL_NS 70000u
 #define SHORT_STALL_NS 25000u
-#define TURN_NS 4000000u
+#define TURN_NS 20000000u
 #define MAX_COURTESY_NS 1000000u
 #define COURTESY_STEP_NS 10000u
 #define WAIT_STEP_NS 20000u
@@ -592,7 +592,8 @@ static void let_others_in(struct berth_space *space, const _Atomic uint32_t *wai
 /*
  * Two movers that take turns at each group are slower than one: each waits for the space's lock and is woken for
  * nothing, and changes of mappings interrupt a CPU on which the other one waits awake. So one has the turn for a
- * batch, or for TURN_NS if others want it. Returns when that began.
+ * batch, or for TURN_NS if others want it: about as long as a batch of huge pages takes, since a hand-over costs some
+ * 0.2 ms (a sleeping thread is woken, on a CPU that was idle). Returns when that began.
  */
 static uint64_t begin_turn(struct berth_space *space)
 {

@@ -535,8 +535,8 @@ static void a_mover_keeps_its_turn_for_a_while(void **state)
 		uint64_t group_ns, arrives,
 			until; /* so many groups before the other one has its turn */
 	} cases[] = {
-		{ 1000000, 1, 4 }, { 1000000, 3, 4 }, { 1000000, 4, 4 },
-		{ 1000000, 6, 6 }, { 1500000, 1, 3 }, { 4000000, 1, 1 },
+		{ 5000000, 1, 4 }, { 5000000, 3, 4 }, { 5000000, 4, 4 },
+		{ 5000000, 6, 6 }, { 7500000, 1, 3 }, { 20000000, 1, 1 },
 	};
 
 	(void)state;
@@ -554,7 +554,7 @@ static void a_mover_keeps_its_turn_for_a_while(void **state)
  * has only begun. */
 static void a_mover_does_not_wait_in_vain(void **state)
 {
-	struct rig *rig = move_with_another(1000000, 0, true);
+	struct rig *rig = move_with_another(5000000, 0, true);
 
 	(void)state;
 	assert_int_equal(rig->tz->port.nr_waits, 0);
@@ -563,9 +563,9 @@ static void a_mover_does_not_wait_in_vain(void **state)
 	assert_int_equal(rig->tz->port.nr_waits, 0);
 	atomic_fetch_sub(&rig->space->next_movers, 1);
 	rig_close(rig);
-	rig = move_with_another(1000000, 1, false);
+	rig = move_with_another(5000000, 1, false);
 	assert_true(rig->tz->port.nr_waits > 0);
-	/* A turn of 4 ms, then at most 1 ms. */
+	/* A turn of 20 ms, then at most 1 ms. */
 	assert_true(rig->tz->port.waited_ns <= AREA_PAGES / 2 / 4 * 1000000u);
 	atomic_fetch_sub(&rig->space->next_movers, 1);
 	rig_close(rig);
