@@ -4,7 +4,7 @@
 #
 #   model    scripts/model.sh: random operations against the model, new seeds each day
 #   models   the same for stores and GCMA areas, with seeds of their own
-#   sim      schedules of the simulator and sweeps of failures, many times what `make check` runs
+#   sim      schedules of the simulator and sweeps of failures, of which `make check` runs a quarter
 #   fuzz     scripts/fuzz.sh with the corpus of earlier nights
 #   tenants  sqlite3, redis, python and a camera under `berth run`, again and again
 #   pool     tests/linux/test_soak.c: a pool that threads use in every way, with failures, all the time beside the
@@ -63,7 +63,7 @@ percent=$((seconds / 8 * 100 / 15))
 for name in test_schedules test_lru_schedules test_change_schedules test_store_schedules test_gcma_schedules test_failures \
 	test_failures_owners test_failures_store; do
 	if BERTH_SIM_SEEDS=$percent "$build/tests/$name" >"$tmp/sim" 2>&1; then
-		echo "ok sim $name: $percent % of the seeds of make check"
+		echo "ok sim $name: $percent % of its seeds"
 	else
 		failed "sim $name" "$tmp/sim"
 	fi
