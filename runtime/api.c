@@ -38,7 +38,7 @@ static void keep_for_ever(struct berth_pool *handle)
 }
 
 /* Keeps a handle from being closed until leave(). False: it's stale. */
-static bool enter_any(struct berth_pool *handle)
+static BERTH_HOT bool enter_any(struct berth_pool *handle)
 {
 	if (!handle || handle->generation != atomic_load(&berth__fork_generation))
 		return false;
@@ -57,7 +57,7 @@ static bool enter_any(struct berth_pool *handle)
 	}
 }
 
-static void leave(struct berth_pool *handle)
+static BERTH_HOT void leave(struct berth_pool *handle)
 {
 	berth__spread_add(&handle->inside, UINT64_MAX);
 }
@@ -219,9 +219,9 @@ const char *berth_pool_notice(struct berth_pool *handle)
 /* ---- Claims --------------------------------------------------------------------------------------------- */
 
 /* By the area, or if there is one, by the device. */
-static int claim(struct berth_pool *handle, const char *area, const char *device, size_t bytes,
-		 const struct berth_claim_options *options, struct berth_buffer *buffer,
-		 struct berth_claim_report *report)
+static BERTH_HOT int claim(struct berth_pool *handle, const char *area, const char *device,
+			   size_t bytes, const struct berth_claim_options *options,
+			   struct berth_buffer *buffer, struct berth_claim_report *report)
 {
 	int error;
 
@@ -241,21 +241,21 @@ static int claim(struct berth_pool *handle, const char *area, const char *device
 	return error;
 }
 
-int berth_claim(struct berth_pool *handle, const char *area, size_t bytes,
-		const struct berth_claim_options *options, struct berth_buffer *buffer,
-		struct berth_claim_report *report)
+BERTH_HOT int berth_claim(struct berth_pool *handle, const char *area, size_t bytes,
+			  const struct berth_claim_options *options, struct berth_buffer *buffer,
+			  struct berth_claim_report *report)
 {
 	return claim(handle, area, NULL, bytes, options, buffer, report);
 }
 
-int berth_claim_for(struct berth_pool *handle, const char *device, size_t bytes,
-		    const struct berth_claim_options *options, struct berth_buffer *buffer,
-		    struct berth_claim_report *report)
+BERTH_HOT int berth_claim_for(struct berth_pool *handle, const char *device, size_t bytes,
+			      const struct berth_claim_options *options,
+			      struct berth_buffer *buffer, struct berth_claim_report *report)
 {
 	return claim(handle, NULL, device ? device : "", bytes, options, buffer, report);
 }
 
-int berth_release(struct berth_pool *handle, const struct berth_buffer *buffer)
+BERTH_HOT int berth_release(struct berth_pool *handle, const struct berth_buffer *buffer)
 {
 	int error;
 

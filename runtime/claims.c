@@ -16,9 +16,10 @@
 /* ---- One claim --------------------------------------------------------------------------------------- */
 
 /* What the caller wants, in the core's terms. -EINVAL, -ENOENT, -ENODEV. */
-static int take_options(struct berth_pool_impl *pool, const char *name, const char *device,
-			size_t bytes, const struct berth_claim_options *options,
-			struct berth_claim_params *params, struct berth_pool_area **area)
+static BERTH_HOT int take_options(struct berth_pool_impl *pool, const char *name,
+				  const char *device, size_t bytes,
+				  const struct berth_claim_options *options,
+				  struct berth_claim_params *params, struct berth_pool_area **area)
 {
 	*params = (struct berth_claim_params){ 0 };
 	if (!bytes ||
@@ -47,8 +48,9 @@ static int take_options(struct berth_pool_impl *pool, const char *name, const ch
 
 /* The frames are claimed: makes the buffer usable. -ENOMEM: there is no memory behind them; then they
  * are still claimed. */
-static int make_buffer(struct berth_pool_impl *pool, const struct berth_pool_area *area,
-		       berth_pfn_t pfn, uint64_t nr_pages, bool zero, struct berth_buffer *buffer)
+static BERTH_HOT int make_buffer(struct berth_pool_impl *pool, const struct berth_pool_area *area,
+				 berth_pfn_t pfn, uint64_t nr_pages, bool zero,
+				 struct berth_buffer *buffer)
 {
 	/* No work, but for areas that become resident as they are used. */
 	if (berth_memory_populate(&pool->memory, pfn << BERTH_PAGE_SHIFT,
@@ -78,9 +80,9 @@ static void age_if_drained(struct berth_pool_impl *pool, const struct berth_pool
 		berth__pool_age(pool);
 }
 
-int berth__pool_claim(struct berth_pool_impl *pool, const char *name, const char *device,
-		      size_t bytes, const struct berth_claim_options *options,
-		      struct berth_buffer *buffer, struct berth_claim_report *report)
+BERTH_HOT int berth__pool_claim(struct berth_pool_impl *pool, const char *name, const char *device,
+				size_t bytes, const struct berth_claim_options *options,
+				struct berth_buffer *buffer, struct berth_claim_report *report)
 {
 	static const struct berth_claim_options plain;
 	struct berth_claim_params params;
@@ -116,8 +118,8 @@ int berth__pool_claim(struct berth_pool_impl *pool, const char *name, const char
 }
 
 /* The area of a buffer that could be one of ours, or NULL. */
-static struct berth_pool_area *area_of(struct berth_pool_impl *pool,
-				       const struct berth_buffer *buffer)
+static BERTH_HOT struct berth_pool_area *area_of(struct berth_pool_impl *pool,
+						 const struct berth_buffer *buffer)
 {
 	if (!buffer || !buffer->area || !buffer->bytes || buffer->bytes % BERTH_PAGE_SIZE ||
 	    buffer->offset % BERTH_PAGE_SIZE || buffer->offset >= pool->memory.bytes ||
@@ -126,7 +128,7 @@ static struct berth_pool_area *area_of(struct berth_pool_impl *pool,
 	return berth__pool_area(pool, buffer->area);
 }
 
-int berth__pool_release(struct berth_pool_impl *pool, const struct berth_buffer *buffer)
+BERTH_HOT int berth__pool_release(struct berth_pool_impl *pool, const struct berth_buffer *buffer)
 {
 	struct berth_pool_area *area = area_of(pool, buffer);
 	int error;

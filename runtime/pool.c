@@ -340,7 +340,7 @@ static bool is_named(const struct berth_pool_area *area, const char *name)
 	return *own == *name;
 }
 
-struct berth_pool_area *berth__pool_area(struct berth_pool_impl *pool, const char *name)
+BERTH_HOT struct berth_pool_area *berth__pool_area(struct berth_pool_impl *pool, const char *name)
 {
 	unsigned nr_areas = pool->nr_areas;
 

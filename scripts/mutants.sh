@@ -219,13 +219,13 @@ mutant lease-not-frozen $lease '/^static void move_one/,/^}/ s/!berth_page_freez
 # GCMA areas
 program=test_gcma_schedules
 gcma=core/alloc/gcma.c gcma_fast=core/alloc/gcma_fast.h
-mutant gcma-no-claim-fence $gcma '/^static int close_runs/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
-mutant gcma-weak-claim-fence $gcma '/^static int close_runs/,/^}/ s/memory_order_seq_cst/memory_order_acq_rel/'
+mutant gcma-no-claim-fence $gcma '/^static BERTH_HOT int close_runs/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
+mutant gcma-weak-claim-fence $gcma '/^static BERTH_HOT int close_runs/,/^}/ s/memory_order_seq_cst/memory_order_acq_rel/'
 mutant gcma-no-fill-fence $gcma_fast '/filler \*berth__gcma_fill_begin_with\(/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
 mutant gcma-weak-fill-fence $gcma_fast '/filler \*berth__gcma_fill_begin_with\(/,/^}/ s/memory_order_seq_cst/memory_order_acq_rel/'
 mutant gcma-unchecked-fill $gcma_fast '/filler \*berth__gcma_fill_begin_with\(/,/^}/ s/ \&\& berth__gcma_generation\(hot, granule\) == generation\)/)/'
 mutant gcma-no-wait $gcma 's/^\terror = wait_for_fillers\(.*$/\terror = 0;/'
-mutant gcma-record-first $gcma '/^static int close_runs/,/^}/ { /wait_for_fillers/ d; s/^\tuint64_t closed_ns;/&\n\tint early = wait_for_fillers(area, 0, area->nr_granules, deadline_ns);/; s/^\tint error;/\tint error = 0;/; s/return error;/return early ? early : error;/ }'
+mutant gcma-record-first $gcma '/^static BERTH_HOT int close_runs/,/^}/ { /wait_for_fillers/ d; s/^\tuint64_t closed_ns;/&\n\tint early = wait_for_fillers(area, 0, area->nr_granules, deadline_ns);/; s/^\tint error;/\tint error = 0;/; s/return error;/return early ? early : error;/ }'
 # (With relaxed looks at records a claim still holds: the barrier at its end is an acquire, too. A relaxed step back
 # matters to a filler that stands between its fence and its look meanwhile: no schedule was seen to show it.)
 mutant gcma-relaxed-end $gcma_fast '/^static inline void berth__gcma_fill_end/,/^}/ s/memory_order_release/memory_order_relaxed/'
@@ -238,8 +238,16 @@ mutant gcma-same-generation $gcma '/^static void open_granules/,/^}/ s/nr, 1,/nr
 mutant gcma-unknown-filler $gcma '/^bool berth__gcma_new_filler/,/^}/ s/nr <= cpu/nr <= cpu \&\& 0/'
 mutant gcma-fillers-too-few $gcma '/^bool berth__gcma_new_filler/,/^}/ s/cpu \+ 1/cpu ? cpu : 1/'
 mutant gcma-cpu-before-preempt $gcma_fast '/filler \*berth__gcma_fill_begin_with\(/,/^}/ { s/^\tberth_preempt_disable\(\);//; s/^\tcpu = berth_cpu\(\);/&\n\tberth_preempt_disable();/ }'
-unlocked gcma-take $gcma 'static unsigned take_runs'
-unlocked gcma-give $gcma 'static void give_back'
+gaps=core/alloc/gcma_gaps.c
+mutant gcma-cut-relaxed $gaps '/^static bool swap_main_gap/,/^}/ s/memory_order_acq_rel/memory_order_relaxed/'
+mutant gcma-cut-no-acquire $gaps '/^static bool swap_main_gap/,/^}/ s/memory_order_acq_rel/memory_order_release/'
+mutant gcma-cut-no-release $gaps '/^static bool swap_main_gap/,/^}/ s/memory_order_acq_rel/memory_order_acquire/'
+mutant gcma-cut-by-store $gaps '/^static bool swap_main_gap/,/^}/ s/atomic_compare_exchange_strong_explicit/SWAP/; s/^static bool swap_main_gap.*$/#define SWAP(at, was, to, a, b) (atomic_load(at) == *(was) \&\& (atomic_store(at, to), true))\n&/'
+mutant gcma-cut-unseen $gaps 's/^\telse if \(!swap_main_gap\(area, gap, end, 0\)\)$/\telse if (!swap_main_gap(area, gap, end, 0) \&\& 0)/'
+mutant gcma-main-gap-grown-once $gaps '/void insert_locked/,/^}/ s/^\t\t\tif \(swap_main_gap\((.*)$/\t\t\tif (swap_main_gap(\1 ;\n\t\t\telse insert_into_bin_locked(area, first, nr);\n\t\t\tif (1)/'
+mutant gcma-start-by-store $gaps '/^static void make_claim/,/^}/ s/atomic_fetch_or_explicit\(\&area->starts\[first \/ 64\],/atomic_store_explicit(\&area->starts[first \/ 64], atomic_load(\&area->starts[first \/ 64]) |/'
+unlocked gcma-take $gcma 'static BERTH_HOT unsigned take_runs'
+unlocked gcma-give $gcma 'static BERTH_HOT void give_back'
 mutant gcma-mark-by-store $gcma '/^static bool mark_releasing/,/^}/ s/atomic_compare_exchange_strong_explicit/SWAP/; s/^static bool mark_releasing.*$/#define SWAP(at, was, to, a, b) (atomic_load(at) == *(was) \&\& (atomic_store(at, to), true))\n&/'
 mutant gcma-mark-any-size $gcma '/^static bool mark_releasing/,/^}/ s/^(\tuint64_t what = ).*$/\1berth__extent_what(BERTH_EXTENT_CLAIMED, berth__extent_pages(extent_at(area, pfn)));/'
 mutant gcma-late-kept $gcma 's/if \(error == -BERTH_EAGAIN \|\| /if (/; s/^\t\terror = late \? late : error;/\t\t;/'

@@ -191,7 +191,7 @@ int berth_contig_declare(struct berth_contig *contig, const struct berth_contig_
 	return error;
 }
 
-struct berth_contig_area *berth_contig_area_at(struct berth_contig *contig, unsigned i)
+BERTH_HOT struct berth_contig_area *berth_contig_area_at(struct berth_contig *contig, unsigned i)
 {
 	return i < nr_areas(contig) ? contig->areas[i] : NULL;
 }
@@ -216,12 +216,12 @@ const struct berth_contig_policy *berth_contig_area_policy(const struct berth_co
 	return area->policy;
 }
 
-struct berth_cma *berth_contig_area_cma(struct berth_contig_area *area)
+BERTH_HOT struct berth_cma *berth_contig_area_cma(struct berth_contig_area *area)
 {
 	return area->policy->cma ? area->policy->cma(area->state) : NULL;
 }
 
-struct berth_gcma *berth_contig_area_gcma(struct berth_contig_area *area)
+BERTH_HOT struct berth_gcma *berth_contig_area_gcma(struct berth_contig_area *area)
 {
 	return area->policy->gcma ? area->policy->gcma(area->state) : NULL;
 }
@@ -335,8 +335,8 @@ struct berth_contig_area *berth_contig_area_of(struct berth_contig *contig, cons
 /* ---- Claims ----------------------------------------------------------------------------------- */
 
 /* What the area and its policy ask for in addition. */
-static struct berth_claim_params adjusted(const struct berth_contig_area *area,
-					  const struct berth_claim_params *params)
+static BERTH_HOT struct berth_claim_params adjusted(const struct berth_contig_area *area,
+						    const struct berth_claim_params *params)
 {
 	struct berth_claim_params own = *params;
 
@@ -354,8 +354,9 @@ static int refuse(const struct berth_contig_area *area, struct berth_claim_repor
 	return -BERTH_EINVAL;
 }
 
-int berth_contig_area_alloc(struct berth_contig_area *area, const struct berth_claim_params *params,
-			    berth_pfn_t *pfn, struct berth_claim_report *report)
+BERTH_HOT int berth_contig_area_alloc(struct berth_contig_area *area,
+				      const struct berth_claim_params *params, berth_pfn_t *pfn,
+				      struct berth_claim_report *report)
 {
 	struct berth_claim_report ignored;
 	struct berth_claim_params own;
@@ -427,7 +428,7 @@ int berth_contig_alloc(struct berth_contig *contig, const char *device, int node
 	return berth_contig_area_alloc(area, &own, pfn, report);
 }
 
-int berth_contig_release(struct berth_contig *contig, berth_pfn_t pfn, uint64_t nr_pages)
+BERTH_HOT int berth_contig_release(struct berth_contig *contig, berth_pfn_t pfn, uint64_t nr_pages)
 {
 	struct berth_contig_area *area;
 

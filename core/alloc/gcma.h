@@ -9,6 +9,7 @@
  *	c	constant after init
  *	G	area->lock
  *	a	atomic; the comment says by whom it is written
+ *	o	of a claim: by whose it is
  */
 #ifndef BERTH_CORE_GCMA_H
 #define BERTH_CORE_GCMA_H
@@ -20,6 +21,7 @@ typedef uint32_t berth_granule_t; /* a granule's number; never a pfn */
 #define BERTH_GRANULE_NONE UINT32_MAX
 
 enum berth_extent_kind {
+	BERTH_EXTENT_NONE, /* nothing begins here, or the main gap */
 	BERTH_EXTENT_GAP,
 	BERTH_EXTENT_CLAIMING, /* its fillers are waited for */
 	BERTH_EXTENT_CLAIMED,
@@ -27,18 +29,17 @@ enum berth_extent_kind {
 };
 
 /* One for each granule; valid for the first of an extent, unless that is the main gap. Of all others only this is known:
- * they aren't CLAIMED. */
+ * they are neither CLAIMED nor a GAP. */
 struct berth_extent {
-	berth_granule_t nr; /* G: granules */
-	/* G, of a claim, and of the granule behind the last: as many end in front of it as a gap; 0: a claim does,
-	 * or nothing. Garbage if it is the main gap that ends there. */
-	berth_granule_t gap_before;
-	/* a, enum berth_extent_kind in bits 0-1, pages of a claim from bit 2 on: under G, but for CLAIMING -> CLAIMED,
-	 * by whose claim it is, and CLAIMED -> RELEASING, by who is the first to release it. One word, so that he
-	 * can't take another claim than he has looked at. */
+	berth_granule_t nr; /* G, o: granules */
+	berth_granule_t
+		gap_first; /* G: of the last granule of a gap in a bin: its first. Else garbage */
+	/* a, enum berth_extent_kind in bits 0-2, pages of a claim from bit 3 on: to and from GAP under G; of a claim by
+	 * whose it is, but for CLAIMED -> RELEASING, by who is the first to release it. One word, so that he can't
+	 * take another claim than he has looked at. */
 	_Atomic uint64_t what;
 	union {
-		uint64_t note; /* G: of a claim */
+		uint64_t note; /* G, o: of a claim */
 		struct {
 			berth_granule_t next, prev; /* G: gaps in its bin */
 		} gap;
@@ -49,9 +50,10 @@ struct berth_extent {
  * Bins of gaps by size: one for each size below 64 granules, then eight for each power of two. A search
  * begins with the bin of its size; the bitmap names the next that isn't empty.
  *
- * The *main gap* is in no bin, and its first granule's extent doesn't know of it: where and how long it is stands beside
- * the lock. A gap longer than it takes its place, so it is what most claims are cut off. Where they are cut, two
- * claimers then have nothing to hand to each other but the lock's line.
+ * The *main gap* is in no bin, and its first granule's extent doesn't know of it: where and how long it is stands in one
+ * word. A gap longer than it takes its place, so it is what most claims are cut off: by a compare-and-swap, without the
+ * lock. All that two claimers hand to each other then is that word's line. It grows, and becomes another gap, under
+ * the lock only: so whoever holds that may only find it shorter than before.
  */
 #define BERTH_GCMA_EXACT 64u
 #define BERTH_GCMA_BINS (BERTH_GCMA_EXACT + 26u * 8u)
@@ -61,6 +63,8 @@ struct berth_extent {
 struct berth_gcma_tally {
 	_Alignas(64) _Atomic uint64_t claims_ok, claims_failed, releases; /* a */
 	_Atomic uint64_t openings; /* a: after granules were opened */
+	/* a: granules. Who reads the sum of those given first doesn't find more of them than were taken. */
+	_Atomic uint64_t taken, given;
 };
 #define BERTH_GCMA_TALLIES 4u
 
@@ -71,22 +75,19 @@ struct berth_gcma {
 	void *port_ctx;                    /* c */
 	uint64_t nr_pages;                 /* c */
 	berth_granule_t nr_granules;       /* c */
-	struct berth_extent *extents; /* c: nr_granules + 1; the last one has only `gap_before` */
-	uint64_t *starts;             /* c; G: bit g: a claim begins at g */
+	struct berth_extent *extents;      /* c: nr_granules */
+	_Atomic uint64_t *
+		starts; /* c; each a, by a claim's maker, and under G: bit g: a claim begins at g */
 	_Atomic(const struct berth_claim_events *) events; /* a */
 
-	/* The lock's line, and what a claim that is cut off the main gap needs is in it. */
-	_Alignas(64) berth_lock_t lock;
-	struct {
-		berth_granule_t first, nr; /* G: nr 0: there is none */
-	} main_gap;
-	uint32_t nr_claimed, nr_claims;          /* G: granules; claims */
-	uint64_t nonempty[BERTH_GCMA_BIN_WORDS]; /* G */
+	/* The line of what a claim needs that is cut off the main gap. */
+	_Alignas(64) _Atomic uint64_t main_gap;          /* a: berth__main_gap_word(), see above */
+	_Atomic uint64_t nonempty[BERTH_GCMA_BIN_WORDS]; /* a, under G: bit b: bin b has gaps */
 
-	_Alignas(64) berth_granule_t bins[BERTH_GCMA_BINS]; /* G: first gap; valid where `nonempty`
-							     * says so */
-	struct berth_names names;                           /* G */
-	uint64_t nr_named;                                  /* G: claims with a name */
+	_Alignas(64) berth_lock_t lock;
+	berth_granule_t bins[BERTH_GCMA_BINS]; /* G: first gap; valid where `nonempty` says so */
+	struct berth_names names;              /* G */
+	uint64_t nr_named;                     /* G: claims with a name */
 	struct berth_gcma_tally tallies[BERTH_GCMA_TALLIES];
 	/* a: by claimers that waited */
 	_Alignas(64) _Atomic uint64_t filler_waits, filler_wait_ns, longest_wait_ns;
@@ -103,24 +104,39 @@ _Noreturn void berth__gcma_panic(const struct berth_gcma *area, const char *what
 
 static inline uint64_t berth__extent_what(enum berth_extent_kind kind, uint64_t nr_pages)
 {
-	return (uint64_t)kind | nr_pages << 2;
+	return (uint64_t)kind | nr_pages << 3;
 }
 
 static inline enum berth_extent_kind berth__extent_kind(const struct berth_extent *extent)
 {
 	return (enum berth_extent_kind)(atomic_load_explicit(&extent->what, memory_order_relaxed) &
-					3u);
+					7u);
 }
 
 static inline uint64_t berth__extent_pages(const struct berth_extent *extent)
 {
-	return atomic_load_explicit(&extent->what, memory_order_relaxed) >> 2;
+	return atomic_load_explicit(&extent->what, memory_order_relaxed) >> 3;
 }
 
-/* G. */
-static inline bool berth__is_main_gap(const struct berth_gcma *area, berth_granule_t first)
+/* A gap, or none: nr 0. */
+struct berth_gap {
+	berth_granule_t first, nr;
+};
+
+static inline uint64_t berth__main_gap_word(berth_granule_t first, berth_granule_t nr)
 {
-	return area->main_gap.nr && first == area->main_gap.first;
+	return first | (uint64_t)nr << 32;
+}
+
+static inline struct berth_gap berth__main_gap_of(uint64_t word)
+{
+	return (struct berth_gap){ (berth_granule_t)word, (berth_granule_t)(word >> 32) };
+}
+
+/* As it is now. */
+static inline struct berth_gap berth__main_gap(const struct berth_gcma *area)
+{
+	return berth__main_gap_of(atomic_load_explicit(&area->main_gap, memory_order_relaxed));
 }
 
 static inline berth_pfn_t berth__granule_pfn(const struct berth_gcma *area, berth_granule_t granule)
@@ -146,14 +162,21 @@ void berth__gaps_init(struct berth_gcma *area);
 berth_granule_t berth__gap_fit(const struct berth_gcma *area,
 			       const struct berth_gcma_request *request, berth_granule_t first,
 			       berth_granule_t end);
-/* The smallest gap (or with first_fit the lowest) that the request fits into, or NONE. G. */
-berth_granule_t berth__gap_find_locked(const struct berth_gcma *area,
-				       const struct berth_gcma_request *request);
+/*
+ * Claims a run off the start of the main gap, without the lock. It is CLAIMING, with that note. False: somewhere else
+ * is a better place, or the only one; then nothing has happened.
+ */
+bool berth__gap_cut(struct berth_gcma *area, const struct berth_gcma_request *request,
+		    uint64_t note, berth_pfn_t *pfn);
+/* The smallest gap (or with first_fit the lowest) that the request fits into; nr 0: none. G. */
+struct berth_gap berth__gap_find_locked(const struct berth_gcma *area,
+					const struct berth_gcma_request *request);
 /*
  * Claims up to `most` runs out of the gap, one behind the other, and adds them to pfns[]; returns how many. A
- * single one is put where it leaves one remainder, if it can be. They are CLAIMING, with note and name 0. G.
+ * single one is put where it leaves one remainder, if it can be. They are CLAIMING, with note and name 0. 0: it was the
+ * main gap, and somebody has cut it meanwhile. G.
  */
-unsigned berth__gap_take_locked(struct berth_gcma *area, berth_granule_t gap,
+unsigned berth__gap_take_locked(struct berth_gcma *area, struct berth_gap gap,
 				const struct berth_gcma_request *request, unsigned most,
 				berth_pfn_t *pfns);
 /* The claim becomes free memory; its granules are open. G. */

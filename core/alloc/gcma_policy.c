@@ -58,13 +58,13 @@ int berth__gcma_policy_init(void *state, const struct berth_contig_area_params *
 					NULL);
 }
 
-int berth__gcma_policy_alloc(void *state, const struct berth_claim_params *params, berth_pfn_t *pfn,
-			     struct berth_claim_report *report)
+BERTH_HOT int berth__gcma_policy_alloc(void *state, const struct berth_claim_params *params,
+				       berth_pfn_t *pfn, struct berth_claim_report *report)
 {
 	return berth_gcma_alloc(berth__gcma_policy_area(state), params, pfn, report);
 }
 
-int berth__gcma_policy_release(void *state, berth_pfn_t pfn, uint64_t nr_pages)
+BERTH_HOT int berth__gcma_policy_release(void *state, berth_pfn_t pfn, uint64_t nr_pages)
 {
 	return berth_gcma_release(berth__gcma_policy_area(state), pfn, nr_pages);
 }

@@ -157,14 +157,14 @@ static void mark(struct berth_memory *memory, size_t index, uint8_t from, uint8_
 }
 
 /* The first one of index ... last that isn't resident, or last + 1. */
-static size_t next_absent(const struct berth_memory *memory, size_t index, size_t last)
+static BERTH_HOT size_t next_absent(const struct berth_memory *memory, size_t index, size_t last)
 {
 	while (index <= last && atomic_load_explicit(&memory->state[index], memory_order_acquire))
 		index++;
 	return index;
 }
 
-int berth_memory_populate(struct berth_memory *memory, size_t offset, size_t bytes)
+BERTH_HOT int berth_memory_populate(struct berth_memory *memory, size_t offset, size_t bytes)
 {
 	size_t last = (offset + bytes - 1) / BERTH_HUGE_BYTES;
 	size_t index = next_absent(memory, offset / BERTH_HUGE_BYTES, last);
@@ -182,7 +182,7 @@ int berth_memory_populate(struct berth_memory *memory, size_t offset, size_t byt
 	return error;
 }
 
-void berth_memory_used(struct berth_memory *memory, size_t offset, size_t bytes)
+BERTH_HOT void berth_memory_used(struct berth_memory *memory, size_t offset, size_t bytes)
 {
 	size_t last = (offset + bytes - 1) / BERTH_HUGE_BYTES;
 

@@ -114,7 +114,7 @@ void berth_port_linux_fork_child(void)
 
 /* ---- Operations ----------------------------------------------------------------------------------- */
 
-static uint64_t now_ns(void *ctx)
+static BERTH_HOT uint64_t now_ns(void *ctx)
 {
 	struct timespec now;
 

@@ -7,7 +7,8 @@
  *
  * What is watched: a reader never believes a word that isn't what was stored; nobody fills what is claimed;
  * whoever gets frames, by a claim or by their opening, sees what was written to them last; a claim's words stay
- * as they are; runs are never given out twice; of two releases one is refused; in the end berth_gcma_check().
+ * as they are; runs are never given out twice; of two releases one is refused; where there is room for all, no claim is
+ * refused; in the end berth_gcma_check().
  */
 #include <berth/gcma.h>
 
@@ -24,6 +25,7 @@ struct gcma_scenario {
 	uint64_t deadline_ns; /* of a claim, from its start; 0: none */
 	unsigned dawdles;     /* so long fillers stay inside */
 	bool wandering;       /* tasks change CPUs */
+	uint64_t only_pages; /* so many frames each claim has, and there is always room for it; 0: any */
 };
 
 struct gcma_world {
@@ -169,8 +171,10 @@ static void use_claim(struct worker *k, berth_pfn_t pfn, uint64_t nr_pages)
 
 static bool may_be_refused(struct worker *k, int ret)
 {
+	const struct gcma_scenario *s = &world_of(k)->scenario;
+
 	world_of(k)->nr_late += ret == -BERTH_EAGAIN;
-	return ret == -BERTH_ENOSPC || (ret == -BERTH_EAGAIN && world_of(k)->scenario.deadline_ns);
+	return (ret == -BERTH_ENOSPC && !s->only_pages) || (ret == -BERTH_EAGAIN && s->deadline_ns);
 }
 
 static void claim_many(struct worker *k, const struct berth_claim_params *params)
@@ -200,9 +204,14 @@ static void claimer_step(struct worker *k)
 
 	if (params.nr_pages == OFFERED_PAGES)
 		params.nr_pages = 12; /* all of it */
+	if (g->scenario.only_pages) {
+		params.nr_pages = g->scenario.only_pages;
+		/* Under the lock, beside those that do without it. */
+		params.name = below(&k->random, 4) ? NULL : "locked";
+	}
 	if (g->scenario.deadline_ns)
 		params.deadline_ns = berth_sim_clock(k->w->sim) + g->scenario.deadline_ns;
-	if (params.nr_pages < 3 && below(&k->random, 4) == 0) {
+	if (params.nr_pages < 3 && !g->scenario.only_pages && below(&k->random, 4) == 0) {
 		claim_many(k, &params);
 		return;
 	}
@@ -419,6 +428,28 @@ static void test_claimers_against_each_other(void **state)
 	run(&(struct gcma_scenario){ .nr_fills = 4, .nr_claims = 12, .nr_claimers = 4 }, 2500);
 }
 
+/*
+ * Three claimers of a third of the area each: whenever one of them claims, the others have two thirds at most, and all
+ * begin at a multiple of their size. So each claim fits, however claims that are cut off without the lock, gaps that
+ * become the main gap and releases on either side of it meet.
+ */
+static void test_whoever_fits_is_served(void **state)
+{
+	(void)state;
+	run(&(struct gcma_scenario){ .nr_fills = 2,
+				     .nr_claims = 12,
+				     .nr_claimers = 3,
+				     .only_pages = (GRANULES << GRANULE_ORDER) / 3 },
+	    4000);
+}
+
+/* Four claimers of a granule each, of which there are six. */
+static void test_single_granules_always_fit(void **state)
+{
+	(void)state;
+	run(&(struct gcma_scenario){ .nr_claims = 12, .nr_claimers = 4, .only_pages = 2 }, 4000);
+}
+
 static void test_claims_with_deadlines(void **state)
 {
 	(void)state;
@@ -476,6 +507,8 @@ int main(void)
 		cmocka_unit_test(test_readers_and_fillers_against_a_claimer),
 		cmocka_unit_test(test_fillers_that_change_cpus),
 		cmocka_unit_test(test_claimers_against_each_other),
+		cmocka_unit_test(test_whoever_fits_is_served),
+		cmocka_unit_test(test_single_granules_always_fit),
 		cmocka_unit_test(test_claims_with_deadlines),
 		cmocka_unit_test(test_a_claim_is_released_once),
 		cmocka_unit_test(test_whatever_is_late_the_area_holds),

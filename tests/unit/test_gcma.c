@@ -818,7 +818,7 @@ static void broken_invariants_are_found(void **state)
 	gcma_open_gap(t, 250, 6);
 	assert_int_equal(berth_gcma_alloc(area, &params, &pfn, NULL), 0);
 	assert_int_equal(pfn, 20);
-	assert_int_equal(area->main_gap.first, 30);
+	assert_int_equal(berth__main_gap(area).first, 30);
 	gcma_verify(t);
 #define BROKEN(number, field, wrong)                                                      \
 	do {                                                                              \
@@ -834,10 +834,11 @@ static void broken_invariants_are_found(void **state)
 	} while (0)
 	BROKEN("gcma.I1", extents[0].nr, 0);
 	BROKEN("gcma.I1", extents[250].nr, 7);
-	BROKEN("gcma.I1", area->main_gap.nr, 227);
-	BROKEN("gcma.I2", extents[4].gap_before, 3);
-	BROKEN("gcma.I2", extents[5].gap_before, 1);
-	BROKEN("gcma.I2", extents[256].gap_before, 0);
+	BROKEN("gcma.I1", area->main_gap, berth__main_gap_word(30, 227));
+	BROKEN("gcma.I2", extents[3].gap_first, 1);
+	BROKEN("gcma.I2", extents[13].gap_first, 0);
+	BROKEN("gcma.I2", extents[255].gap_first, 255);
+	BROKEN("gcma.I3", extents[11].what, berth__extent_what(BERTH_EXTENT_GAP, 0));
 	BROKEN("gcma.I3", extents[10].u.gap.next, 250);
 	BROKEN("gcma.I3", extents[0].u.gap.prev, 10);
 	BROKEN("gcma.I3", area->bins[4], 10);
@@ -854,16 +855,16 @@ static void broken_invariants_are_found(void **state)
 	BROKEN("gcma.I6", extents[20].what, berth__extent_what(BERTH_EXTENT_CLAIMING, 8));
 	BROKEN("gcma.I6", extents[20].what, berth__extent_what(BERTH_EXTENT_CLAIMED, 9));
 	BROKEN("gcma.I6", extents[20].u.note, 0);
-	BROKEN("gcma.I6", area->nr_claimed, 1);
-	BROKEN("gcma.I6", area->nr_claims, 1);
+	BROKEN("gcma.I6", area->tallies[0].taken, 1);
+	BROKEN("gcma.I6", area->tallies[0].given, area->tallies[0].taken + 1);
+	BROKEN("gcma.I6", area->tallies[1].claims_ok, 1);
 	BROKEN("gcma.I6", area->names.table[0].users, 2);
 	BROKEN("gcma.I7", area->hot.fillers[1].record, 1);
 	/* A main gap that isn't where one is. */
 	gcma_release(t, pfn, 8);
 	pfn = gcma_claim(t, 200);
-	assert_int_equal(area->main_gap.nr, 0);
-	area->main_gap.first = 31;
-	BROKEN("gcma.I3", area->main_gap.nr, 2);
+	assert_int_equal(berth__main_gap(area).nr, 0);
+	BROKEN("gcma.I3", area->main_gap, berth__main_gap_word(31, 2));
 #undef BROKEN
 	gcma_release(t, pfn, 200);
 	/* A name without users, or a gap that is none, stops the process. */
