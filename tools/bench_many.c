@@ -6,7 +6,9 @@
  * An empty area's claims take a microsecond or less, so each measurement is of LOOPS claims and releases a thread.
  * Full areas are filled again before each measurement; stores' by the same threads, an equal part of each area each, so
  * that each one's CPU has as much of the areas in its caches. Of movable memory it is of one claim a thread, and the contents
- * are checked after it; of discardable memory of as many as fit into FULL_BYTES. The two ways and the machine's limit
+ * are checked after it; of discardable memory of as many as fit into FULL_BYTES. Those claims come rarely, between other
+ * work: so what is left of the stores is filled again before the next thread's turn, or only the first one would find
+ * as little in the caches as all do who claim at the same time. The two ways and the machine's limit
  * take turns, so all meet the same load; what counts is the median of the rounds' ratios. What the threads write
  * to for themselves is far apart, so that the bench adds no sharing of its own.
  */
@@ -182,14 +184,25 @@ static uint64_t fill_stores(void *ctx, unsigned number)
 	const uint64_t pages = pool->area_bytes >> BERTH_PAGE_SHIFT;
 	uint64_t nr = 0;
 
-	for (unsigned i = 0; i < (pool->apart ? claimers : 1); i++)
+	for (unsigned i = 0; i < (pool->apart ? claimers : 1); i++) {
+		if (pool->apart && bench->claimers[i].nr_kept)
+			continue; /* all of it is claimed */
 		for (uint64_t item = number; item < pages && !claimer->error;
 		     item += claimers, nr++) {
 			const struct berth_store_key key = { .group = 1, .item = item };
 
 			claimer->error = berth_store_put(pool->stores[i], &key, page);
 		}
+	}
 	return nr;
+}
+
+/* What isn't claimed. An error is found later. */
+static void fill_what_is_left(void *ctx)
+{
+	struct bench *bench = ctx;
+
+	(void)berth__crew_at_once(bench->crew, fill_stores, bench);
 }
 
 static bool fill_again(struct bench *bench, struct pool *pool)
@@ -200,7 +213,7 @@ static bool fill_again(struct bench *bench, struct pool *pool)
 		error = berth__fill_refill(&pool->fill);
 	/* Without free frames a put takes another page's: so the areas are full in the end. */
 	if (pool->config->fill == BERTH__FILL_DISCARDABLE)
-		(void)berth__crew_at_once(bench->crew, fill_stores, bench);
+		fill_what_is_left(bench);
 	for (unsigned i = 0; i < bench->config->claimers && !error; i++)
 		error = bench->claimers[i].error;
 	return error ? wrong(pool, "the areas can't be filled again", error) : true;
@@ -230,12 +243,15 @@ static bool give_back(struct bench *bench, struct pool *pool)
 /* Claims a us, or -1. */
 static double measure(struct bench *bench, struct pool *pool, bool at_once)
 {
+	const bool stores = pool->config->fill == BERTH__FILL_DISCARDABLE;
 	double rate;
 
 	if (!fill_again(bench, pool))
 		return -1;
 	rate = at_once ? berth__crew_at_once(bench->crew, make_claims, bench) :
-			 berth__crew_in_turn(bench->crew, make_claims, bench, !bench->nr_kept);
+			 berth__crew_in_turn_between(bench->crew, make_claims,
+						     stores ? fill_what_is_left : NULL, bench,
+						     !bench->nr_kept);
 	return give_back(bench, pool) ? rate : -1;
 }
 

@@ -120,8 +120,8 @@ bool berth__crew_is_over(const struct berth__crew *crew)
 	return atomic_load_explicit(&crew->over, memory_order_relaxed);
 }
 
-double berth__crew_in_turn(struct berth__crew *crew, berth__crew_work work, void *ctx,
-			   bool can_be_cut)
+double berth__crew_in_turn_between(struct berth__crew *crew, berth__crew_work work,
+				   berth__crew_between between, void *ctx, bool can_be_cut)
 {
 	double rates = 0, done = 0, us = 0;
 
@@ -129,6 +129,8 @@ double berth__crew_in_turn(struct berth__crew *crew, berth__crew_work work, void
 		const struct member *member = &crew->members[i];
 		double took_us;
 
+		if (between && i)
+			between(ctx);
 		let_work(crew, work, ctx, i);
 		took_us = (double)(member->ended_ns - member->began_ns) / 1000;
 		rates += (double)member->done / took_us;
@@ -136,6 +138,12 @@ double berth__crew_in_turn(struct berth__crew *crew, berth__crew_work work, void
 		us += took_us;
 	}
 	return can_be_cut ? rates / crew->nr : done / us;
+}
+
+double berth__crew_in_turn(struct berth__crew *crew, berth__crew_work work, void *ctx,
+			   bool can_be_cut)
+{
+	return berth__crew_in_turn_between(crew, work, NULL, ctx, can_be_cut);
 }
 
 double berth__crew_at_once(struct berth__crew *crew, berth__crew_work work, void *ctx)

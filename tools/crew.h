@@ -24,6 +24,10 @@ bool berth__crew_is_over(const struct berth__crew *crew);
  * much time. */
 double berth__crew_in_turn(struct berth__crew *crew, berth__crew_work work, void *ctx,
 			   bool can_be_cut);
+/* The first of these, with something done between the parts that doesn't count; it may have the crew do it. */
+typedef void (*berth__crew_between)(void *ctx);
+double berth__crew_in_turn_between(struct berth__crew *crew, berth__crew_work work,
+				   berth__crew_between between, void *ctx, bool can_be_cut);
 double berth__crew_at_once(struct berth__crew *crew, berth__crew_work work, void *ctx);
 
 /*
