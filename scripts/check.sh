@@ -7,7 +7,7 @@
 #   release  the static tool of `make static`, optimised (buildtype=release), without a warning
 #   gcc      the build of `make` under gcc: all suites, with a quarter of the simulator's seeds
 #   clang    the same under clang, with fewer seeds: unit, model, threads, linux, examples
-#   soak     for half a minute, side by side, with the build of gcc: random operations against the model, and a pool
+#   soak     for a minute, side by side, with the build of gcc: random operations against the model, and a pool
 #            that threads use in every way while the machine fails now and then
 #   fuzz     libFuzzer targets with the sanitizers, for 10 s
 #   asan     address and undefined-behaviour sanitizers: unit, model, sim, linux
@@ -236,9 +236,9 @@ stage_soak()
 	export CC=gcc
 	build build-gcc --werror
 	unset CC
-	BERTH_SOAK_SECONDS=30 build-gcc/tests/test_soak >"$tmp/pool" 2>&1 &
+	BERTH_SOAK_SECONDS=60 build-gcc/tests/test_soak >"$tmp/pool" 2>&1 &
 	pool=$!
-	scripts/model.sh 30 build-gcc >"$tmp/out" 2>&1
+	scripts/model.sh 60 build-gcc >"$tmp/out" 2>&1
 	pass "$(grep -c '^ok ' "$tmp/out")"
 	fail "$(grep -c '^FAIL ' "$tmp/out")"
 	grep -qE '^(ok|FAIL) ' "$tmp/out" || fail
