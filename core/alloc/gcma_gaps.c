@@ -117,12 +117,14 @@ static bool is_in_bin_locked(const struct berth_gcma *area, berth_granule_t gran
 /* Granules of the gap in a bin that ends in front of the granule, or 0. G. */
 static berth_granule_t in_front_locked(const struct berth_gcma *area, berth_granule_t granule)
 {
-	berth_granule_t first = granule ? area->extents[granule - 1].gap_first : granule;
+	berth_granule_t first, nr;
 
-	return first < granule && is_in_bin_locked(area, first) &&
-			       area->extents[first].nr == granule - first ?
-		       granule - first :
-		       0;
+	if (!granule)
+		return 0;
+	/* Also what another gap has left there is in front of the granule. */
+	first = area->extents[granule - 1].gap_first;
+	nr = granule - first;
+	return is_in_bin_locked(area, first) && area->extents[first].nr == nr ? nr : 0;
 }
 
 /* The main gap, if it is still as it was seen. */

@@ -336,6 +336,31 @@ static void a_claim_leaves_one_remainder_if_it_can(void **state)
 	gcma_close(t);
 }
 
+/* The last granule of a gap says where it begins, and still does when it is claimed: whoever comes behind it isn't misled. */
+static void a_gap_that_ended_here_once_is_not_joined(void **state)
+{
+	struct test_gcma *t = gcma_open(.nr_pages = 64);
+	struct berth_claim_params last = { .nr_pages = 1, .min_pfn = 7 };
+	berth_pfn_t pfn;
+
+	(void)state;
+	gcma_fill(t);
+	gcma_open_gap(t, 15, 49);
+	gcma_open_gap(t, 4, 4);
+	assert_int_equal(berth_gcma_alloc(t->area, &last, &pfn, NULL), 0);
+	assert_int_equal(pfn, 7);
+	gcma_open_gap(t, 8, 1);
+	gcma_verify(t);
+	assert_int_equal(gcma_claim(t, 1), 8);
+	assert_int_equal(gcma_claim(t, 3), 4);
+	gcma_release(t, 8, 1);
+	gcma_release(t, 4, 3);
+	gcma_release(t, pfn, 1);
+	assert_int_equal(gcma_claim(t, 5), 4);
+	gcma_release(t, 4, 5);
+	gcma_close(t);
+}
+
 static void what_never_fits_differs_from_what_does_not_now(void **state)
 {
 	struct test_gcma *t = gcma_open(.start_pfn = 64, .nr_pages = 64, .granule_order = 2);
@@ -889,6 +914,7 @@ int main(void)
 		cmocka_unit_test(a_deadline_ends_the_wait),
 		cmocka_unit_test(the_smallest_gap_that_fits_is_taken),
 		cmocka_unit_test(a_claim_leaves_one_remainder_if_it_can),
+		cmocka_unit_test(a_gap_that_ended_here_once_is_not_joined),
 		cmocka_unit_test(what_never_fits_differs_from_what_does_not_now),
 		cmocka_unit_test(every_request_in_every_state),
 		cmocka_unit_test(large_gaps_by_the_oracle),

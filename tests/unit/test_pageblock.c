@@ -32,6 +32,25 @@ static void fresh_memory_is_movable(void **state)
 	zone_close(tz);
 }
 
+/* Beyond 8192 frames a pageblock's parts are counted for all of it alone. */
+static void very_large_pageblocks_add_up(void **state)
+{
+	struct test_zone *tz = zone_open(.nr_pages = 1u << 16, .pageblock_order = 14,
+					 .max_order = 14);
+	berth_pfn_t part, whole;
+
+	(void)state;
+	test_set_cpu(TEST_NO_CPU);
+	assert_int_equal(berth_alloc_pages(tz->zone, 3, 0, BERTH_OWNER_NONE, 0, &part), 0);
+	assert_int_equal(berth_alloc_pages(tz->zone, 14, 0, BERTH_OWNER_NONE, 0, &whole), 0);
+	zone_ok(tz);
+	assert_int_equal(berth_free_pages(tz->zone, part), 0);
+	zone_ok(tz);
+	assert_int_equal(berth_free_pages(tz->zone, whole), 0);
+	assert_int_equal(zone_stats(tz).free_pages, 1u << 16);
+	zone_close(tz);
+}
+
 static void area_is_cma_to_its_last_frame(void **state)
 {
 	struct test_zone *tz = zone_with_area(BERTH_LEND_FIRST, TEST_NO_CPU);
@@ -295,6 +314,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fresh_memory_is_movable),
+		cmocka_unit_test(very_large_pageblocks_add_up),
 		cmocka_unit_test(area_is_cma_to_its_last_frame),
 		cmocka_unit_test(unmovable_never_uses_an_area),
 		cmocka_unit_test(reclaimable_never_uses_an_area),
