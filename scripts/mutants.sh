@@ -77,7 +77,7 @@ mutant cpu-before-preempt $fast '/^static inline bool berth__pcp_enter/,/^}/ s/^
 mutant no-fence $pcp '/^static struct berth_pcp \*enter/,/^}/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
 mutant fence-before $pcp '/^static struct berth_pcp \*enter/,/^}/ { /atomic_store_explicit\(&pcp->in_section/ d; s/gate = atomic_load_explicit\(&pcp->gate, memory_order_acquire\);/&\n\tatomic_store_explicit(\&pcp->in_section, 1, memory_order_relaxed);/ }'
 unlocked refill $pcp 'static unsigned refill'
-unlocked spill $pcp 'void berth__pcp_spill'
+unlocked spill $pcp 'static void spill_blocks'
 mutant list-outside $page_alloc '/^int berth_free_pages/,/^}/ { s/^\tif \(BERTH_UNLIKELY\(!berth__pcp_enter/\tlist = berth__pcp_route(zone, idx);\n&/; s/^\tlist = berth__pcp_route\(zone, idx\);$// }'
 # Claims
 mutant no-drain $contig 's/^\tberth__pcp_drain_range\(claim->zone, .*\);//'
@@ -92,7 +92,7 @@ mutant no-freeze-check $frame '/^bool berth__split_used_at_locked/,/^}/ s/^\tif 
 unlocked settle $migrate 'int berth__migrate_batch'
 unlocked pin $frame 'int berth_page_pin'
 unlocked unpin $frame 'static void put_pin'
-unlocked free $page_alloc 'static int free_block'
+unlocked free $page_alloc 'static BERTH_COLD int free_block_slow'
 # Claims out of an area's stock. (Not seen here: the acquire of take_run(), which is for what the claimer finds
 # in the frames; the fence of refresh_group(); the turns that a search in vain compares; a listed claim's second
 # look, since notes are no steps.)
@@ -117,7 +117,7 @@ mutant gather-buffer-shared $gather '/^struct berth_move \*berth__gather_begin/,
 mutant gather-ends-early $contig '/^static int moved_batch/,/^}/ { s/^\t\tberth__gather_end\(zone\);/\t\t;/; s/^\terror = berth__migrate_batch/\tif (gathered)\n\t\tberth__gather_end(zone);\n&/ }'
 mutant gather-outside $gather 's/^\t    idx < gathering->range->start \|\| idx >= gathering->range->end \|\|$//'
 # Blocks that are freed without the lock (I5 of pcp.c)
-mutant pcp-block-read-outside $pcp '/^bool berth__pcp_free_block/,/^}/ { s/ !is_plain\(zone, idx, order, owner\) \|\|$//; s/row == BERTH_PCP_NO_ROW\)$/row == BERTH_PCP_NO_ROW || !is_plain(zone, idx, order, owner))/ }'
+mutant pcp-block-read-outside $pcp '/^static inline bool free_block_in/,/^}/ s/ !is_plain\(zone, idx, order, owner\) \|\|$//; /^bool berth__pcp_free_block/,/^}/ s/ == BERTH_PCP_NO_ROW\)$/ == BERTH_PCP_NO_ROW || !is_plain(zone, idx, order, owner))/'
 mutant pcp-block-route-relaxed $pcp '/^static unsigned route_of_block/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
 # (Not seen here: the releases of routes' stores, since a fence for the summaries comes between a cut and them.)
 mutant pcp-block-pin-unseen $pcp '/^static bool is_plain/,/^}/ s/atomic_load_explicit\(&frame->refcount, memory_order_acquire\) == 1/1/'

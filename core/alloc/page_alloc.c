@@ -165,20 +165,13 @@ static __attribute__((noinline)) int free_block(struct berth_zone *zone, berth_i
 		       free_block_slow(zone, idx);
 }
 
-/* Everything but the hot path. */
-static BERTH_COLD int free_slow(struct berth_zone *zone, berth_pfn_t pfn)
+/* A frame that the hot path couldn't free. */
+static BERTH_COLD int free_slow(struct berth_zone *zone, berth_idx_t idx)
 {
-	struct berth_frame *frame;
-	berth_idx_t idx;
-	uint32_t tag;
+	struct berth_frame *frame = &zone->frames[idx];
+	uint32_t tag = berth__tag(frame);
 
-	if (!berth__idx_one(zone, pfn, &idx))
-		return -BERTH_EINVAL;
-	frame = &zone->frames[idx];
-	tag = berth__tag(frame);
-	if (berth__tag_order(tag) != 0)
-		return free_block(zone, idx, berth__tag_order(tag));
-	if (berth__tag_kind(tag) != BERTH_FRAME_USED || (tag & NOT_FREEABLE) ||
+	if ((tag & (BERTH_TAG(7, 31) | NOT_FREEABLE)) != BERTH_TAG(BERTH_FRAME_USED, 0) ||
 	    atomic_load_explicit(&frame->refcount, memory_order_relaxed) == 0)
 		return -BERTH_EINVAL;
 	if (tag & BERTH_TAG_LRU)
@@ -208,14 +201,14 @@ int berth_free_pages(struct berth_zone *zone, berth_pfn_t pfn)
 	if (BERTH_UNLIKELY((tag & plain) != BERTH_TAG(BERTH_FRAME_USED, 0) ||
 			   atomic_load_explicit(&frame->refcount, memory_order_acquire) != 1))
 		return berth__tag_order(tag) ? free_block(zone, idx, berth__tag_order(tag)) :
-					       free_slow(zone, pfn);
+					       free_slow(zone, idx);
 	if (BERTH_UNLIKELY(!berth__pcp_enter(zone, &pcp)))
-		return free_slow(zone, pfn);
+		return free_slow(zone, idx);
 	list = berth__pcp_route(zone, idx);
 	count = berth__pcp_count(pcp, list);
 	if (BERTH_UNLIKELY(count >= berth__pcp_high(pcp, list))) {
 		berth__pcp_leave(pcp);
-		return free_slow(zone, pfn);
+		return free_slow(zone, idx);
 	}
 	/* No new pin can come: the owner has closed every path. So 1 is still 1. */
 	atomic_store_explicit(&frame->refcount, 0, memory_order_relaxed);

@@ -44,6 +44,16 @@ static inline void berth__account_pageblock_free_locked(struct berth_zone *zone,
 	atomic_store_explicit(&pageblock->nr_free, free, memory_order_relaxed);
 	berth__stale_locked(zone, pageblock);
 }
+/* All of a pageblock is one block, or none of it is joined. */
+static inline void berth__set_joined(const struct berth_zone *zone,
+				     struct berth_pageblock *pageblock, bool whole)
+{
+	atomic_store_explicit(&pageblock->nr_joined,
+			      whole ? berth__pages(zone->pageblock_order) - 1 : 0,
+			      memory_order_relaxed);
+	atomic_store_explicit(&pageblock->joined, whole ? zone->whole_joined : 0,
+			      memory_order_relaxed);
+}
 /* Neighbours, a group's number of them at most: each was all in the buddy lists, and is one cached block now; or was
  * all cached, in whatever blocks, and is in the buddy lists now. Z. */
 static inline void berth__account_whole_locked(struct berth_zone *zone,
@@ -51,16 +61,13 @@ static inline void berth__account_whole_locked(struct berth_zone *zone,
 					       bool cached)
 {
 	const uint32_t size = berth__pages(zone->pageblock_order);
-	const uint64_t joined = cached ? zone->whole_joined : 0;
 	const uint32_t number = (uint32_t)(first - zone->pageblocks);
 
 	for (struct berth_pageblock *pageblock = first; pageblock < first + nr; pageblock++) {
 		BERTH_ASSERT(zone, berth__nr_free(pageblock) == (cached ? size : 0),
 			     berth__nr_free(pageblock), cached);
 		atomic_store_explicit(&pageblock->nr_free, cached ? 0 : size, memory_order_relaxed);
-		atomic_store_explicit(&pageblock->nr_joined, cached ? size - 1 : 0,
-				      memory_order_relaxed);
-		atomic_store_explicit(&pageblock->joined, joined, memory_order_relaxed);
+		berth__set_joined(zone, pageblock, cached);
 	}
 	berth__stale_locked(zone, first);
 	if (((number ^ (number + nr - 1)) & ~(BERTH_GROUP - 1)) != 0) /* the next group, too */

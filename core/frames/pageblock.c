@@ -19,8 +19,8 @@
  *     LRU state berth__discardable() calls so.
  *
  * Each counter changes in exactly one function here, but for pageblocks that are cached or come back whole
- * (berth__account_whole_locked()), and those that a claim takes out of the stock: those are its own (stock.c). Complexity: O(1), or O(pageblocks touched) for
- * blocks larger than one.
+ * (berth__account_whole_locked()), and those that a claim takes out of the stock: those are its own (stock.c).
+ * Complexity: O(1), or O(pageblocks touched) for blocks larger than one.
  */
 #include "core/frames/internal.h"
 #include "core/frames/summary.h"
@@ -216,16 +216,6 @@ uint64_t berth__whole_joined(const struct berth_zone *zone)
 	return berth__has_chunks(zone) ? (ones << berth__chunk_order(zone)) - 1 : 0;
 }
 
-/* All of a pageblock is one block, or none of it is joined. */
-static void set_joined(const struct berth_zone *zone, struct berth_pageblock *pageblock, bool whole)
-{
-	atomic_store_explicit(&pageblock->nr_joined,
-			      whole ? berth__pages(zone->pageblock_order) - 1 : 0,
-			      memory_order_relaxed);
-	atomic_store_explicit(&pageblock->joined, whole ? zone->whole_joined : 0,
-			      memory_order_relaxed);
-}
-
 void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order, int sign)
 {
 	berth_idx_t size = berth__pages(zone->pageblock_order);
@@ -239,7 +229,7 @@ void berth__account_used_locked(struct berth_zone *zone, berth_idx_t idx, unsign
 
 		if (order >= zone->pageblock_order) {
 			BERTH_ASSERT(zone, joined == (sign > 0 ? 0 : size - 1), joined, size);
-			set_joined(zone, pageblock, sign > 0);
+			berth__set_joined(zone, pageblock, sign > 0);
 		} else {
 			joined += sign > 0 ? berth__pages(order) - 1 : 1 - berth__pages(order);
 			BERTH_ASSERT(zone, joined < size, joined, size);
@@ -255,7 +245,7 @@ void berth__account_cached_pageblock(struct berth_zone *zone, berth_idx_t idx, b
 {
 	struct berth_pageblock *pageblock = berth__pageblock(zone, idx);
 
-	set_joined(zone, pageblock, whole);
+	berth__set_joined(zone, pageblock, whole);
 	berth__stale(zone, pageblock);
 }
 

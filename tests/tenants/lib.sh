@@ -180,7 +180,8 @@ run_berth() {
 nothing_moved() {
 	[ -z "$tenant_unmoved" ] && "$PYTHON" - "$1" 2>/dev/null <<'PY'
 import json, sys
-sys.exit(json.load(open(sys.argv[1]))["moved_bytes"] != 0)
+report = json.load(open(sys.argv[1]))
+sys.exit(int(report["moved_bytes"]) + int(report.get("shuffled_bytes", 0)) != 0)
 PY
 }
 
