@@ -76,8 +76,8 @@ static int check_params(const struct berth_pool_params *params, struct berth_con
 	int error;
 
 	if (!params || params->copiers > BERTH_MAX_COPIERS ||
-	    (params->flags &
-	     ~(unsigned)(BERTH_POOL_POISON | BERTH_POOL_RESIDENT | BERTH_POOL_SPARSE)))
+	    (params->flags & ~(unsigned)(BERTH_POOL_POISON | BERTH_POOL_RESIDENT |
+					 BERTH_POOL_SPARSE | BERTH_POOL_LET_CPUS_SLEEP)))
 		return -BERTH_EINVAL;
 	error = berth__areas_plan(params, plan, bytes);
 	return !error && params->lease_bytes > *bytes ? -BERTH_EINVAL : error;
@@ -196,6 +196,12 @@ static int open_space(struct berth_pool_impl *pool, size_t space_bytes, enum ber
 	return 0;
 }
 
+static void open_latency(struct berth_pool_impl *pool, const struct berth_pool_params *params)
+{
+	if (pool->mmu.latency.fd < 0 && !(params->flags & BERTH_POOL_LET_CPUS_SLEEP))
+		berth_latency_open(&pool->mmu.latency);
+}
+
 /* All but the space. */
 static int open_frames(struct berth_pool_impl *pool, const struct berth_pool_params *params,
 		       const struct berth_config *plan, size_t bytes)
@@ -243,12 +249,14 @@ int berth__pool_open(const struct berth_pool_params *params, size_t space_bytes,
 	pool = berth__map_anonymous(sizeof(*pool));
 	if (!pool)
 		return -BERTH_ENOMEM;
-	pool->mmu.uffd = pool->mmu.watch_fd = pool->mmu.pagemap_fd = -1;
+	pool->mmu.uffd = pool->mmu.watch_fd = pool->mmu.pagemap_fd = pool->mmu.latency.fd = -1;
 	pool->memory.fd = -1;
 	pool->port = *berth_port_linux_ops();
 	error = open_frames(pool, params, &plan, bytes);
 	if (!error)
 		error = open_space(pool, space_bytes, mover);
+	if (!error)
+		open_latency(pool, params);
 	if (!error)
 		error = berth_copiers_start(&pool->mmu.copiers, params->copiers,
 					    berth__start_thread);
@@ -301,6 +309,8 @@ int berth__pool_revive(struct berth_pool_impl *pool, const struct berth_pool_par
 		error = open_frames(pool, params, &plan, bytes);
 	if (!error)
 		error = berth_mmu_reopen(&pool->mmu);
+	if (!error)
+		open_latency(pool, params);
 	if (!error)
 		error = berth_space_attach(pool->space, pool->zone);
 	if (error)
@@ -381,6 +391,7 @@ void berth__pool_stats(struct berth_pool_impl *pool, struct berth_pool_stats *st
 		.longest_stall_ns = space.longest_stall_ns,
 		.pins = space.pins,
 		.mover = berth_mover_name(pool->mmu.mover),
+		.keeps_awake = pool->mmu.latency.fd >= 0,
 	};
 	for (unsigned i = 0; i < pool->nr_areas; i++) {
 		struct berth_cma_stats area;

@@ -183,6 +183,7 @@ static void describe_pool(struct wanted_pool *wanted)
 		.nr_areas = record->config[0] ? 0 : record->nr_areas,
 		.config = record->config[0] ? record->config : NULL,
 		.flags = (record->poison ? BERTH_POOL_POISON : 0u) |
+			 (record->let_cpus_sleep ? BERTH_POOL_LET_CPUS_SLEEP : 0u) |
 			 (first ? 0u : BERTH_POOL_SPARSE),
 		.mover = record->mover,
 	};

@@ -19,7 +19,7 @@
 #include "runtime/sqlite_backend.h"
 
 #define BERTH_RUN_ENV "BERTH_RUN"
-#define BERTH_RUN_MAGIC 0x6265727468303104ull
+#define BERTH_RUN_MAGIC 0x6265727468303105ull
 #define BERTH_RUN_AREAS 16
 #define BERTH_RUN_CLAIMS 64
 #define BERTH_RUN_PROCESSES 256
@@ -106,7 +106,7 @@ struct berth_run_record {
 	uint64_t pool_bytes;  /* 0: by the areas */
 	uint64_t least_bytes; /* of config: up to the last area's end */
 	uint32_t nr_areas, nr_claims;
-	uint32_t stress, poison;
+	uint32_t stress, poison, let_cpus_sleep;
 	uint32_t trust_direct_io;    /* move the heap although direct I/O may be under way in it */
 	uint32_t sqlite_cache;       /* SQLite keeps its pages in the areas with policy=gcma */
 	uint64_t sqlite_front_bytes; /* 0: by the areas */

@@ -113,7 +113,8 @@ static bool open_pool(struct bench *bench)
 		.areas = &area,
 		.nr_areas = 1,
 		.bytes = scattered ? 3 * config->area + (16u << 20) : 0,
-		.flags = fresh ? 0 : BERTH_POOL_RESIDENT,
+		.flags = (fresh ? 0u : BERTH_POOL_RESIDENT) |
+			 (config->let_cpus_sleep ? BERTH_POOL_LET_CPUS_SLEEP : 0u),
 		.mover = config->mover,
 		.copiers = (unsigned)config->copiers,
 	};
@@ -448,6 +449,7 @@ struct result {
 	double memcpy_us, beside_us, moved_a_claim, factor;
 	double page_us; /* beyond memcpy */
 	const char *mover;
+	bool keeps_awake;
 };
 
 static struct result evaluate(struct bench *bench)
@@ -467,8 +469,10 @@ static struct result evaluate(struct bench *bench)
 		result.factor = berth__percentile(result.us, 50) / copy_us;
 		result.page_us = (berth__percentile(result.us, 50) - copy_us) / pages;
 	}
-	if (berth_pool_stats(bench->pool, &stats) == 0)
+	if (berth_pool_stats(bench->pool, &stats) == 0) {
 		result.mover = stats.mover;
+		result.keeps_awake = stats.keeps_awake;
+	}
 	return result;
 }
 
@@ -516,6 +520,7 @@ static void print_json(struct bench *bench)
 
 	add_parameters(bench, line);
 	json_object_set_new(line, "mover", json_string(result.mover));
+	json_object_set_new(line, "keeps_awake", json_boolean(result.keeps_awake));
 	json_object_set_new(line, "error",
 			    bench->error ? json_string(berth_errname(bench->error)) : json_null());
 	json_object_set_new(line, "holder",
@@ -561,6 +566,8 @@ static void print_writers(struct bench *bench, const struct result *result)
 	       (unsigned long long)bench->writes,
 	       berth__format_ns(p99, berth__percentile(&bench->stall_us, 99) * 1000),
 	       berth__format_ns(most, berth__sample_max(&bench->stall_us) * 1000));
+	printf("  CPUs       %s while writers wait for a move\n",
+	       result->keeps_awake ? "kept awake" : "may sleep");
 	printf("  page       p99 %s: the same without the time in which the writer was ready, but "
 	       "others had the CPUs\n",
 	       berth__format_ns(p99, berth__percentile(&bench->page_us, 99) * 1000));

@@ -35,7 +35,7 @@ struct berth__claim_config {
 	int fill;        /* enum berth__fill_kind, -1: not chosen */
 	int kind;        /* enum berth__area_kind */
 	int destination; /* enum berth__destination */
-	bool first_fit, verify, json;
+	bool first_fit, let_cpus_sleep, verify, json;
 	const char *mover;
 };
 

@@ -41,6 +41,7 @@ static const char help[] =
 	"  --writers N       threads that write all over the movable memory meanwhile, or put and get\n"
 	"                    pages of the discardable store (0)\n"
 	"  --copiers N       threads that help to copy runs of 1 MiB and more, up to 7 (0)\n"
+	"  --let-cpus-sleep  as for a user who may not keep CPUs awake while others wait for moves\n"
 	"  --area-size SIZE  the area (SIZE; for pinned at least 512M)\n"
 	"  --pin-every SIZE  the distance between pins (32M)\n"
 	"  --claimers N      instead: the claims of N threads, 2 to 8, at the same time and one after the\n"
@@ -93,6 +94,7 @@ enum {
 	CLAIMERS,
 	BULK,
 	COPIERS,
+	LET_CPUS_SLEEP,
 	FIRST_FIT,
 	MOVER,
 	VERIFY,
@@ -112,6 +114,7 @@ static const struct option options[] = {
 	{ "claimers", required_argument, NULL, CLAIMERS },
 	{ "bulk", required_argument, NULL, BULK },
 	{ "copiers", required_argument, NULL, COPIERS },
+	{ "let-cpus-sleep", no_argument, NULL, LET_CPUS_SLEEP },
 	{ "first-fit", no_argument, NULL, FIRST_FIT },
 	{ "mover", required_argument, NULL, MOVER },
 	{ "verify", no_argument, NULL, VERIFY },
@@ -176,6 +179,7 @@ static bool take_run_size(struct berth__claim_config *config)
 static bool take_flag(struct berth__claim_config *config, int option)
 {
 	config->first_fit |= option == FIRST_FIT;
+	config->let_cpus_sleep |= option == LET_CPUS_SLEEP;
 	config->verify |= option == VERIFY;
 	config->json |= option == JSON;
 	return true;
@@ -244,6 +248,8 @@ static const char *misfit(const struct berth__claim_config *config)
 	if (config->claimers && (config->fill == BERTH__FILL_PINNED || config->writers))
 		return "--claimers take neither pins nor writers; use --fill empty, movable or "
 		       "discardable";
+	if (config->let_cpus_sleep && (config->fill != BERTH__FILL_MOVABLE || config->claimers))
+		return "--let-cpus-sleep is for moves; use --fill movable, without --claimers";
 	if (config->destination && (config->fill != BERTH__FILL_MOVABLE || config->claimers))
 		return "--destination is for one claimer of movable memory; use --fill movable";
 	if (config->writers && config->fill == BERTH__FILL_EMPTY)

@@ -60,6 +60,8 @@ static const char help[] =
 	"  --mover NAME      how memory is moved: userfaultfd, /dev/userfaultfd, userfaultfd-user,\n"
 	"                    mprotect (the best there is); or userfaultfd-unwatched, as the first one\n"
 	"                    does before Linux 6.7\n"
+	"  --let-cpus-sleep  don't keep CPUs awake while the program waits for moves, which /dev/cpu_dma_latency\n"
+	"                    allows (root by default): the program waits longer, power is saved\n"
 	"  --stress          move the heap to and fro without pause, to test the program\n"
 	"  --poison          overwrite memory that was moved away, so that a stale use shows\n"
 	"  --quarantine      with --stress: report writes to memory after it was moved away, as of\n"
@@ -121,6 +123,7 @@ enum {
 	POISON,
 	QUARANTINE,
 	TRUST_DIRECT_IO,
+	LET_CPUS_SLEEP,
 	MOVER,
 	REPORT,
 	JSON,
@@ -137,6 +140,7 @@ static const struct option options[] = {
 	{ "poison", no_argument, NULL, POISON },
 	{ "quarantine", no_argument, NULL, QUARANTINE },
 	{ "trust-direct-io", no_argument, NULL, TRUST_DIRECT_IO },
+	{ "let-cpus-sleep", no_argument, NULL, LET_CPUS_SLEEP },
 	{ "mover", required_argument, NULL, MOVER },
 	{ "report", required_argument, NULL, REPORT },
 	{ "json", no_argument, NULL, JSON },
@@ -316,6 +320,7 @@ static bool take_option(struct config *config, int option)
 		record->poison |= option == POISON;
 		record->quarantine |= option == QUARANTINE;
 		record->trust_direct_io |= option == TRUST_DIRECT_IO;
+		record->let_cpus_sleep |= option == LET_CPUS_SLEEP;
 		config->json |= option == JSON;
 		config->quiet |= option == QUIET;
 		return true;

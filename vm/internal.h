@@ -51,6 +51,8 @@ struct berth_space {
 
 	berth_mutex_t turn;           /* of the one that moves a batch; nobody else wants it */
 	_Atomic uint32_t next_movers; /* a: threads that want the turn */
+	bool awake;                   /* who has the turn: CPUs are kept awake */
+	bool others_wait; /* who has the turn: somebody waited for the last large batch */
 	_Alignas(64) berth_mutex_t lock;
 	_Atomic uint32_t waiters;       /* a: threads that want the lock */
 	_Atomic uint32_t moves;         /* a: written under S; odd while something is moved */
@@ -58,6 +60,7 @@ struct berth_space {
 	uint64_t mapped, private_pages; /* S */
 	uint64_t mappings;              /* S: runs that the machine can't merge */
 	uint64_t moved_pages, moved_runs, stalled_runs, skipped, longest_stall_ns; /* S */
+	bool met_waiter;         /* S: somebody waited for a move since who has the turn looked */
 	uint32_t written_lately; /* S: pages of the run watched last that were written meanwhile */
 	uint32_t grain;          /* S: how much moves in one last moment, in pages of a long run */
 	uint32_t nr_pins;        /* S */

@@ -99,17 +99,26 @@ static uint64_t destination(const struct stretch *stretch, uint64_t at, uint64_t
 	return end - stretch->page < to ? end - stretch->page : to;
 }
 
+/* Where a page is that is mapped to a frame. S. */
+static berth_pfn_t frame_of(const struct berth_space *space, uint64_t page)
+{
+	return berth__entry_pfn(space, berth__entry(space, page));
+}
+
 static void copy_stretch(struct berth_space *space, const struct stretch *stretch, uint64_t from,
 			 uint64_t to)
 {
+	const struct berth_mmu_ops *mmu = space->mmu;
+
 	while (from < to) { /* one copy for each run of frames */
 		uint64_t page = stretch->page + from;
 		uint64_t end = berth__run_end(space, page, stretch->page + to) - stretch->page;
-		berth_pfn_t dst;
+		berth_pfn_t src = frame_of(space, page), dst;
 
 		end = destination(stretch, from, end, &dst);
-		space->mmu->copy(space->mmu_ctx, dst,
-				 berth__entry_pfn(space, berth__entry(space, page)), end - from);
+		if (end < to && mmu->copy_next)
+			mmu->copy_next(space->mmu_ctx, frame_of(space, stretch->page + end));
+		mmu->copy(space->mmu_ctx, dst, src, end - from);
 		from = end;
 	}
 }
@@ -145,6 +154,7 @@ static void note_moment(struct berth_space *space, uint64_t since, bool waited)
 		space->grain *= 2;
 	if (!waited)
 		return;
+	space->met_waiter = true;
 	space->stalled_runs++;
 	if (stall > space->longest_stall_ns)
 		space->longest_stall_ns = stall;
@@ -293,7 +303,7 @@ static void move_back(struct berth_space *space, const struct stretch *stretch, 
 	for (uint64_t at = 0; at < moved;) {
 		uint64_t page = stretch->page + at;
 		uint64_t end = berth__run_end(space, page, stretch->page + moved) - stretch->page;
-		berth_pfn_t old = berth__entry_pfn(space, berth__entry(space, page)), dst;
+		berth_pfn_t old = frame_of(space, page), dst;
 
 		end = destination(stretch, at, end, &dst);
 		mmu->copy(space->mmu_ctx, old, dst, end - at);
@@ -613,10 +623,42 @@ static uint64_t keep_turn(struct berth_space *space, uint64_t began)
 	return begin_turn(space);
 }
 
+/*
+ * A CPU that sleeps takes some 30 us to wake, and each move that somebody waits for wakes one three times: to flush its
+ * page tables, to free them, and for who waits. So CPUs are kept awake, for a batch that is worth asking for it, if
+ * somebody waited for the last one, or from where somebody waits for this one. By who has the turn.
+ */
+static void keep_awake(struct berth_space *space, bool on)
+{
+	if (space->awake == on || !space->mmu->keep_awake)
+		return;
+	space->awake = on;
+	space->mmu->keep_awake(space->mmu_ctx, on);
+}
+
+static bool is_large(const struct berth_move *moves, unsigned nr_moves)
+{
+	uint64_t pages = 0;
+
+	for (unsigned i = 0; i < nr_moves && pages < WATCH_PAGES; i++)
+		pages += pages_of(&moves[i]);
+	return pages >= WATCH_PAGES;
+}
+
+static bool met_waiter_locked(struct berth_space *space)
+{
+	bool met = space->met_waiter;
+
+	space->met_waiter = false;
+	return met;
+}
+
 static void space_migrate(void *ctx, struct berth_move *moves, unsigned nr_moves)
 {
 	struct berth_space *space = ctx;
 	uint64_t turn = begin_turn(space);
+	const bool large = is_large(moves, nr_moves);
+	bool waiters = space->others_wait, met = false;
 
 	for (unsigned i = 0; i < nr_moves;) {
 		unsigned nr = group_length(space, &moves[i], nr_moves - i);
@@ -624,14 +666,20 @@ static void space_migrate(void *ctx, struct berth_move *moves, unsigned nr_moves
 		/* Between groups others get at the space: a move must not stall an allocation. */
 		let_others_in(space, &space->waiters);
 		turn = keep_turn(space, turn);
+		if (large)
+			keep_awake(space, waiters || met);
 		berth_mutex_lock(&space->lock);
 		if (space->detached)
 			answer(&moves[i], nr, BERTH_MOVE_GONE, NULL);
 		else
 			nr = move_group_locked(space, &moves[i], nr, true);
+		met |= met_waiter_locked(space);
 		berth_mutex_unlock(&space->lock);
 		i += nr;
 	}
+	if (large)
+		space->others_wait = met;
+	keep_awake(space, false);
 	berth_mutex_unlock(&space->turn);
 }
 

@@ -42,6 +42,9 @@ enum berth_pool_flags {
 	BERTH_POOL_POISON = 1u << 0,
 	/* Make memory outside areas resident at opening too, so that no move waits for it. */
 	BERTH_POOL_RESIDENT = 1u << 1,
+	/* Don't ask the system to keep CPUs awake while others wait for memory that moves (/dev/cpu_dma_latency, as
+	 * far as this user may): a stalled thread goes on later, by up to twice the time, and energy is saved. */
+	BERTH_POOL_LET_CPUS_SLEEP = 1u << 2,
 };
 
 struct berth_pool_params {
@@ -342,6 +345,8 @@ struct berth_pool_stats {
 	uint64_t longest_stall_ns; /* upper bound of a writer's wait for a move */
 	uint64_t pins;
 	const char *mover; /* how memory is moved: "userfaultfd", ... */
+	/* While others wait for moves, the system is asked to keep CPUs awake. False on an attached pool. */
+	bool keeps_awake;
 };
 /* On an attached pool the tenant is asked: errors as berth_attach(), -ESRCH: it has ended. Claims are
  * those that it made for other processes; of an area's statistics only the bytes and runs are known. */

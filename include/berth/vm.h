@@ -64,6 +64,12 @@ struct berth_mmu_ops {
 	void (*unprotect)(void *mmu, uint64_t page, uint64_t nr_pages);
 	/* map() for protected, stopped or halted pages, but not populated, then wakes who waits for them. */
 	int (*remap)(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);
+	/*
+	 * Others wait for this thread's moves: until keep_awake(off), CPUs that have nothing to do are to wait for work
+	 * awake, so that waking threads there, and changes of mappings that interrupt them, are quick. Outside begin() and
+	 * end(), in turn on and off. May be NULL.
+	 */
+	void (*keep_awake)(void *mmu, bool on);
 	/* After remap(), outside begin() and end(): makes pages ready, so that the first touch of each needn't. May be NULL. */
 	void (*populate)(void *mmu, uint64_t page, uint64_t nr_pages);
 	/* True when a writer began to wait since the last call. Never blocks. Not called while a child's pages are
@@ -74,6 +80,9 @@ struct berth_mmu_ops {
 	int (*prepare)(void *mmu, berth_pfn_t pfn, uint64_t nr_pages);
 	/* Copies frames / zeroes frames, through a mapping that never moves. */
 	void (*copy)(void *mmu, berth_pfn_t dst, berth_pfn_t src, uint64_t nr_pages);
+	/* After the copy that comes next, the frames from pfn on will be copied: the machine may fetch them meanwhile. May
+	 * be NULL. */
+	void (*copy_next)(void *mmu, berth_pfn_t pfn);
 	void (*zero)(void *mmu, berth_pfn_t pfn, uint64_t nr_pages);
 	/* For a fork's child: private memory at `page` with the contents of the frames. */
 	int (*copy_private)(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);

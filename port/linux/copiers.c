@@ -14,10 +14,10 @@
 #include "port/linux/copiers.h"
 
 #include <linux/futex.h>
-#include <string.h>
 
 #include <berth_port.h>
 
+#include "port/linux/copy.h"
 #include "port/linux/raw.h"
 
 #define PART_BYTES ((size_t)64 << 10)
@@ -50,7 +50,7 @@ static void take_parts(struct berth_copiers *copiers, uint32_t job)
 							   memory_order_acq_rel,
 							   memory_order_acquire))
 			continue;
-		memcpy(dst + at, src + at, bytes - at < PART_BYTES ? bytes - at : PART_BYTES);
+		berth_copy(dst + at, src + at, bytes - at < PART_BYTES ? bytes - at : PART_BYTES);
 		atomic_fetch_add(&copiers->copied, 1);
 		if (atomic_load(&copiers->owner_sleeps))
 			futex_wake(&copiers->copied, 1);
@@ -127,7 +127,7 @@ void berth_copiers_copy(struct berth_copiers *copiers, void *dst, const void *sr
 	unsigned spins = 0;
 
 	if (!copiers->nr || bytes < BERTH_COPIERS_LEAST) {
-		memcpy(dst, src, bytes);
+		berth_copy(dst, src, bytes);
 		return;
 	}
 	atomic_store_explicit(&copiers->copied, 0, memory_order_relaxed);

@@ -32,6 +32,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "port/linux/copy.h"
 #include "port/linux/fd.h"
 #include "port/linux/raw.h"
 
@@ -684,11 +685,25 @@ static void copy(void *ctx, berth_pfn_t dst, berth_pfn_t src, uint64_t nr_pages)
 		note_moved(mmu, dst, src, nr_pages);
 }
 
+static void copy_next(void *ctx, berth_pfn_t pfn)
+{
+	const struct berth_mmu *mmu = ctx;
+
+	berth_copy_next(berth_memory_at(mmu->memory, pfn));
+}
+
 static void zero(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
 
 	berth_memory_zero(mmu->memory, bytes_of(pfn), bytes_of(nr_pages));
+}
+
+static void keep_awake(void *ctx, bool on)
+{
+	struct berth_mmu *mmu = ctx;
+
+	berth_latency_request(&mmu->latency, on);
 }
 
 static void begin(void *ctx)
@@ -749,6 +764,7 @@ static void forget_protection(void *ctx)
 		berth_fd_close(mmu->uffd);
 	mmu->uffd = -1;
 	close_watcher(mmu);
+	berth_latency_close(&mmu->latency);
 	mmu->watched_pages = 0;
 	mmu->copiers.nr = 0; /* its threads, too */
 	mmu->moved = NULL;
@@ -774,11 +790,13 @@ const struct berth_mmu_ops berth_mmu_linux_ops = {
 	.writer_waits = writer_waits,
 	.prepare = prepare,
 	.copy = copy,
+	.copy_next = copy_next,
 	.zero = zero,
 	.receive = berth_mmu_receive,
 	.push = berth_mmu_push,
 	.open = open_part,
 	.forget_protection = forget_protection,
+	.keep_awake = keep_awake,
 	.begin = begin,
 	.end = end,
 };
@@ -795,7 +813,8 @@ int berth_mmu_open(struct berth_mmu *mmu, struct berth_memory *memory, size_t by
 				   .uffd = -1,
 				   .watch_fd = -1,
 				   .pagemap_fd = -1,
-				   .child_uffd = -1 };
+				   .child_uffd = -1,
+				   .latency = { .fd = -1 } };
 	bytes = (bytes + BERTH_HUGE_BYTES - 1) & ~(size_t)(BERTH_HUGE_BYTES - 1);
 	error = berth_uffd_open(&mmu->mover, &mmu->uffd);
 	if (error)
@@ -837,6 +856,7 @@ void berth_mmu_close(struct berth_mmu *mmu)
 	if (mmu->uffd >= 0)
 		berth_fd_close(mmu->uffd);
 	close_watcher(mmu);
+	berth_latency_close(&mmu->latency);
 	mmu->base = NULL;
 	mmu->uffd = -1;
 }

@@ -11,6 +11,7 @@
 #include <berth/vm.h>
 
 #include "port/linux/copiers.h"
+#include "port/linux/latency.h"
 #include "port/linux/pool.h"
 #include "port/linux/uffd.h"
 
@@ -40,6 +41,7 @@ struct berth_mmu {
 	int child_uffd;
 	struct berth_moved *moved;    /* one a frame, or NULL */
 	struct berth_copiers copiers; /* help to copy, if the caller has started any */
+	struct berth_latency latency; /* closed, if the caller doesn't open it */
 };
 
 /* The calling thread's moves are noted in `moved`. */

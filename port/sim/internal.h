@@ -124,7 +124,7 @@ struct berth_sim {
 	uint64_t *frames, *mapper; /* by pfn - start_pfn; mapper: page + 1 */
 	bool *prepared;
 	uint64_t nr_protected;
-	bool begun, waits, in_child;
+	bool begun, waits, in_child, awake;
 };
 
 extern struct berth_sim *berth__sim;

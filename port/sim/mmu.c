@@ -306,6 +306,14 @@ static void sim_copy(void *mmu, berth_pfn_t dst, berth_pfn_t src, uint64_t nr)
 	}
 }
 
+static void sim_copy_next(void *mmu, berth_pfn_t pfn)
+{
+	struct berth_sim *sim = mmu;
+
+	(void)frame_index(sim, pfn, 1);
+	(void)berth__sim_step(sim, BERTH_SIM_COPY_NEXT, pfn, 0, 1, false);
+}
+
 static void sim_zero(void *mmu, berth_pfn_t pfn, uint64_t nr)
 {
 	struct berth_sim *sim = mmu;
@@ -326,6 +334,16 @@ static void sim_forget_protection(void *mmu)
 	(void)berth__sim_step(sim, BERTH_SIM_FORGET_PROTECTION, 0, 0, 0, false);
 	for (uint64_t page = 0; page < sim->params.nr_pages; page++)
 		open_page(sim, page);
+}
+
+static void sim_keep_awake(void *mmu, bool on)
+{
+	struct berth_sim *sim = mmu;
+
+	require(sim, !sim->begun, "mmu: slow work while writers are stalled", on);
+	require(sim, sim->awake != on, "mmu: keep_awake() on or off twice", on);
+	sim->awake = on;
+	(void)berth__sim_step(sim, BERTH_SIM_KEEP_AWAKE, on, 0, 0, false);
 }
 
 static void sim_begin(void *mmu)
@@ -363,9 +381,11 @@ const struct berth_mmu_ops berth_sim_mmu_ops = {
 	.writer_waits = sim_writer_waits,
 	.prepare = sim_prepare,
 	.copy = sim_copy,
+	.copy_next = sim_copy_next,
 	.zero = sim_zero,
 	.copy_private = sim_copy_private,
 	.forget_protection = sim_forget_protection,
+	.keep_awake = sim_keep_awake,
 	.begin = sim_begin,
 	.end = sim_end,
 };
@@ -425,7 +445,7 @@ void berth__sim_mmu_reset(struct berth_sim *sim)
 	uint64_t nr_frames = sim->params.nr_frames;
 
 	sim->nr_protected = 0;
-	sim->begun = sim->waits = sim->in_child = false;
+	sim->begun = sim->waits = sim->in_child = sim->awake = false;
 	if (!nr_frames)
 		return;
 	if (!sim->frames) {

@@ -68,10 +68,12 @@ const struct berth_sim_cost berth_sim_default_costs[BERTH_SIM_NR_OPS] = {
 	[BERTH_SIM_POPULATE] = { 300, 20 },
 	[BERTH_SIM_PREPARE] = { 1000, 200 },
 	[BERTH_SIM_COPY] = { 50, 400 }, /* 10 GB/s */
+	[BERTH_SIM_COPY_NEXT] = { 10, 0 },
 	[BERTH_SIM_COPY_PRIVATE] = { 3000, 700 },
 	[BERTH_SIM_ZERO] = { 50, 200 },
 	[BERTH_SIM_WRITER_WAITS] = { 200, 0 },
 	[BERTH_SIM_FORGET_PROTECTION] = { 1000, 0 },
+	[BERTH_SIM_KEEP_AWAKE] = { 5000, 0 },
 	[BERTH_SIM_BEGIN] = { 200, 0 },
 	[BERTH_SIM_END] = { 200, 0 },
 };
@@ -106,10 +108,12 @@ static const char *const op_names[BERTH_SIM_NR_OPS] = {
 	[BERTH_SIM_POPULATE] = "populate",
 	[BERTH_SIM_PREPARE] = "prepare",
 	[BERTH_SIM_COPY] = "copy",
+	[BERTH_SIM_COPY_NEXT] = "copy_next",
 	[BERTH_SIM_COPY_PRIVATE] = "copy_private",
 	[BERTH_SIM_ZERO] = "zero",
 	[BERTH_SIM_WRITER_WAITS] = "writer_waits",
 	[BERTH_SIM_FORGET_PROTECTION] = "forget_protection",
+	[BERTH_SIM_KEEP_AWAKE] = "keep_awake",
 	[BERTH_SIM_BEGIN] = "begin",
 	[BERTH_SIM_END] = "end",
 };

@@ -33,16 +33,19 @@ enum rig_op {
 	RIG_LOOK,
 	RIG_WRITER_WAITS,
 	RIG_COPY,
+	RIG_COPY_NEXT,
 	RIG_ZERO,
+	RIG_KEEP_AWAKE,
 	RIG_BEGIN,
 	RIG_END,
 	RIG_NR_OPS
 };
 
 static const char *const rig_op_names[] __attribute__((unused)) = {
-	"map",  "map_private",  "unmap",   "protect",      "stop",         "watch",
-	"halt", "remap",        "prepare", "copy_private", "make_private", "unprotect",
-	"look", "writer_waits", "copy",    "zero",         "begin",        "end",
+	"map",          "map_private", "unmap",      "protect",      "stop",
+	"watch",        "halt",        "remap",      "prepare",      "copy_private",
+	"make_private", "unprotect",   "look",       "writer_waits", "copy",
+	"copy_next",    "zero",        "keep_awake", "begin",        "end",
 };
 
 struct rig_page {
@@ -69,7 +72,9 @@ struct rig {
 	bool *prepared;   /* by frame */
 	uint64_t nr_protected, nr_watched, nr_pending;
 	bool leaving; /* the space forgets its zone, without a fork */
-	bool begun, waits, in_child;
+	bool begun, waits, in_child, awake;
+	/* What copy_next() was told since the last copy, and before it: that copy's source. 0: nothing. */
+	berth_pfn_t copied_next, expected_copy;
 	bool can_watch, can_stop;
 	uint32_t next_value;
 	uint64_t calls[RIG_NR_OPS];
@@ -357,6 +362,10 @@ static inline void rig_copy(void *mmu, berth_pfn_t dst, berth_pfn_t src, uint64_
 
 	assert_true(rig->begun || rig->nr_watched);
 	(void)rig_call(rig, RIG_COPY);
+	if (rig->expected_copy)
+		assert_int_equal(src, rig->expected_copy);
+	rig->expected_copy = rig->copied_next;
+	rig->copied_next = 0;
 	for (uint64_t i = 0; i < nr_pages; i++) {
 		assert_true(rig->prepared[dst + i - RIG_START_PFN]);
 		assert_int_equal(rig->mapper[dst + i - RIG_START_PFN], 0);
@@ -421,6 +430,25 @@ static inline void rig_forget_protection(void *mmu)
 	rig->nr_protected = 0;
 }
 
+static inline void rig_copy_next(void *mmu, berth_pfn_t pfn)
+{
+	struct rig *rig = mmu;
+
+	(void)rig_call(rig, RIG_COPY_NEXT);
+	(void)test_frame(rig->tz, pfn);
+	rig->copied_next = pfn;
+}
+
+static inline void rig_keep_awake(void *mmu, bool on)
+{
+	struct rig *rig = mmu;
+
+	assert_false(rig->begun);
+	assert_int_not_equal(rig->awake, on);
+	rig->awake = on;
+	(void)rig_call(rig, RIG_KEEP_AWAKE);
+}
+
 static inline void rig_begin(void *mmu)
 {
 	struct rig *rig = mmu;
@@ -455,10 +483,12 @@ static const struct berth_mmu_ops rig_mmu_ops __attribute__((unused)) = {
 	.writer_waits = rig_writer_waits,
 	.prepare = rig_prepare,
 	.copy = rig_copy,
+	.copy_next = rig_copy_next,
 	.zero = rig_zero,
 	.copy_private = rig_copy_private,
 	.make_private = rig_make_private,
 	.forget_protection = rig_forget_protection,
+	.keep_awake = rig_keep_awake,
 	.begin = rig_begin,
 	.end = rig_end,
 };
@@ -546,6 +576,8 @@ static inline void rig_verify(struct rig *rig, const char *file, int line)
 		_fail(file, line);
 	}
 	_assert_int_equal(rig->begun, false, file, line);
+	_assert_int_equal(rig->awake, false, file, line);
+	_assert_int_equal(rig->expected_copy, 0, file, line);
 	_assert_int_equal(rig->nr_protected, 0, file, line);
 	_assert_int_equal(rig->nr_pending, 0, file, line);
 	for (uint64_t page = 0; page < rig->params.nr_pages; page++) {

@@ -14,7 +14,7 @@
 # ---- help and version
 
 helps run ps stat claim bench -- --help
-helps --area --config areas= devices= default= cma= --claim --pool --report --json --trust-direct-io --quarantine -- run --help
+helps --area --config areas= devices= default= cma= --claim --pool --report --json --trust-direct-io --let-cpus-sleep --quarantine -- run --help
 helps claim pages -- bench --help
 helps --size --fill --json -- bench claim --help
 helps --order --pattern --threads --json -- bench pages --help
@@ -68,6 +68,19 @@ refuses 2 "can't hold the areas where" run --config 'areas=a:16M@32M' --pool 40M
 for claim in 1M 1M@ @1 1M@-1 1M@abc 1M@1q 1M@1+ 1M@1+-1 1M@1+1x 1M@1+1x0 1M@1+1x-3 1M@1+1x5y 1M@nan 1M@1e999 1M@1+1x99999999999999999999 ''; do
 	refuses 2 "$claim" run --area cam=16M --claim "$claim" -- touch ran
 done
+
+# ---- CPUs are kept awake where that is allowed and wanted
+
+for options in '' --let-cpus-sleep; do
+	# shellcheck disable=SC2086,SC2016
+	berth run --quiet --area cam=16M $options -- sh -c 'ls -l /proc/$$/fd'
+	wanted=0
+	[ -n "$options" ] || ! [ -w /dev/cpu_dma_latency ] || wanted=1
+	found=$(grep -c cpu_dma_latency out)
+	[ "$status" -eq 0 ] && [ "$found" -eq $wanted ]
+	settle "berth run $options: /dev/cpu_dma_latency" "status $status, $found times, not $wanted"
+done
+refuses 2 --let-cpus-sleep bench claim --size 4M --fill empty --let-cpus-sleep
 
 # ---- the benchmarks' parameters
 

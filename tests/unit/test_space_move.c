@@ -571,6 +571,85 @@ static void a_mover_does_not_wait_in_vain(void **state)
 	rig_close(rig);
 }
 
+/* The script: counts in script[0] the moments of others' waiting in which CPUs are kept awake, in script[1] the others;
+ * somebody writes to page script[3] when moment number script[2] has begun. */
+static void write_in_a_moment(struct rig *rig, enum rig_op op)
+{
+	if (op != RIG_WRITER_WAITS)
+		return;
+	rig->script[rig->awake ? 0 : 1]++;
+	if (rig->script[0] + rig->script[1] == rig->script[2])
+		rig_write(rig, rig->script[3]);
+}
+
+/* Moves pages [512, 512 + nr), in huge runs if those are large enough. */
+static void move_and_write(struct rig *rig, uint64_t nr, uint64_t moment, uint64_t page)
+{
+	rig_forget_calls(rig);
+	rig->script[0] = rig->script[1] = 0;
+	rig->script[2] = moment;
+	rig->script[3] = page;
+	assert_int_equal(rig_move_away(rig, 512, nr, NULL), 0);
+	rig_ok(rig);
+}
+
+static void cpus_are_kept_awake_for_who_waits(void **state)
+{
+	struct rig *rig = rig_open();
+
+	(void)state;
+	rig->can_watch = true;
+	rig_map_and_write(rig, 512, 1024, 9, 0);
+	rig->on_op = write_in_a_moment;
+	/* Nobody waits. */
+	move_and_write(rig, 1024, 0, 0);
+	assert_int_equal(rig->calls[RIG_KEEP_AWAKE], 0);
+	/* Somebody, for the first of two runs: awake for the second one, and the next time from the beginning. */
+	move_and_write(rig, 1024, 1, 600);
+	assert_int_equal(rig->calls[RIG_KEEP_AWAKE], 2);
+	assert_int_equal(rig->script[0], 1);
+	assert_int_equal(rig->script[1], 1);
+	move_and_write(rig, 1024, 0, 0);
+	assert_int_equal(rig->calls[RIG_KEEP_AWAKE], 2);
+	assert_int_equal(rig->script[0], 2);
+	assert_int_equal(rig->script[1], 0);
+	/* And nobody again. */
+	move_and_write(rig, 1024, 0, 0);
+	assert_int_equal(rig->calls[RIG_KEEP_AWAKE], 0);
+	rig_close(rig);
+}
+
+static void small_moves_let_cpus_sleep(void **state)
+{
+	struct rig *rig = rig_open();
+
+	(void)state;
+	rig_map_and_write(rig, 512, 64, 6, 0);
+	rig->on_op = write_in_a_moment;
+	for (int i = 0; i < 3; i++) {
+		move_and_write(rig, 64, 1, 512);
+		assert_int_equal(rig->calls[RIG_KEEP_AWAKE], 0);
+	}
+	assert_true(rig_stats(rig).stalled_runs >= 3);
+	rig_close(rig);
+}
+
+/* Each copy but the last of a segment is announced (the rig compares what with). */
+static void a_copy_announces_the_next_one(void **state)
+{
+	struct rig *rig = rig_open();
+
+	(void)state;
+	rig->can_stop = true;
+	rig_map_scattered(rig, 512, 64, 0);
+	rig_forget_calls(rig);
+	assert_int_equal(rig_empty_range(rig, rig_pfn(rig, 512 + 63), 64, NULL), 0);
+	rig_ok(rig);
+	assert_true(rig->calls[RIG_COPY] > 1);
+	assert_true(rig->calls[RIG_COPY_NEXT] > 0);
+	rig_close(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -590,6 +669,9 @@ int main(void)
 		cmocka_unit_test(memory_is_used_as_soon_as_it_has_moved),
 		cmocka_unit_test(a_mover_keeps_its_turn_for_a_while),
 		cmocka_unit_test(a_mover_does_not_wait_in_vain),
+		cmocka_unit_test(cpus_are_kept_awake_for_who_waits),
+		cmocka_unit_test(small_moves_let_cpus_sleep),
+		cmocka_unit_test(a_copy_announces_the_next_one),
 	};
 
 	return cmocka_run_group_tests_name("space, moves", tests, NULL, NULL);

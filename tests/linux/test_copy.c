@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a mover asks of the machine beside mappings: copying past the caches, and CPUs that don't sleep.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "port/linux/copy.h"
+#include "port/linux/fd.h"
+#include "port/linux/latency.h"
+#include "tests/include/testing.h"
+
+#define PAGE 4096u
+
+/* ---- Copying ------------------------------------------------------------------------------------------ */
+
+/* Runs of every size that is copied in one way or the other, and nothing before or behind them. */
+static void a_copy_is_whole_and_no_more(void **state)
+{
+	static const size_t pages[] = { 1, 2, 15, 16, 17, 33, 512, 700 };
+	const size_t most = 702 * PAGE;
+	unsigned char *src = aligned_alloc(PAGE, most), *dst = aligned_alloc(PAGE, most);
+	uint64_t seed = 7;
+
+	(void)state;
+	assert_non_null(src);
+	assert_non_null(dst);
+	for (size_t i = 0; i < most; i++)
+		src[i] = (unsigned char)test_random(&seed);
+	for (size_t i = 0; i < ARRAY_SIZE(pages); i++) {
+		const size_t bytes = pages[i] * PAGE;
+
+		memset(dst, 0x5a, most);
+		berth_copy(dst + PAGE, src + PAGE, bytes);
+		assert_memory_equal(dst + PAGE, src + PAGE, bytes);
+		for (size_t at = 0; at < PAGE; at++) {
+			assert_int_equal(dst[at], 0x5a);
+			assert_int_equal(dst[PAGE + bytes + at], 0x5a);
+		}
+		berth_copy_next(dst + most - PAGE);
+	}
+	free(src);
+	free(dst);
+}
+
+/* ---- CPUs that don't sleep ------------------------------------------------------------------------------ */
+
+#define PATH "/dev/cpu_dma_latency"
+
+/* What all processes together ask for, in us. */
+static int32_t latency_now(void)
+{
+	int fd = open(PATH, O_RDONLY | O_CLOEXEC);
+	int32_t us = -1;
+
+	assert_true(fd >= 0);
+	assert_int_equal(read(fd, &us, sizeof(us)), sizeof(us));
+	close(fd);
+	return us;
+}
+
+/* Other processes may ask for the same for a while. */
+static void wait_until_cpus_may_sleep(void)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+
+	for (int i = 0; latency_now() == 0; i++) {
+		assert_true(i < 60000);
+		nanosleep(&pause, NULL);
+	}
+}
+
+static void open_or_skip(struct berth_latency *latency)
+{
+	berth_latency_open(latency);
+	if (latency->fd >= 0)
+		return;
+	assert_int_not_equal(access(PATH, W_OK), 0);
+	skip();
+}
+
+static void cpus_stay_awake_until_they_need_not(void **state)
+{
+	struct berth_latency latency;
+
+	(void)state;
+	open_or_skip(&latency);
+	assert_true(berth__fd_is_ours(latency.fd));
+	for (int i = 0; i < 3; i++) {
+		berth_latency_request(&latency, true);
+		assert_int_equal(latency_now(), 0);
+		berth_latency_request(&latency, false);
+		wait_until_cpus_may_sleep();
+	}
+	berth_latency_request(&latency, true);
+	berth_latency_close(&latency);
+	assert_int_equal(latency.fd, -1);
+	wait_until_cpus_may_sleep();
+	berth_latency_request(&latency, true); /* closed: nothing to ask */
+	berth_latency_close(&latency);
+	wait_until_cpus_may_sleep();
+}
+
+/* A process that dies in the middle of a move leaves nothing behind. */
+static void a_request_ends_with_its_process(void **state)
+{
+	struct berth_latency latency;
+	pid_t child;
+
+	(void)state;
+	open_or_skip(&latency);
+	berth_latency_close(&latency);
+	child = fork();
+	if (child == 0) {
+		berth_latency_open(&latency);
+		berth_latency_request(&latency, true);
+		raise(SIGKILL);
+	}
+	assert_true(child > 0);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	wait_until_cpus_may_sleep();
+}
+
+/* The program closes all numbers by a system call, and gets ours for a file of its own. */
+static void a_number_that_is_the_programs_now_is_left_alone(void **state)
+{
+	struct berth_latency latency;
+	FILE *file = tmpfile();
+	int number;
+
+	(void)state;
+	assert_non_null(file);
+	open_or_skip(&latency);
+	number = latency.fd;
+	assert_int_equal(dup2(fileno(file), number), number);
+	berth_latency_request(&latency, true);
+	assert_int_equal(latency.fd, -1);
+	assert_false(berth__fd_is_ours(number));
+	assert_int_equal(lseek(number, 0, SEEK_END), 0);
+	close(number);
+	fclose(file);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_copy_is_whole_and_no_more),
+		cmocka_unit_test(cpus_stay_awake_until_they_need_not),
+		cmocka_unit_test(a_request_ends_with_its_process),
+		cmocka_unit_test(a_number_that_is_the_programs_now_is_left_alone),
+	};
+
+	return cmocka_run_group_tests_name("copying, CPUs kept awake", tests, NULL, NULL);
+}
