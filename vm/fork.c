@@ -178,9 +178,12 @@ int berth_space_fork_child(struct berth_space *space)
 		if (!error)
 			berth__detach_locked(space);
 	}
-	/* Who had the turn isn't here: between two groups a mover doesn't have the space's lock. */
+	/* Who had the turn isn't here, nor who waits: between two groups a mover doesn't have the space's lock. And
+	 * what it has asked the machine for is the parent's. */
 	space->turn = (berth_mutex_t)BERTH_MUTEX_INIT;
+	space->awake = false;
 	atomic_store_explicit(&space->next_movers, 0, memory_order_relaxed);
+	atomic_store_explicit(&space->waiters, 0, memory_order_relaxed);
 	berth_mutex_unlock(&space->lock);
 	return error;
 }

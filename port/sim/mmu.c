@@ -334,6 +334,7 @@ static void sim_forget_protection(void *mmu)
 	(void)berth__sim_step(sim, BERTH_SIM_FORGET_PROTECTION, 0, 0, 0, false);
 	for (uint64_t page = 0; page < sim->params.nr_pages; page++)
 		open_page(sim, page);
+	sim->awake = false; /* that was the parent's */
 }
 
 static void sim_keep_awake(void *mmu, bool on)

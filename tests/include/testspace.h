@@ -428,6 +428,7 @@ static inline void rig_forget_protection(void *mmu)
 
 	assert_true(rig->in_child || rig->leaving);
 	rig->nr_protected = 0;
+	rig->awake = false; /* that was the parent's */
 }
 
 static inline void rig_copy_next(void *mmu, berth_pfn_t pfn)

@@ -139,6 +139,28 @@ static void a_child_has_copies_and_no_zone(void **state)
 	rig_abandon(rig);
 }
 
+/* Threads that wait for the space, and a mover between two groups, are the parent's. */
+static void a_child_waits_for_nobody(void **state)
+{
+	struct rig *rig = rig_open();
+
+	(void)state;
+	rig_map_and_write(rig, 0, 100, 9, 0);
+	assert_int_equal(berth_space_fork_prepare(rig->space, true, UINT64_MAX), 0);
+	rig->space->awake = true;
+	berth_mutex_lock(&rig->space->turn);
+	atomic_fetch_add(&rig->space->next_movers, 1);
+	atomic_fetch_add(&rig->space->waiters, 1);
+	assert_int_equal(berth_space_fork_child(rig->space), 0);
+	child_ok(rig);
+	assert_false(rig->space->awake);
+	assert_int_equal(atomic_load(&rig->space->next_movers), 0);
+	assert_int_equal(atomic_load(&rig->space->waiters), 0);
+	berth_mutex_lock(&rig->space->turn); /* nobody has it */
+	berth_mutex_unlock(&rig->space->turn);
+	rig_abandon(rig);
+}
+
 static void a_child_without_memory_is_told(void **state)
 {
 	(void)state;
@@ -160,6 +182,7 @@ int main(void)
 		cmocka_unit_test(a_fork_leaves_pinned_pages_and_the_own_stack_open),
 		cmocka_unit_test(a_fork_that_is_refused_leaves_nothing),
 		cmocka_unit_test(a_child_has_copies_and_no_zone),
+		cmocka_unit_test(a_child_waits_for_nobody),
 		cmocka_unit_test(a_child_without_memory_is_told),
 	};
 
