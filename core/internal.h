@@ -245,7 +245,7 @@ struct berth_pcp {
 	uint32_t warm;      /* P: bit k: list k has exchanged blocks since the lists were aged */
 	uint32_t whole;     /* P: bit k: list k, of single frames, got a whole pageblock last */
 	uint16_t exchanges; /* P: with the buddy lists */
-	uint16_t aged;      /* P: when that was, see pcp.c */
+	uint16_t aged;      /* P: when that was, see pcp_limits.c */
 	uint32_t front[BERTH_NR_PCP_TYPES]; /* P: 1 + the pageblock that filled the list last */
 	berth_mutex_t drain_lock;           /* one drainer at a time */
 	/* followed by the lists' stacks (P), of zone->pcp_max[list] indices each */

@@ -318,10 +318,11 @@ void berth__pcp_lay_out(struct berth_pcp_layout *layout, uint64_t nr_pages, unsi
 /* How many blocks a list exchanges at a time. */
 uint32_t berth__pcp_batch(const struct berth_zone *zone, const struct berth_pcp *pcp,
 			  unsigned list);
-/* In P or before the slot is used. A list has exchanged blocks: its limit may grow. Takes Z. */
-void berth__pcp_grow(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list);
-/* The limits of these lists (a bit each) are halved; what is beyond goes to the buddy lists. In P. Takes Z. */
-void berth__pcp_shrink(struct berth_zone *zone, struct berth_pcp *pcp, uint32_t lists);
+/* A list has been refilled, or is full: its limit grows if that is the rule. Each so many times all lists of the slot
+ * are aged, if it's time. In P. Takes Z. */
+void berth__pcp_under_pressure(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list);
+/* What hasn't exchanged blocks since last time shrinks; what is beyond goes to the buddy lists. In P. Takes Z. */
+void berth__pcp_age_slot(struct berth_zone *zone, struct berth_pcp *pcp);
 /* Returns the oldest nr blocks of a list, and up to a pageblock more, to the buddy lists. In P. Takes Z. */
 void berth__pcp_spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list, uint32_t nr);
 /* Before a slot is used. */

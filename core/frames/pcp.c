@@ -38,11 +38,8 @@
 #include "core/motion/internal.h"
 #include "core/stats.h"
 
-#define AGE_SHIFT 27u     /* of ns: the ages' unit is 134 ms, */
-#define AGE 8u            /* lists are aged after about a second */
-#define LOOK_AT_CLOCK 16u /* each so many exchanges */
-#define LOOK_AT 8u        /* oldest blocks of each list, whenever RETURN is given back */
-#define MOST_TAKEN 64u    /* blocks of a batch: scattered ones aren't taken all at once */
+#define LOOK_AT 8u     /* oldest blocks of each list, whenever RETURN is given back */
+#define MOST_TAKEN 64u /* blocks of a batch: scattered ones aren't taken all at once */
 
 /* Enters the caller's section, with all that the hot path leaves out; NULL: no slot, or drained. */
 static struct berth_pcp *enter(struct berth_zone *zone)
@@ -240,8 +237,6 @@ static uint32_t batch_locked(const struct berth_zone *zone, const struct berth_p
 	return batch > most && batch > 1 ? (most > 1 ? (uint32_t)most : 1) : batch;
 }
 
-static void under_pressure(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list);
-
 /* Of the row of pageblocks, where list `list` of single frames is filled from, and emptied to. */
 static unsigned pageblock_list(unsigned list)
 {
@@ -306,9 +301,9 @@ static unsigned refill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned 
 	fill_stack(zone, berth__pcp_stack(zone, pcp, list), &batch, first == 0);
 	if (ahead.nr)
 		fill_stack(zone, berth__pcp_stack(zone, pcp, pageblock_list(list)), &ahead, false);
-	under_pressure(zone, pcp, list);
+	berth__pcp_under_pressure(zone, pcp, list);
 	if (!first && pcp->whole >> list & 1)
-		under_pressure(zone, pcp, pageblock_list(list));
+		berth__pcp_under_pressure(zone, pcp, pageblock_list(list));
 	return list;
 }
 
@@ -330,7 +325,7 @@ static bool refill_from_pageblock(struct berth_zone *zone, struct berth_pcp *pcp
 	berth__account_cached_pageblock(zone, idx, false);
 	tell_apart(zone, berth__pcp_stack(zone, pcp, *list), idx, zone->pageblock_order);
 	berth__pcp_set_count(pcp, *list, berth__pages(zone->pageblock_order));
-	under_pressure(zone, pcp, *list);
+	berth__pcp_under_pressure(zone, pcp, *list);
 	return true;
 }
 
@@ -589,33 +584,6 @@ static void give_back(struct berth_zone *zone, struct berth_pcp *pcp)
 	berth_unlock(&zone->lock);
 }
 
-/* ---- Pressure and age ------------------------------------------------------------------------------ */
-
-static uint16_t now_age(const struct berth_zone *zone)
-{
-	return (uint16_t)(berth__now(zone) >> AGE_SHIFT);
-}
-
-/* What hasn't exchanged anything since last time shrinks. */
-static void age_slot(struct berth_zone *zone, struct berth_pcp *pcp, uint16_t now)
-{
-	berth__pcp_shrink(zone, pcp, ~pcp->warm);
-	pcp->warm = 0;
-	pcp->aged = now;
-}
-
-/* A list has been refilled, or is full: it grows if that is the rule. Takes Z. */
-static void under_pressure(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
-{
-	if (pcp->exchanges++ % LOOK_AT_CLOCK == 0) {
-		uint16_t now = now_age(zone);
-
-		if ((uint16_t)(now - pcp->aged) >= AGE)
-			age_slot(zone, pcp, now);
-	}
-	berth__pcp_grow(zone, pcp, list);
-}
-
 /* Makes room for a block in a full list; false: the list holds nothing now. */
 static bool make_room(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
 {
@@ -625,7 +593,7 @@ static bool make_room(struct berth_zone *zone, struct berth_pcp *pcp, unsigned l
 		give_back(zone, pcp);
 		return true;
 	}
-	under_pressure(zone, pcp, list);
+	berth__pcp_under_pressure(zone, pcp, list);
 	high = berth__pcp_high(pcp, list);
 	if (berth__pcp_count(pcp, list) >= high && high)
 		berth__pcp_spill(zone, pcp, list, berth__pcp_batch(zone, pcp, list));
@@ -866,7 +834,7 @@ static void visit_slots(struct berth_zone *zone, uint32_t from, uint32_t end,
 			if (part)
 				drain_slot(zone, pcp, part);
 			else
-				age_slot(zone, pcp, now_age(zone));
+				berth__pcp_age_slot(zone, pcp);
 			atomic_fetch_and_explicit(&pcp->gate, ~BERTH_PCP_DRAIN,
 						  memory_order_release);
 			berth_mutex_unlock(&pcp->drain_lock);

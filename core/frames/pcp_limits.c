@@ -28,6 +28,9 @@
 #define LEAST_PAGES 64u   /* a limit that isn't under pressure */
 #define RETURN_BLOCKS 64u /* one in there holds up a whole pageblock */
 #define PAGES_TO_KEEP 16u /* a list grows as long as this many times its pages are free */
+#define AGE_SHIFT 27u     /* of ns: the ages' unit is 134 ms, */
+#define AGE 8u            /* lists are aged after about a second */
+#define LOOK_AT_CLOCK 16u /* each so many exchanges */
 
 static unsigned at_most(uint64_t value, unsigned most)
 {
@@ -186,7 +189,25 @@ static bool has_plenty(const struct berth_zone *zone, uint64_t pages)
 	return free > mark && (free - mark) / PAGES_TO_KEEP >= pages;
 }
 
-void berth__pcp_grow(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
+/* The limits of these lists (a bit each) are halved; what is beyond goes to the buddy lists. */
+static void shrink(struct berth_zone *zone, struct berth_pcp *pcp, uint32_t lists)
+{
+	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
+		uint32_t high, was = berth__pcp_high(pcp, list);
+
+		if (!(lists >> list & 1) || was == zone->pcp_min[list])
+			continue;
+		high = halved(zone, pcp, list);
+		set_high(pcp, list, high);
+		atomic_fetch_sub_explicit(&zone->pcp_grown, (was - high) << zone->pcp_order[list],
+					  memory_order_relaxed);
+		if (berth__pcp_count(pcp, list) > high)
+			berth__pcp_spill(zone, pcp, list, berth__pcp_count(pcp, list) - high);
+	}
+}
+
+/* A list has exchanged blocks: its limit may grow. */
+static void grow(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
 {
 	uint32_t high = berth__pcp_high(pcp, list), more = high ? high : 1, bit = 1u << list;
 	unsigned order = zone->pcp_order[list];
@@ -202,7 +223,7 @@ void berth__pcp_grow(struct berth_zone *zone, struct berth_pcp *pcp, unsigned li
 	if (!has_plenty(zone, (uint64_t)(high + more) << order))
 		return;
 	if (!take_of_budget(zone, more << order)) {
-		berth__pcp_shrink(zone, pcp, ~pcp->warm);
+		shrink(zone, pcp, ~pcp->warm);
 		pcp->warm = bit; /* the others have until next time to show that they are used */
 		if (!take_of_budget(zone, more << order))
 			return;
@@ -210,18 +231,33 @@ void berth__pcp_grow(struct berth_zone *zone, struct berth_pcp *pcp, unsigned li
 	set_high(pcp, list, high + more);
 }
 
-void berth__pcp_shrink(struct berth_zone *zone, struct berth_pcp *pcp, uint32_t lists)
-{
-	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
-		uint32_t high, was = berth__pcp_high(pcp, list);
+/* ---- Age ------------------------------------------------------------------------------------------- */
 
-		if (!(lists >> list & 1) || was == zone->pcp_min[list])
-			continue;
-		high = halved(zone, pcp, list);
-		set_high(pcp, list, high);
-		atomic_fetch_sub_explicit(&zone->pcp_grown, (was - high) << zone->pcp_order[list],
-					  memory_order_relaxed);
-		if (berth__pcp_count(pcp, list) > high)
-			berth__pcp_spill(zone, pcp, list, berth__pcp_count(pcp, list) - high);
+static uint16_t now_age(const struct berth_zone *zone)
+{
+	return (uint16_t)(berth__now(zone) >> AGE_SHIFT);
+}
+
+/* What hasn't exchanged anything since last time shrinks. */
+static void age_slot(struct berth_zone *zone, struct berth_pcp *pcp, uint16_t now)
+{
+	shrink(zone, pcp, ~pcp->warm);
+	pcp->warm = 0;
+	pcp->aged = now;
+}
+
+void berth__pcp_age_slot(struct berth_zone *zone, struct berth_pcp *pcp)
+{
+	age_slot(zone, pcp, now_age(zone));
+}
+
+void berth__pcp_under_pressure(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list)
+{
+	if (pcp->exchanges++ % LOOK_AT_CLOCK == 0) {
+		uint16_t now = now_age(zone);
+
+		if ((uint16_t)(now - pcp->aged) >= AGE)
+			age_slot(zone, pcp, now);
 	}
+	grow(zone, pcp, list);
 }
