@@ -54,20 +54,20 @@ unlocked()
 	mutant "$1-unlocked" "$2" "/^$3/,/^}/ s/berth_(mutex_)?(un)?lock\(.*\);//"
 }
 
-pcp=core/frames/pcp.c fast=core/frames/pcp_fast.h contig=core/alloc/contig.c isolate=core/motion/isolate.c
+pcp=core/frames/pcp.c drain=core/frames/pcp_drain.c fast=core/frames/pcp_fast.h contig=core/alloc/contig.c isolate=core/motion/isolate.c
 frame=core/frames/frame.c page_alloc=core/alloc/page_alloc.c migrate=core/motion/migrate.c
 gather=core/motion/gather.c pageblock=core/frames/pageblock.c lru=core/motion/lru.c reclaim=core/motion/reclaim.c stock=core/frames/stock.c
 
 # The drainer's side
-mutant no-barrier $pcp 's/zone->port->barrier_all\(zone->port_ctx\);/;/'
-mutant no-drain-fence $pcp '/barrier_all\)/,/drain_slot/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
-mutant no-wait $pcp 's/^\t\t\twait_until_outside\(zone, pcp\);//'
-mutant no-drain-flag $pcp 's/atomic_fetch_or_explicit\(&pcp->gate, BERTH_PCP_DRAIN, .*$/;/'
-mutant relaxed-wait $pcp '/wait_until_outside\(struct/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
-mutant relaxed-reopen $pcp '/~BERTH_PCP_DRAIN/,/;/ s/memory_order_release/memory_order_relaxed/'
-mutant no-drain-lock $pcp 's/^\t\t\tberth_mutex_(un)?lock\(&pcp->drain_lock\);//'
+mutant no-barrier $drain 's/zone->port->barrier_all\(zone->port_ctx\);/;/'
+mutant no-drain-fence $drain '/barrier_all\)/,/drain_slot/ s/atomic_thread_fence\(memory_order_seq_cst\);/;/'
+mutant no-wait $drain 's/^\t\t\twait_until_outside\(zone, pcp\);//'
+mutant no-drain-flag $drain 's/atomic_fetch_or_explicit\(&pcp->gate, BERTH_PCP_DRAIN, .*$/;/'
+mutant relaxed-wait $drain '/wait_until_outside\(struct/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
+mutant relaxed-reopen $drain '/~BERTH_PCP_DRAIN/,/;/ s/memory_order_release/memory_order_relaxed/'
+mutant no-drain-lock $drain 's/^\t\t\tberth_mutex_(un)?lock\(&pcp->drain_lock\);//'
 # (Without its second round a drain still holds: a slot's first use is fenced on both sides.)
-unlocked drain $pcp 'static void drain_slot'
+unlocked drain $drain 'static void drain_slot'
 # The owner's side
 mutant relaxed-leave $fast '/berth__pcp_leave/,/^}/ s/memory_order_release/memory_order_relaxed/'
 mutant relaxed-gate $fast '/berth__pcp_enter/,/^}/ s/memory_order_acquire/memory_order_relaxed/'
@@ -130,7 +130,7 @@ mutant pcp-block-order-unseen $pcp '/^static bool is_plain/,/^}/ s/BERTH_TAG\(BE
 # LRU lists
 program=test_lru_schedules
 mutant lru-ignored-disable $lru '/^static void ask/,/^}/ s/if \(!disabled\) \{/if (1) {/'
-mutant lru-not-drained $pcp 's/^\tberth__lru_drain_slot\(zone, pcp\);//'
+mutant lru-not-drained $drain 's/^\tberth__lru_drain_slot\(zone, pcp\);//'
 unlocked lru-drain $lru 'void berth__lru_drain_slot'
 mutant lru-full-unlocked $lru '/^static void ask/,/^}/ s/^\t\t\t\tberth_(un)?lock\(&zone->lru.lock\);//'
 mutant lru-kept-when-freed $page_alloc '/^static BERTH_COLD int free_slow/,/^}/ s/berth__lru_forget\(zone, idx\);/;/'

@@ -294,6 +294,24 @@ bool berth__pcp_free(struct berth_zone *zone, berth_idx_t idx);
 #define BERTH_ANY_OWNER UINT32_MAX
 bool berth__pcp_free_block(struct berth_zone *zone, berth_idx_t idx, unsigned order,
 			   unsigned owner);
+/* Returns the oldest nr blocks of a list, and up to a pageblock more, to the buddy lists. In P. Takes Z. */
+void berth__pcp_spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list, uint32_t nr);
+/* A block goes home from a list, which forgets it under the same lock. Returns its frames. In P and Z. */
+uint32_t berth__pcp_free_cached_locked(struct berth_zone *zone, berth_idx_t idx);
+
+/* Writes everything that makes an untagged block an allocated one. In P or under Z. */
+static inline void berth__mark_used(const struct berth_zone *zone, berth_idx_t idx, uint32_t tag,
+				    uint64_t cookie)
+{
+	struct berth_frame *frame = &zone->frames[idx];
+
+	berth__set_cookie(zone, idx, cookie);
+	atomic_store_explicit(&frame->refcount, 1, memory_order_relaxed);
+	berth__set_tag_release(frame, tag);
+}
+
+/* ---- frames/pcp_drain.c -------------------------------------------------------------------------- */
+
 /*
  * Returns to the buddy lists the blocks that are cached and touch [start, end); afterwards no per-CPU
  * section that began before the call is running. Without locks.
@@ -301,7 +319,10 @@ bool berth__pcp_free_block(struct berth_zone *zone, berth_idx_t idx, unsigned or
 void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end);
 /* True when some slot caches frames. Inexact while CPUs allocate. */
 bool berth__pcp_any(struct berth_zone *zone);
-/* Frames that a slot's lists hold; those that they may hold now. Inexact likewise. */
+
+/* ---- frames/pcp_limits.c ------------------------------------------------------------------------- */
+
+/* Frames that a slot's lists hold; those that they may hold now. Inexact while CPUs allocate. */
 uint32_t berth__pcp_pages(const struct berth_zone *zone, const struct berth_pcp *pcp);
 uint32_t berth__pcp_high_pages(const struct berth_zone *zone, const struct berth_pcp *pcp);
 
@@ -323,20 +344,7 @@ uint32_t berth__pcp_batch(const struct berth_zone *zone, const struct berth_pcp 
 void berth__pcp_under_pressure(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list);
 /* What hasn't exchanged blocks since last time shrinks; what is beyond goes to the buddy lists. In P. Takes Z. */
 void berth__pcp_age_slot(struct berth_zone *zone, struct berth_pcp *pcp);
-/* Returns the oldest nr blocks of a list, and up to a pageblock more, to the buddy lists. In P. Takes Z. */
-void berth__pcp_spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list, uint32_t nr);
 /* Before a slot is used. */
 void berth__pcp_init(const struct berth_zone *zone, struct berth_pcp *pcp);
-
-/* Writes everything that makes an untagged block an allocated one. In P or under Z. */
-static inline void berth__mark_used(const struct berth_zone *zone, berth_idx_t idx, uint32_t tag,
-				    uint64_t cookie)
-{
-	struct berth_frame *frame = &zone->frames[idx];
-
-	berth__set_cookie(zone, idx, cookie);
-	atomic_store_explicit(&frame->refcount, 1, memory_order_relaxed);
-	berth__set_tag_release(frame, tag);
-}
 
 #endif

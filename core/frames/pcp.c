@@ -4,9 +4,9 @@
  * lock and does no atomic read-modify-write. Single frames, blocks of orders 1 to 3, and pageblocks.
  *
  * The owner of a slot brackets each operation by plain stores to in_section; only a compiler
- * barrier stands between "I am inside" and "has a drainer asked me to keep out?". The drainer pays
- * for that: it sets DRAIN in `gate`, makes every CPU pass a memory barrier (membarrier, an IPI), and waits
- * until in_section is 0. Then either the owner saw the flag, or the drainer sees the section. Where
+ * barrier stands between "I am inside" and "has a drainer asked me to keep out?". The drainer (pcp_drain.c)
+ * pays for that: it sets DRAIN in `gate`, makes every CPU pass a memory barrier (membarrier, an IPI), and
+ * waits until in_section is 0. Then either the owner saw the flag, or the drainer sees the section. Where
  * the port has no such barrier, the owner's side pays a fence instead.
  *
  * I1  A block in a list is a PCP head of the list's order; count says how many the list has, at most
@@ -421,11 +421,6 @@ static uint32_t join_all(struct berth_zone *zone, berth_idx_t *stack, uint32_t n
 	return joined;
 }
 
-static unsigned cached_order(const struct berth_zone *zone, berth_idx_t idx)
-{
-	return berth__tag_order(berth__tag(&zone->frames[idx]));
-}
-
 /* Cached blocks go home, whose frames aren't counted as joined any more if they are less than a pageblock. Returns how
  * many frames. Z. */
 static uint64_t give_blocks_locked(struct berth_zone *zone, const berth_idx_t *blocks, uint32_t nr)
@@ -433,9 +428,10 @@ static uint64_t give_blocks_locked(struct berth_zone *zone, const berth_idx_t *b
 	uint64_t given = 0;
 
 	for (uint32_t i = 0, part; i < nr; i += part) {
-		unsigned order = cached_order(zone, blocks[i]);
+		unsigned order = berth__cached_order(zone, blocks[i]);
 
-		for (part = 1; i + part < nr && cached_order(zone, blocks[i + part]) == order;)
+		for (part = 1;
+		     i + part < nr && berth__cached_order(zone, blocks[i + part]) == order;)
 			part++;
 		if (order == zone->pageblock_order)
 			berth__buddy_give_pageblocks_locked(zone, blocks + i, part);
@@ -449,7 +445,7 @@ static uint64_t give_blocks_locked(struct berth_zone *zone, const berth_idx_t *b
 /* The parts of 2^order frames that were joined. Z. */
 static void uncount_parts_locked(struct berth_zone *zone, berth_idx_t idx, unsigned order)
 {
-	berth_idx_t end = idx + berth__pages(cached_order(zone, idx));
+	berth_idx_t end = idx + berth__pages(berth__cached_order(zone, idx));
 
 	for (; idx < end; idx += berth__pages(order))
 		berth__account_used_locked(zone, idx, order, -1);
@@ -519,10 +515,9 @@ void berth__pcp_spill(struct berth_zone *zone, struct berth_pcp *pcp, unsigned l
 		spill_blocks(zone, pcp, list, nr);
 }
 
-/* One block of a list goes home. Returns its frames. Z. */
-static uint32_t free_cached_locked(struct berth_zone *zone, berth_idx_t idx)
+uint32_t berth__pcp_free_cached_locked(struct berth_zone *zone, berth_idx_t idx)
 {
-	unsigned order = cached_order(zone, idx);
+	unsigned order = berth__cached_order(zone, idx);
 
 	berth__account_used_locked(zone, idx, order, -1);
 	berth__buddy_free_locked(zone, idx, order);
@@ -536,7 +531,7 @@ static uint64_t empty_return_locked(struct berth_zone *zone, struct berth_pcp *p
 	uint32_t count = berth__pcp_count(pcp, BERTH_PCP_RETURN);
 
 	for (uint32_t i = 0; i < count; i++) {
-		unsigned order = cached_order(zone, stack[i]);
+		unsigned order = berth__cached_order(zone, stack[i]);
 
 		if (order)
 			berth__account_used_locked(zone, stack[i], order, -1);
@@ -559,7 +554,7 @@ static uint64_t give_oldest_locked(struct berth_zone *zone, struct berth_pcp *pc
 		unsigned route = berth__pcp_route(zone, stack[i]);
 
 		if (route == BERTH_PCP_RETURN || route == BERTH_PCP_NONE)
-			given += free_cached_locked(zone, stack[i]);
+			given += berth__pcp_free_cached_locked(zone, stack[i]);
 		else
 			stack[kept++] = stack[i];
 	}
@@ -739,154 +734,4 @@ bool berth__pcp_free_block(struct berth_zone *zone, berth_idx_t idx, unsigned or
 	if (BERTH_UNLIKELY(!berth__pcp_enter(zone, &pcp)))
 		return free_block_anyhow(zone, idx, order, owner);
 	return free_block_in(zone, pcp, idx, order, owner);
-}
-
-/* ---- Draining ----------------------------------------------------------------------------------- */
-
-/* A part of the zone whose cached blocks go home. */
-struct drained {
-	berth_idx_t start, end;
-};
-
-/* Takes what touches the part out of one list. Returns its frames. Z. */
-static uint64_t drain_list_locked(struct berth_zone *zone, struct berth_pcp *pcp, unsigned list,
-				  const struct drained *part)
-{
-	berth_idx_t *stack = berth__pcp_stack(zone, pcp, list);
-	uint32_t count = berth__pcp_count(pcp, list), kept = 0, tails = 0;
-	uint64_t given = 0;
-
-	for (uint32_t i = 0; i < count; i++) {
-		unsigned order = cached_order(zone, stack[i]);
-
-		if (stack[i] < part->end && stack[i] + berth__pages(order) > part->start) {
-			given += free_cached_locked(zone, stack[i]);
-		} else {
-			tails += berth__pages(order) - 1;
-			stack[kept++] = stack[i];
-		}
-	}
-	berth__pcp_set_count(pcp, list, kept); /* in step with the free counters */
-	if (list == BERTH_PCP_RETURN)
-		atomic_store_explicit(&pcp->return_tails, tails, memory_order_relaxed);
-	return given;
-}
-
-/* Returns to the buddy lists what a slot caches of a part, and empties its LRU batches. */
-static void drain_slot(struct berth_zone *zone, struct berth_pcp *pcp, const struct drained *part)
-{
-	bool any = false;
-
-	for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++) {
-		uint64_t given;
-
-		if (!berth__pcp_count(pcp, list))
-			continue;
-		berth_lock(&zone->lock);
-		given = drain_list_locked(zone, pcp, list, part);
-		any |= given != 0;
-		berth__count_locked(zone, BERTH_EVENT_PGFREE, given);
-		berth__count_locked(zone, BERTH_EVENT_PCP_DRAIN, given);
-		berth_unlock(&zone->lock);
-	}
-	if (any)
-		atomic_fetch_add_explicit(&zone->drains, 1, memory_order_relaxed);
-	berth__lru_drain_slot(zone, pcp);
-}
-
-static void wait_until_outside(struct berth_zone *zone, struct berth_pcp *pcp)
-{
-	/* A section is short, but its thread may be preempted inside: spin first, then sleep. */
-	for (unsigned spins = 0; atomic_load_explicit(&pcp->in_section, memory_order_acquire);
-	     spins++) {
-		if (spins < 1000)
-			berth_relax();
-		else
-			zone->port->wait(zone->port_ctx, 20000);
-	}
-}
-
-/* Does something with each slot of [from, end) that has been used, while its owner is kept out: drains a
- * part, or ages its lists (NULL). */
-static void visit_slots(struct berth_zone *zone, uint32_t from, uint32_t end,
-			const struct drained *part)
-{
-	uint32_t used = atomic_load(&zone->nr_pcps_used);
-
-	/* A slot that is used for the first time meanwhile gets another round. */
-	for (; from < used && from < end; used = atomic_load(&zone->nr_pcps_used)) {
-		uint32_t stop = used < end ? used : end;
-
-		for (uint32_t cpu = from; cpu < stop; cpu++) {
-			struct berth_pcp *pcp = berth__pcp(zone, cpu);
-
-			berth_mutex_lock(&pcp->drain_lock);
-			atomic_fetch_or_explicit(&pcp->gate, BERTH_PCP_DRAIN, memory_order_relaxed);
-		}
-		if (zone->port->barrier_all)
-			zone->port->barrier_all(zone->port_ctx);
-		else
-			atomic_thread_fence(memory_order_seq_cst);
-		for (uint32_t cpu = from; cpu < stop; cpu++) {
-			struct berth_pcp *pcp = berth__pcp(zone, cpu);
-
-			wait_until_outside(zone, pcp);
-			if (part)
-				drain_slot(zone, pcp, part);
-			else
-				berth__pcp_age_slot(zone, pcp);
-			atomic_fetch_and_explicit(&pcp->gate, ~BERTH_PCP_DRAIN,
-						  memory_order_release);
-			berth_mutex_unlock(&pcp->drain_lock);
-		}
-		from = stop;
-	}
-}
-
-void berth__pcp_drain_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end)
-{
-	berth__kept_send_home(zone, start, end);
-	visit_slots(zone, 0, zone->nr_cpus, &(struct drained){ start, end });
-}
-
-bool berth__pcp_any(struct berth_zone *zone)
-{
-	uint32_t used = atomic_load(&zone->nr_pcps_used);
-
-	if (berth__kept_of_all(zone))
-		return true;
-	for (uint32_t cpu = 0; cpu < used; cpu++)
-		for (unsigned list = 0; list < BERTH_NR_PCP_LISTS; list++)
-			if (berth__pcp_count(berth__pcp(zone, cpu), list))
-				return true;
-	return false;
-}
-
-int berth_pcp_drain(struct berth_zone *zone, unsigned cpu)
-{
-	if (cpu >= zone->nr_cpus)
-		return -BERTH_EINVAL;
-	visit_slots(zone, cpu, cpu + 1, &(struct drained){ zone->first, zone->end });
-	return 0;
-}
-
-void berth_pcp_drain_all(struct berth_zone *zone)
-{
-	berth__pcp_drain_range(zone, zone->first, zone->end);
-}
-
-int berth_pcp_drain_range(struct berth_zone *zone, berth_pfn_t start_pfn, uint64_t nr_pages)
-{
-	berth_idx_t start;
-
-	if (!nr_pages || !berth__idx(zone, start_pfn, nr_pages, &start))
-		return -BERTH_EINVAL;
-	berth__pcp_drain_range(zone, start, start + (berth_idx_t)nr_pages);
-	return 0;
-}
-
-void berth_pcp_age(struct berth_zone *zone)
-{
-	berth__kept_send_home(zone, zone->first, zone->end);
-	visit_slots(zone, 0, zone->nr_cpus, NULL);
 }

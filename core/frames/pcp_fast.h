@@ -34,6 +34,12 @@ static inline berth_idx_t *berth__pcp_stack(const struct berth_zone *zone, struc
 	return (berth_idx_t *)(void *)(pcp + 1) + zone->pcp_base[list];
 }
 
+/* Of the block whose head is idx. */
+static inline unsigned berth__cached_order(const struct berth_zone *zone, berth_idx_t idx)
+{
+	return berth__tag_order(berth__tag(&zone->frames[idx]));
+}
+
 static inline void berth__pcp_leave(struct berth_pcp *pcp)
 {
 	atomic_store_explicit(&pcp->in_section, 0, memory_order_release);
