@@ -223,7 +223,7 @@ static inline int child_wait(pid_t pid)
 	return status;
 }
 
-/* Runs `act` in a child, which has `seconds`; its exit status must be 0. */
+/* Runs `act` in a child, which has a minute; its exit status must be 0. */
 static inline void in_child(void (*act)(void *), void *argument)
 {
 	pid_t pid = fork();

@@ -4,12 +4,9 @@
  * run is in a process of its own, since SQLite takes a page cache once.
  */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <sqlite3.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +14,7 @@
 
 #include "port/linux/port_linux.h"
 #include "sqlite/internal.h"
+#include "testpool.h"
 #include "teststore.h"
 
 #define STORE_PAGES 2048u
@@ -411,7 +409,6 @@ static void remove_files(const char *folder)
 static void child(const struct scenario *scenario, const char *folder, bool bare,
 		  unsigned leave_out, struct result *result)
 {
-	const struct rlimit none = { 0, 0 };
 	struct device device = { .idle = scenario->no_claims };
 
 	if (!bare) {
@@ -423,7 +420,7 @@ static void child(const struct scenario *scenario, const char *folder, bool bare
 		berth__sqlite_verify = true;
 		berth__sqlite_leave_out = leave_out;
 		if (leave_out) {
-			setrlimit(RLIMIT_CORE, &none);
+			child_no_core();
 			freopen("/dev/null", "w", stderr);
 		}
 	}
@@ -597,187 +594,6 @@ static void test_staleness_shows(void **state)
 	must_show(COMMON "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=1;", LEAVE_OUT_AHEAD);
 }
 
-static int refuse_put(struct berth_store *store, const struct berth_store_key *key,
-		      const void *data)
-{
-	(void)store, (void)key, (void)data;
-	return -BERTH_ENOSPC;
-}
-
-static int miss(struct berth_store *store, const struct berth_store_key *key, void *data)
-{
-	(void)store, (void)key;
-	memset(data, 0xee, BERTH_PAGE_SIZE);
-	return -BERTH_ENOENT;
-}
-
-static bool drop_none(struct berth_store *store, const struct berth_store_key *key)
-{
-	(void)store, (void)key;
-	return false;
-}
-
-static void drop_no_group(struct berth_store *store, uint64_t group)
-{
-	(void)store, (void)group;
-}
-
-static const struct berth_sqlite_store_ops nothing = { refuse_put, miss, drop_none, drop_no_group };
-
-static void in_child(void (*body)(void))
-{
-	int status;
-	pid_t pid;
-
-	fflush(NULL);
-	pid = fork();
-	if (pid == 0) {
-		body();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
-static struct berth_sqlite_params nothing_params(void)
-{
-	static char there;
-
-	return (struct berth_sqlite_params){ .store = (struct berth_store *)(void *)&there,
-					     .ops = &nothing,
-					     .store_bytes = 1 << 20 };
-}
-
-#define MUST(condition)                                                    \
-	do {                                                               \
-		if (!(condition)) {                                        \
-			fprintf(stderr, "line %d: " #condition, __LINE__); \
-			_exit(1);                                          \
-		}                                                          \
-	} while (0)
-
-static void install_errors(void)
-{
-	struct berth_sqlite_params params = nothing_params();
-
-	MUST(berth_sqlite_cache_install_with(NULL) == -BERTH_EINVAL);
-	params.store_bytes = 0;
-	MUST(berth_sqlite_cache_install_with(&params) == -BERTH_EINVAL);
-	params = nothing_params();
-	params.ops = NULL;
-	MUST(berth_sqlite_cache_install_with(&params) == -BERTH_EINVAL);
-	params = nothing_params();
-	MUST(berth_sqlite_cache_install_with(&params) == 0);
-	MUST(berth_sqlite_cache_install_with(&params) == -BERTH_EEXIST);
-	MUST(strcmp(sqlite3_vfs_find(NULL)->zName, "berth") == 0);
-}
-
-static void install_too_late(void)
-{
-	struct berth_sqlite_params params = nothing_params();
-	sqlite3 *db;
-
-	MUST(sqlite3_open(":memory:", &db) == SQLITE_OK);
-	MUST(berth_sqlite_cache_install_with(&params) == -BERTH_EBUSY);
-	MUST(sqlite3_exec(db, "CREATE TABLE t(a); INSERT INTO t VALUES(1)", NULL, NULL, NULL) ==
-	     SQLITE_OK);
-}
-
-static void install_over_another(void)
-{
-	struct berth_sqlite_params params = nothing_params();
-	sqlite3_pcache_methods2 methods = berth__sqlite_methods;
-
-	MUST(sqlite3_config(SQLITE_CONFIG_PCACHE2, &methods) == SQLITE_OK);
-	MUST(berth_sqlite_cache_install_with(&params) == -BERTH_EEXIST);
-}
-
-static void test_install(void **state)
-{
-	(void)state;
-	in_child(install_errors);
-	in_child(install_too_late);
-	in_child(install_over_another);
-}
-
-/* ---- A cache by itself --------------------------------------------------------------------------------------- */
-
-static uint64_t nr_put;
-
-static int count_put(struct berth_store *store, const struct berth_store_key *key, const void *data)
-{
-	(void)store, (void)key, (void)data;
-	nr_put++;
-	return 0;
-}
-
-/* A cache that isn't purgeable has its pages for good, and nobody else. */
-static void not_purgeable(void)
-{
-	static const struct berth_sqlite_store_ops counting = { count_put, miss, drop_none,
-								drop_no_group };
-	const sqlite3_pcache_methods2 *m = &berth__sqlite_methods;
-	struct berth_sqlite_params params = nothing_params();
-	sqlite3_pcache *cache;
-
-	params.ops = &counting;
-	MUST(berth_sqlite_cache_install_with(&params) == 0);
-	cache = m->xCreate(4096, 200, 0);
-	m->xCachesize(cache, 10);
-	for (unsigned pgno = 1; pgno <= 1000; pgno++) {
-		sqlite3_pcache_page *page = m->xFetch(cache, pgno, 2);
-
-		memset(page->pBuf, (int)(pgno & 127), 4096);
-		m->xUnpin(cache, page, 0);
-	}
-	MUST(m->xPagecount(cache) == 1000);
-	for (unsigned pgno = 1; pgno <= 1000; pgno++) {
-		sqlite3_pcache_page *page = m->xFetch(cache, pgno, 0);
-
-		MUST(page && ((char *)page->pBuf)[4095] == (char)(pgno & 127));
-	}
-	m->xShrink(cache);
-	MUST(m->xPagecount(cache) == 1000 && nr_put == 0);
-	m->xTruncate(cache, 11);
-	MUST(m->xPagecount(cache) == 10);
-	m->xDestroy(cache);
-}
-
-/* PRAGMA cache_size bounds what is in use, and while nothing is in the store all else as well. */
-static void cache_size(void)
-{
-	const sqlite3_pcache_methods2 *m = &berth__sqlite_methods;
-	sqlite3_pcache *cache = m->xCreate(4096, 200, 1);
-	sqlite3_pcache_page *pages[100];
-	struct berth_sqlite_stats stats;
-
-	m->xCachesize(cache, 50);
-	for (unsigned i = 0; i < 45; i++)
-		MUST((pages[i] = m->xFetch(cache, i + 1, 1)) != NULL);
-	MUST(m->xFetch(cache, 99, 1) == NULL); /* SQLite had better write */
-	for (unsigned i = 45; i < 100; i++)
-		MUST((pages[i] = m->xFetch(cache, i + 1, 2)) != NULL);
-	MUST(m->xPagecount(cache) == 100);
-	for (unsigned i = 0; i < 100; i++)
-		m->xUnpin(cache, pages[i], 0);
-	MUST(m->xPagecount(cache) == 50);
-	MUST(!m->xFetch(cache, 1, 0) && m->xFetch(cache, 100, 0));
-	m->xRekey(cache, m->xFetch(cache, 100, 0), 100, 7);
-	MUST(!m->xFetch(cache, 100, 0) && m->xFetch(cache, 7, 0));
-	m->xUnpin(cache, m->xFetch(cache, 7, 0), 1);
-	MUST(!m->xFetch(cache, 7, 0) && m->xPagecount(cache) == 49);
-	m->xDestroy(cache);
-	berth_sqlite_cache_stats(&stats);
-	MUST(stats.front_bytes == 0);
-}
-
-static void test_alone(void **state)
-{
-	(void)state;
-	in_child(not_purgeable);
-	in_child(cache_size);
-}
-
 /* ---- What stands between SQLite and the file --------------------------------------------------------------------- */
 
 static sqlite3_vfs inverting_vfs, *inner;
@@ -825,40 +641,41 @@ static int inverting_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file
 }
 
 /* An "encryption" above our VFS: what SQLite has isn't what is read, so the store isn't used. */
-static void transformed(void)
+static void transformed(void *unused)
 {
 	struct device device = { .idle = false };
 	char folder[] = "/tmp/berth-sqlite.XXXXXX";
 	const struct scenario scenario = { .pragmas = COMMON, .steps = 100, .seed = 61 };
 	struct berth_sqlite_stats stats;
 
-	MUST(mkdtemp(folder));
+	(void)unused;
+	child_check(mkdtemp(folder));
 	device_start(&device);
-	MUST(berth_sqlite_cache_install(device.ts->store, STORE_PAGES * BERTH_PAGE_SIZE,
-					FRONT_BYTES) == 0);
+	child_check(berth_sqlite_cache_install(device.ts->store, STORE_PAGES * BERTH_PAGE_SIZE,
+					       FRONT_BYTES) == 0);
 	inner = sqlite3_vfs_find(NULL);
 	inverting_vfs = *inner;
 	inverting_vfs.zName = "inverting";
 	inverting_vfs.xOpen = inverting_open;
-	MUST(sqlite3_vfs_register(&inverting_vfs, 1) == SQLITE_OK);
+	child_check(sqlite3_vfs_register(&inverting_vfs, 1) == SQLITE_OK);
 	(void)run_workload(&scenario, folder, &device);
 	remove_files(folder);
 	rmdir(folder);
 	device_stop(&device);
 	berth_sqlite_cache_stats(&stats);
-	MUST(stats.distrusted >= 1);
-	MUST(stats.store_hits == 0 ||
-	     stats.caches >= 1); /* temporary databases aren't transformed */
+	child_check(stats.distrusted >= 1);
+	child_check(stats.store_hits == 0 ||
+		    stats.caches >= 1); /* temporary databases aren't transformed */
 }
 
 static void test_transformed(void **state)
 {
 	(void)state;
-	in_child(transformed);
+	in_child(transformed, NULL);
 }
 
 /* After a fork the store is the parent's: a child's connections do without, and spoil nothing. */
-static void forked(void)
+static void forked(void *unused)
 {
 	struct device device = { .idle = false };
 	char folder[] = "/tmp/berth-sqlite.XXXXXX";
@@ -868,15 +685,16 @@ static void forked(void)
 	int status;
 	pid_t pid;
 
-	MUST(mkdtemp(folder));
+	(void)unused;
+	child_check(mkdtemp(folder));
 	device_start(&device);
-	MUST(berth_sqlite_cache_install(device.ts->store, STORE_PAGES * BERTH_PAGE_SIZE,
-					FRONT_BYTES) == 0);
+	child_check(berth_sqlite_cache_install(device.ts->store, STORE_PAGES * BERTH_PAGE_SIZE,
+					       FRONT_BYTES) == 0);
 	(void)run_workload(&scenario, folder, &device);
 	device_stop(&device);
 	before = test_store_stats(device.ts);
 	berth_sqlite_cache_stats(&ours);
-	MUST(before.puts > 0 && ours.store_hits > 0);
+	child_check(before.puts > 0 && ours.store_hits > 0);
 	remove_files(folder);
 	pid = fork();
 	if (pid == 0) {
@@ -886,7 +704,7 @@ static void forked(void)
 		_exit(stats.store_hits != ours.store_hits || after.puts != before.puts ||
 		      after.hits != before.hits);
 	}
-	MUST(waitpid(pid, &status, 0) == pid && status == 0);
+	child_check(waitpid(pid, &status, 0) == pid && status == 0);
 	remove_files(folder);
 	rmdir(folder);
 }
@@ -894,14 +712,12 @@ static void forked(void)
 static void test_fork(void **state)
 {
 	(void)state;
-	in_child(forked);
+	in_child(forked, NULL);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_install),
-		cmocka_unit_test(test_alone),
 		cmocka_unit_test(test_rollback_journal),
 		cmocka_unit_test(test_wal),
 		cmocka_unit_test(test_modes),
