@@ -203,13 +203,8 @@ static inline void change_worker_main(void *arg)
 			alloc_checked(k, slot);
 		else if (change_of(k)->params.splits && run->movable && below(&k->random, 3) == 0)
 			split(k, slot);
-		else if (run->pinned && below(&k->random, 2))
-			worker_unpin(k, slot);
-		else if (!run->pinned && k->w->params.pins && run->movable &&
-			 below(&k->random, 3) == 0)
-			worker_pin(k, slot);
 		else
-			worker_free(k, slot);
+			worker_use(k, slot);
 	}
 }
 

@@ -346,20 +346,11 @@ static inline void dropping_claimer_main(void *arg)
 						     .flags = below(&k->random, 2) ?
 								      BERTH_CLAIM_DROP :
 								      0 };
-		bool choose = below(&k->random, 2);
-		int ret = choose ? berth_cma_alloc(w->areas[0], &params, &pfn, NULL) :
-				   berth_alloc_contig_range(w->zone, pfn, nr, &params, NULL);
+		struct berth_cma *area = below(&k->random, 2) ? w->areas[0] : NULL;
+		int ret = area ? berth_cma_alloc(area, &params, &pfn, NULL) :
+				 berth_alloc_contig_range(w->zone, pfn, nr, &params, NULL);
 
-		if (ret == 0) {
-			claimed(w, pfn, nr);
-			require_ret(w, "a range given back",
-				    choose ? berth_cma_release(w->areas[0], pfn, nr) :
-					     berth_free_contig_range(w->zone, pfn, nr),
-				    0);
-		} else {
-			require(w, may_fail_with(ret), "a claim of a range", (uint64_t)(int64_t)ret,
-				0);
-		}
+		range_claimed(w, ret, area, pfn, nr);
 	}
 }
 
@@ -412,15 +403,10 @@ static inline void cache_begin(struct cache *c, uint64_t seed)
 {
 	struct world *w = &c->w;
 
-	berth_sim_reset(w->sim, seed);
+	world_reset(w, seed);
 	c->random = seed;
-	w->nr_moved = w->nr_claimed = w->nr_refused = w->nr_allocated = 0;
 	c->nr_dropped = c->nr_written = c->nr_writing = 0;
-	w->lock = (berth_mutex_t)BERTH_MUTEX_INIT;
 	w->params.ballast = c->params.ballast;
-	memset(w->taken, 0, sizeof(w->taken));
-	for (unsigned i = 0; i < NR_PAGES; i++)
-		w->table[i] = BERTH_PFN_NONE;
 	cache_build(c);
 	take_ballast(w);
 	for (unsigned i = 0; i < c->params.nr_workers; i++)
@@ -441,7 +427,6 @@ static inline const char *cache_problem(struct cache *c, uint64_t *where, uint64
 					uint64_t *expected)
 {
 	struct world *w = &c->w;
-	struct berth_zone_stats stats;
 	const char *what = world_problem(w, where, value, expected);
 
 	for (unsigned i = 0; !what && i < c->nr_writing; i++)
@@ -449,19 +434,7 @@ static inline const char *cache_problem(struct cache *c, uint64_t *where, uint64
 			what = "a write can't be ended";
 	for (uint64_t page = 0; !what && page < NR_PAGES; page++)
 		free_page(c, page);
-	for (unsigned i = 0; !what && i < w->params.ballast; i++) {
-		leave_frames(w, w->ballast[i], 1);
-		if (berth_free_pages(w->zone, w->ballast[i]))
-			what = "ballast can't be freed";
-	}
-	if (!what) {
-		berth_pcp_drain_all(w->zone);
-		what = world_problem(w, where, value, expected);
-	}
-	berth_zone_stats(w->zone, &stats);
-	*value = what ? *value : stats.free_pages;
-	*expected = what ? *expected : ZONE_PAGES;
-	return !what && stats.free_pages != ZONE_PAGES ? "frames are lost" : what;
+	return what ? what : world_left(w, where, value, expected);
 }
 
 static inline bool cache_verify(struct cache *c, const struct berth_sim_result *result,

@@ -247,14 +247,12 @@ static inline void worker_free(struct worker *k, unsigned slot)
 	run->nr_pages = 0;
 }
 
-static inline void worker_step(struct worker *k)
+/* Pins, unpins or frees a run that is there. */
+static inline void worker_use(struct worker *k, unsigned slot)
 {
-	unsigned slot = (unsigned)below(&k->random, SLOTS);
 	struct run *run = &k->runs[slot];
 
-	if (!run->nr_pages)
-		worker_alloc(k, slot);
-	else if (run->pinned && below(&k->random, 2))
+	if (run->pinned && below(&k->random, 2))
 		worker_unpin(k, slot);
 	else if (!run->pinned && k->w->params.pins && run->movable && below(&k->random, 3) == 0)
 		worker_pin(k, slot);
@@ -266,8 +264,14 @@ static inline void worker_main(void *arg)
 {
 	struct worker *k = arg;
 
-	for (unsigned i = 0; i < k->nr_ops; i++)
-		worker_step(k);
+	for (unsigned i = 0; i < k->nr_ops; i++) {
+		unsigned slot = (unsigned)below(&k->random, SLOTS);
+
+		if (!k->runs[slot].nr_pages)
+			worker_alloc(k, slot);
+		else
+			worker_use(k, slot);
+	}
 }
 
 /* ---- Claimers ------------------------------------------------------------------------------------ */
@@ -472,6 +476,23 @@ static inline void claimer_main(void *arg)
 	}
 }
 
+/* What came of a claim of [pfn, pfn + nr): if it's there, it is used and given back; otherwise others are to blame. */
+static inline void range_claimed(struct world *w, int ret,
+				 struct berth_cma *area /* NULL: by its place */, berth_pfn_t pfn,
+				 uint64_t nr)
+{
+	if (ret == 0) {
+		claimed(w, pfn, nr);
+		ret = area ? berth_cma_release(area, pfn, nr) :
+			     berth_free_contig_range(w->zone, pfn, nr);
+		require_ret(w, "a range given back", ret, 0);
+		return;
+	}
+	/* EINVAL: some of it is reserved. */
+	require(w, may_fail_with(ret) || (ret == -BERTH_EINVAL && w->params.reserved),
+		"a claim of a range", (uint64_t)(int64_t)ret, 0);
+}
+
 static inline void range_claimer_main(void *arg)
 {
 	struct worker *k = arg;
@@ -481,18 +502,9 @@ static inline void range_claimer_main(void *arg)
 		uint64_t nr = 1 + below(&k->random, 40);
 		berth_pfn_t pfn = ZONE_START + below(&k->random, ZONE_PAGES - nr);
 		struct berth_claim_params params = claim_params(k, nr);
-		int ret = berth_alloc_contig_range(w->zone, pfn, nr, &params, NULL);
 
-		if (ret == 0) {
-			claimed(w, pfn, nr);
-			ret = berth_free_contig_range(w->zone, pfn, nr);
-			require_ret(w, "a range given back", ret, 0);
-		} else {
-			/* EINVAL: some of it is reserved. */
-			require(w,
-				may_fail_with(ret) || (ret == -BERTH_EINVAL && w->params.reserved),
-				"a claim of a range", (uint64_t)(int64_t)ret, 0);
-		}
+		range_claimed(w, berth_alloc_contig_range(w->zone, pfn, nr, &params, NULL), NULL,
+			      pfn, nr);
 	}
 }
 

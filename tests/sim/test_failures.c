@@ -258,11 +258,8 @@ static bool space_run(struct space_world *s, uint64_t seed)
 	what = world_problem(w, &where_is, &value, &expected);
 	if (!what)
 		what = space_problem(s, &where_is);
-	for (unsigned i = 0; !what && i < w->params.ballast; i++) {
-		leave_frames(w, w->ballast[i], 1);
-		if (berth_free_pages(w->zone, w->ballast[i]) != 0)
-			what = "ballast can't be freed";
-	}
+	if (!what)
+		what = free_ballast(w);
 	if (!what && s->is_short && berth_cma_release(w->areas[1], s->claim, AREA_PAGES) != 0)
 		what = "a claim can't be released";
 	if (!what && !world_claims_again(w, seed))

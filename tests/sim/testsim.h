@@ -99,17 +99,23 @@ static inline struct worker *add_task(struct world *w, struct worker *k, unsigne
 	return k;
 }
 
-/* The simulation is reset and everything is built anew. */
-static inline void world_begin(struct world *w, uint64_t seed)
+/* Nobody has anything, and there is no zone yet. */
+static inline void world_reset(struct world *w, uint64_t seed)
 {
-	uint64_t random = seed;
-
 	berth_sim_reset(w->sim, seed);
 	w->nr_claimed = w->nr_refused = w->nr_moved = w->nr_allocated = 0;
 	w->lock = (berth_mutex_t)BERTH_MUTEX_INIT;
 	memset(w->taken, 0, sizeof(w->taken));
 	for (unsigned i = 0; i < NR_PAGES; i++)
 		w->table[i] = BERTH_PFN_NONE;
+}
+
+/* The simulation is reset and everything is built anew. */
+static inline void world_begin(struct world *w, uint64_t seed)
+{
+	uint64_t random = seed;
+
+	world_reset(w, seed);
 	build_zone(w);
 	take_ballast(w);
 	for (unsigned i = 0; i < w->params.nr_workers; i++)
@@ -139,6 +145,35 @@ static inline const char *world_problem(struct world *w, uint64_t *where, uint64
 	return v.what;
 }
 
+static inline const char *free_ballast(struct world *w)
+{
+	for (unsigned i = 0; i < w->params.ballast; i++) {
+		leave_frames(w, w->ballast[i], 1);
+		if (berth_free_pages(w->zone, w->ballast[i]) != 0)
+			return "ballast can't be freed";
+	}
+	return NULL;
+}
+
+/* Everybody has freed what he had: with the ballast freed as well, the zone must be as at first. NULL, or what isn't. */
+static inline const char *world_left(struct world *w, uint64_t *where, uint64_t *value,
+				     uint64_t *expected)
+{
+	const char *what = free_ballast(w);
+	struct berth_zone_stats stats;
+
+	if (what)
+		return what;
+	berth_pcp_drain_all(w->zone);
+	what = world_problem(w, where, value, expected);
+	if (what)
+		return what;
+	berth_zone_stats(w->zone, &stats);
+	*value = stats.free_pages;
+	*expected = ZONE_PAGES;
+	return stats.free_pages != ZONE_PAGES ? "frames are lost" : NULL;
+}
+
 static inline void print_failure(struct world *w, const char *what, uint64_t seed, uint64_t value,
 				 uint64_t expected)
 {
@@ -155,7 +190,6 @@ static inline bool world_finish(struct world *w, const struct berth_sim_result *
 				uint64_t seed, bool quiet)
 {
 	uint64_t where_is = 0, value = 0, expected = 0;
-	struct berth_zone_stats stats;
 	const char *what;
 
 	if (result->outcome != BERTH_SIM_DONE) {
@@ -168,21 +202,8 @@ static inline bool world_finish(struct world *w, const struct berth_sim_result *
 		for (unsigned slot = 0; slot < SLOTS; slot++)
 			if (w->workers[i].runs[slot].nr_pages)
 				worker_free(&w->workers[i], slot);
-	for (unsigned i = 0; !what && i < w->params.ballast; i++) {
-		leave_frames(w, w->ballast[i], 1);
-		if (berth_free_pages(w->zone, w->ballast[i]) != 0)
-			what = "ballast can't be freed";
-	}
 	if (!what)
-		berth_pcp_drain_all(w->zone);
-	if (!what)
-		what = world_problem(w, &where_is, &value, &expected);
-	berth_zone_stats(w->zone, &stats);
-	if (!what && stats.free_pages != ZONE_PAGES) {
-		what = "frames are lost";
-		value = stats.free_pages;
-		expected = ZONE_PAGES;
-	}
+		what = world_left(w, &where_is, &value, &expected);
 	if (what && !quiet)
 		print_failure(w, what, seed, value, expected);
 	return !what;
