@@ -23,11 +23,8 @@
 
 #include <berth/core.h>
 #include <berth/lru.h>
+#include <berth_compiler.h>
 #include <berth_port.h>
-
-#define BERTH_LIKELY(x) __builtin_expect(!!(x), 1)
-#define BERTH_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define BERTH_COLD __attribute__((noinline, cold)) /* kept out of hot functions */
 
 #ifndef BERTH_HAVE_DEVICE_BARRIER
 static inline void berth_device_barrier(void)

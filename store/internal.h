@@ -19,16 +19,13 @@
 #ifndef BERTH_STORE_INTERNAL_H
 #define BERTH_STORE_INTERNAL_H
 
+#include <berth_compiler.h>
 #include <berth_port.h>
 #include <stdatomic.h>
 
 #include <berth/store.h>
 
 #include "core/alloc/gcma_fast.h"
-
-#define BERTH_LIKELY(x) __builtin_expect(!!(x), 1)
-#define BERTH_UNLIKELY(x) __builtin_expect(!!(x), 0)
-#define BERTH_COLD __attribute__((noinline, cold))
 
 #ifndef BERTH_HAVE_CPU_FAST
 #define berth_cpu_fast berth_cpu

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the compiler is told about branches and functions that it can't know. Private, and below all layers: none of them
+ * needs another for it.
+ */
+#ifndef BERTH_COMPILER_H
+#define BERTH_COMPILER_H
+
+#define BERTH_LIKELY(x) __builtin_expect(!!(x), 1)
+#define BERTH_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define BERTH_COLD __attribute__((noinline, cold)) /* kept out of hot functions */
+
+#endif
