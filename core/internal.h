@@ -456,9 +456,9 @@ struct berth_zone {
 	_Atomic uint32_t nr_keeping;    /* a, written under Z: areas that don't lend all */
 	_Atomic uint64_t nr_highatomic; /* a, written under Z: frames of HIGHATOMIC pageblocks */
 	struct berth_isolation *isolations; /* Z: ranges that are being emptied */
-	struct berth_move *gathered;        /* c; what is there belongs to who has set: */
-	bool gathering;                     /* Z */
-	unsigned gather_room;               /* c */
+	struct berth_move *gathered; /* c; BERTH_GATHER_BUFFERS, each of who has set its bit: */
+	unsigned gathering;          /* Z */
+	unsigned gather_room;        /* c: moves in each */
 	struct berth_zone_marks marks;
 	struct berth_compact_state compact;
 	struct berth_names names;                          /* Z: of claims */

@@ -113,8 +113,8 @@ mutant kept-home-again $kept '/^static void send_home/,/^}/ s/word \| GOING_HOME
 unlocked kept-home $kept 'static void send_home'
 # What belongs together, gathered (I1 and I3 of gather.c). (Not seen here: a window that is gathered twice, since the owner
 # has moved its blocks by the second time.)
-mutant gather-buffer-shared $gather '/^struct berth_move \*berth__gather_begin/,/^}/ s/^\tif \(!zone->gathering\) \{/\tif (1) {/'
-mutant gather-ends-early $contig '/^static int moved_batch/,/^}/ { s/^\t\tberth__gather_end\(zone\);/\t\t;/; s/^\terror = berth__migrate_batch/\tif (gathered)\n\t\tberth__gather_end(zone);\n&/ }'
+mutant gather-buffer-shared $gather '/^struct berth_move \*berth__gather_begin/,/^}/ s/^\tfree = ~zone->gathering & /\tfree = /'
+mutant gather-ends-early $contig '/^static int moved_batch/,/^}/ { s/^\t\tberth__gather_end\(zone, gathered\);/\t\t;/; s/^\terror = berth__migrate_batch/\tif (gathered)\n\t\tberth__gather_end(zone, gathered);\n&/ }'
 mutant gather-outside $gather 's/^\t    idx < gathering->range->start \|\| idx >= gathering->range->end \|\|$//'
 # Blocks that are freed without the lock (I5 of pcp.c)
 mutant pcp-block-read-outside $pcp '/^static inline bool free_block_in/,/^}/ s/ !is_plain\(zone, idx, order, owner\) \|\|$//; /^bool berth__pcp_free_block/,/^}/ s/ == BERTH_PCP_NO_ROW\)$/ == BERTH_PCP_NO_ROW || !is_plain(zone, idx, order, owner))/'

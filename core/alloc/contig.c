@@ -269,7 +269,7 @@ static int moved_batch(struct berth_claiming *claim, struct scan *scan)
 		claim->report->reason = BERTH_CLAIM_OWNER_BUSY;
 	}
 	if (gathered)
-		berth__gather_end(zone);
+		berth__gather_end(zone, gathered);
 	if (error == -BERTH_ENOMEM)
 		claim->report->reason = BERTH_CLAIM_NO_DESTINATION;
 	claim->no_progress = !dropped && claim->report->moved_pages == before;

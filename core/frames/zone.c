@@ -137,7 +137,8 @@ static bool lay_out(const struct berth_zone_params *params, struct layout *l)
 			   sizeof(struct berth_summary));
 	l->stale = place(&at, 64, (l->nr_groups - 1) / BERTH_GROUP + 1, sizeof(uint64_t));
 	l->gather_room = berth__gather_room(params->nr_pages);
-	l->gathered = place(&at, 64, l->gather_room, sizeof(struct berth_move));
+	l->gathered = place(&at, 64, (size_t)BERTH_GATHER_BUFFERS * l->gather_room,
+			    sizeof(struct berth_move));
 	l->stocked = place(&at, 64, l->nr_groups, sizeof(uint64_t));
 	l->nr_tallies = nr_tallies(params->nr_pages, params->max_areas);
 	l->tallies = place(&at, 64, l->nr_tallies, sizeof(struct berth_tally));

@@ -10,7 +10,7 @@
  * I1  What is gathered has just been seen under the zone lock as what a scan takes: a movable block of that owner
  *     with that cookie, unpinned, wholly in the range.
  * I2  A batch holds each block once.
- * I3  The zone's buffer belongs to one batch at a time; whoever finds it taken moves what the scan found.
+ * I3  Each of the zone's buffers belongs to one batch at a time; whoever finds them taken moves what the scan found.
  *
  * Complexity: per window one question to the owner for each 64 cookies and O(1) for each frame; the zone lock is
  * held for 64 frames at a time.
@@ -140,21 +140,25 @@ unsigned berth__gather(struct berth_zone *zone, const struct berth_isolation *ra
 struct berth_move *berth__gather_begin(struct berth_zone *zone, const struct berth_move *found)
 {
 	struct berth_move *moves = NULL;
+	unsigned free;
 
 	if (!zone->owners[found->owner].ops->neighbours || found->order >= zone->pageblock_order)
 		return NULL;
 	berth_lock(&zone->lock);
-	if (!zone->gathering) {
-		zone->gathering = true;
-		moves = zone->gathered;
+	free = ~zone->gathering & ((1u << BERTH_GATHER_BUFFERS) - 1);
+	if (free) {
+		zone->gathering |= free & -free;
+		moves = zone->gathered + (size_t)__builtin_ctz(free) * zone->gather_room;
 	}
 	berth_unlock(&zone->lock);
 	return moves;
 }
 
-void berth__gather_end(struct berth_zone *zone)
+void berth__gather_end(struct berth_zone *zone, const struct berth_move *moves)
 {
+	const size_t buffer = (size_t)(moves - zone->gathered) / zone->gather_room;
+
 	berth_lock(&zone->lock);
-	zone->gathering = false;
+	zone->gathering &= ~(1u << buffer);
 	berth_unlock(&zone->lock);
 }

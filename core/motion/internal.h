@@ -64,15 +64,20 @@ int berth__migrate_batch(struct berth_zone *zone, struct berth_move *moves, unsi
 
 /* ---- motion/gather.c ----------------------------------------------------------------------------- */
 
-#define BERTH_GATHER_MOST 512u /* 20 KiB of a zone's metadata; */
+/*
+ * Buffers of a zone: who claims while another's batch moves gathers the next one meanwhile. Without a buffer it would
+ * wait to move strangers, which takes longer than to wait for its turn.
+ */
+#define BERTH_GATHER_BUFFERS 2u
+#define BERTH_GATHER_MOST 512u /* 20 KiB of a zone's metadata for each buffer; */
 #define BERTH_GATHER_LEAST 8u  /* of a small zone's 320 bytes */
 
-/* How many moves the buffer of a zone of so many frames has room for. */
+/* How many moves each buffer of a zone of so many frames has room for. */
 unsigned berth__gather_room(uint64_t nr_pages);
-/* The zone's buffer for a larger batch, until berth__gather_end(); NULL: somebody has it, or it's of no use for
+/* A buffer of the zone's for a larger batch, until berth__gather_end(); NULL: others have them, or it's of no use for
  * such a block as the first that was found. */
 struct berth_move *berth__gather_begin(struct berth_zone *zone, const struct berth_move *found);
-void berth__gather_end(struct berth_zone *zone);
+void berth__gather_end(struct berth_zone *zone, const struct berth_move *moves);
 /* Fills the buffer with what was found and with its neighbours in the range, as far as there is room: the first
  * ones first. Returns how many; 0 if all have changed meanwhile. */
 unsigned berth__gather(struct berth_zone *zone, const struct berth_isolation *range,

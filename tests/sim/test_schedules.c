@@ -396,8 +396,8 @@ static void test_claims_in_all_ways_when_memory_is_short(void **state)
 		      NULL, 1000);
 }
 
-/* Claims that gather, two at a time, while what they gather is freed, pinned and moved by the other. One of them has
- * the zone's buffer, the other does without. */
+/* Claims that gather, three at a time, while what they gather is freed, pinned and moved by the others. Two of them
+ * have a buffer of the zone's, the third does without. */
 static void test_claims_that_gather(void **state)
 {
 	(void)state;
@@ -409,7 +409,7 @@ static void test_claims_that_gather(void **state)
 					      .pins = true,
 					      .nr_ranges = 6,
 					      .nr_claims = 6,
-					      .nr_claimers = 2,
+					      .nr_claimers = 3,
 					      .prefilled = true },
 		      NULL, 2500);
 }

@@ -5,6 +5,7 @@
  */
 #include "core/motion/internal.h"
 #include "tests/include/testspace.h"
+#include "vm/internal.h"
 
 #define FIRST 1024u
 #define PAGES 64u
@@ -146,6 +147,33 @@ static void who_comes_meanwhile_holds_one_page(void **state)
 	rig_close(rig);
 }
 
+/* Each batch has a buffer of its own, as long as there are any; and then a third one has none. */
+static void two_batches_are_gathered_at_a_time(void **state)
+{
+	struct rig *rig = open_scattered(true);
+	struct berth_zone *zone = rig->tz->zone;
+	const struct berth_move found = { .src = rig_pfn(rig, FIRST),
+					  .cookie = FIRST,
+					  .owner = (uint16_t)rig->space->owner };
+	struct berth_move *first = berth__gather_begin(zone, &found);
+	struct berth_move *second = berth__gather_begin(zone, &found);
+
+	(void)state;
+	assert_non_null(first);
+	assert_ptr_equal(second, first + zone->gather_room);
+	assert_null(berth__gather_begin(zone, &found));
+	/* What is found without a buffer moves all the same. */
+	assert_int_equal(move_all(rig), 0);
+	rig_ok(rig);
+	berth__gather_end(zone, first);
+	assert_ptr_equal(berth__gather_begin(zone, &found), first);
+	berth__gather_end(zone, second);
+	assert_ptr_equal(berth__gather_begin(zone, &found), second);
+	berth__gather_end(zone, first);
+	berth__gather_end(zone, second);
+	rig_close(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -153,6 +181,7 @@ int main(void)
 		cmocka_unit_test(nothing_written_meanwhile_is_lost),
 		cmocka_unit_test(a_held_page_stays_and_only_it),
 		cmocka_unit_test(who_comes_meanwhile_holds_one_page),
+		cmocka_unit_test(two_batches_are_gathered_at_a_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
