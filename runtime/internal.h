@@ -13,6 +13,7 @@
 #include <berth/stats.h>
 #include <berth/berth.h>
 #include <berth/vm.h>
+#include <berth_compiler.h>
 #include <berth_port.h>
 
 #include "port/linux/mmu.h"

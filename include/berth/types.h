@@ -21,12 +21,8 @@ typedef uint64_t berth_pfn_t;
 
 #if defined(__GNUC__)
 #define BERTH_MUST_CHECK __attribute__((warn_unused_result))
-/* Functions of this kind lie together: a path that is taken rarely, from caches that have forgotten it, then
- * touches few pages of code. */
-#define BERTH_HOT __attribute__((hot))
 #else
 #define BERTH_MUST_CHECK
-#define BERTH_HOT
 #endif
 
 /*

@@ -15,6 +15,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <berth_compiler.h>
+
 #include "port/linux/fd.h"
 #include "port/linux/raw.h"
 

@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <berth_compiler.h>
 #include <berth_port.h>
 
 #define SPINS_BEFORE_SLEEP 200
