@@ -8,23 +8,20 @@
  *  - userfaultfd: the run is registered for the move only; mmap(MAP_FIXED) over it replaces the
  *    registered mapping, so nothing has to be unregistered on success, and UFFDIO_WAKE lets the
  *    writers go on. No handler thread: a writer sleeps in the kernel, also inside a system call.
- *  - mprotect: the writer takes SIGSEGV, and our handler waits on `gate` until the run has moved.
+ *  - mprotect: the writer takes SIGSEGV, and our handler waits until the run has moved (gate.c).
  * And a third, for large runs, where both the kernel and the way of userfaultfd allow it: writes are noted by
  * the kernel while the run is copied (WP_ASYNC), then its page tables are emptied, so that all who touch it wait
  * (MINOR), and only what was written meanwhile is copied once more.
  *
- * I1  While any page is protected by mprotect, the gate is odd.
- * I2  A run outside a move isn't registered, so neighbours can merge to one mapping.
+ * I1  A run outside a move isn't registered, so neighbours can merge to one mapping.
  */
 #define _GNU_SOURCE
 #include "port/linux/mmu.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -34,6 +31,7 @@
 
 #include "port/linux/copy.h"
 #include "port/linux/fd.h"
+#include "port/linux/gate.h"
 #include "port/linux/raw.h"
 
 #ifndef MADV_POPULATE_READ
@@ -53,16 +51,6 @@ struct page_region {
 };
 #endif
 
-static char *address(const struct berth_mmu *mmu, uint64_t page)
-{
-	return mmu->base + (page << BERTH_PAGE_SHIFT);
-}
-
-static size_t bytes_of(uint64_t nr_pages)
-{
-	return (size_t)nr_pages << BERTH_PAGE_SHIFT;
-}
-
 /* ---- Mapping --------------------------------------------------------------------------------------- */
 
 /*
@@ -74,29 +62,31 @@ static bool map_from_linear(struct berth_mmu *mmu, uint64_t page, berth_pfn_t pf
 {
 	long result = berth_raw6(SYS_mremap, (long)berth_memory_at(mmu->memory, pfn), 0,
 				 (long)bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
-				 (long)address(mmu, page), 0);
+				 (long)berth__mmu_address(mmu, page), 0);
 
-	return result == (long)address(mmu, page);
+	return result == (long)berth__mmu_address(mmu, page);
 }
 
 static void populate(void *ctx, uint64_t page, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
 
-	(void)berth_raw3(SYS_madvise, address(mmu, page), bytes_of(nr_pages), MADV_POPULATE_READ);
+	(void)berth_raw3(SYS_madvise, berth__mmu_address(mmu, page), berth__mmu_bytes(nr_pages),
+			 MADV_POPULATE_READ);
 }
 
 static int place(struct berth_mmu *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
 {
 	int saved = errno;
 
-	berth_memory_used(mmu->memory, bytes_of(pfn), bytes_of(nr_pages));
-	if (map_from_linear(mmu, page, pfn, bytes_of(nr_pages)))
+	berth_memory_used(mmu->memory, berth__mmu_bytes(pfn), berth__mmu_bytes(nr_pages));
+	if (map_from_linear(mmu, page, pfn, berth__mmu_bytes(nr_pages)))
 		return 0;
 	/* At the limit of mappings, or the like: mmap may still replace one by another. */
 	if (!berth_memory_has_fd(mmu->memory) ||
-	    mmap(address(mmu, page), bytes_of(nr_pages), PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_FIXED, mmu->memory->fd, (off_t)bytes_of(pfn)) == MAP_FAILED) {
+	    mmap(berth__mmu_address(mmu, page), berth__mmu_bytes(nr_pages), PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_FIXED, mmu->memory->fd,
+		 (off_t)berth__mmu_bytes(pfn)) == MAP_FAILED) {
 		errno = saved;
 		return -BERTH_ENOMEM;
 	}
@@ -117,7 +107,7 @@ static int map_private(void *ctx, uint64_t page, uint64_t nr_pages)
 	struct berth_mmu *mmu = ctx;
 	int saved = errno;
 
-	if (mmap(address(mmu, page), bytes_of(nr_pages), PROT_READ | PROT_WRITE,
+	if (mmap(berth__mmu_address(mmu, page), berth__mmu_bytes(nr_pages), PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
 		errno = saved;
 		return -BERTH_ENOMEM;
@@ -132,8 +122,9 @@ static int copy_private(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_p
 
 	if (error)
 		return error;
-	(void)madvise(address(mmu, page), bytes_of(nr_pages), MADV_HUGEPAGE);
-	memcpy(address(mmu, page), berth_memory_at(mmu->memory, pfn), bytes_of(nr_pages));
+	(void)madvise(berth__mmu_address(mmu, page), berth__mmu_bytes(nr_pages), MADV_HUGEPAGE);
+	memcpy(berth__mmu_address(mmu, page), berth_memory_at(mmu->memory, pfn),
+	       berth__mmu_bytes(nr_pages));
 	return 0;
 }
 
@@ -142,7 +133,7 @@ static int unmap(void *ctx, uint64_t page, uint64_t nr_pages)
 	struct berth_mmu *mmu = ctx;
 	int saved = errno;
 
-	if (mmap(address(mmu, page), bytes_of(nr_pages), PROT_NONE,
+	if (mmap(berth__mmu_address(mmu, page), berth__mmu_bytes(nr_pages), PROT_NONE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
 		errno = saved;
 		return -BERTH_ENOMEM;
@@ -156,7 +147,7 @@ static int uffd_write_protect(const struct berth_mmu *mmu, int fd, uint64_t page
 			      bool on)
 {
 	struct uffdio_writeprotect wp = {
-		.range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) },
+		.range = { (uintptr_t)berth__mmu_address(mmu, page), berth__mmu_bytes(nr_pages) },
 		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
 	};
 	int result;
@@ -178,7 +169,7 @@ static bool uffd_open_again(struct berth_mmu *mmu)
 static int uffd_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 {
 	struct uffdio_register range = {
-		.range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) },
+		.range = { (uintptr_t)berth__mmu_address(mmu, page), berth__mmu_bytes(nr_pages) },
 		.mode = UFFDIO_REGISTER_MODE_WP,
 	};
 	int result = ioctl(mmu->uffd, UFFDIO_REGISTER, &range);
@@ -196,7 +187,8 @@ static int uffd_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 
 static void uffd_unprotect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 {
-	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
+	struct uffdio_range range = { (uintptr_t)berth__mmu_address(mmu, page),
+				      berth__mmu_bytes(nr_pages) };
 
 	/* Refused half-way where a part has been mapped anew (a push's huge pages), so not all are awake. */
 	(void)uffd_write_protect(mmu, mmu->uffd, page, nr_pages, false);
@@ -209,13 +201,13 @@ static void uffd_unprotect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pag
 static int uffd_stop(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 {
 	struct uffdio_register range = {
-		.range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) },
+		.range = { (uintptr_t)berth__mmu_address(mmu, page), berth__mmu_bytes(nr_pages) },
 		.mode = UFFDIO_REGISTER_MODE_MINOR,
 	};
 
 	if (ioctl(mmu->uffd, UFFDIO_REGISTER, &range) != 0)
 		return -BERTH_ENOMEM;
-	if (madvise(address(mmu, page), bytes_of(nr_pages), MADV_DONTNEED) == 0)
+	if (madvise(berth__mmu_address(mmu, page), berth__mmu_bytes(nr_pages), MADV_DONTNEED) == 0)
 		return 0;
 	(void)ioctl(mmu->uffd, UFFDIO_UNREGISTER, &range.range);
 	(void)ioctl(mmu->uffd, UFFDIO_WAKE, &range.range);
@@ -261,7 +253,7 @@ static int register_watched(const struct berth_mmu *mmu, uint64_t page, uint64_t
 			    uint64_t mode)
 {
 	struct uffdio_register range = {
-		.range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) },
+		.range = { (uintptr_t)berth__mmu_address(mmu, page), berth__mmu_bytes(nr_pages) },
 		.mode = mode,
 	};
 
@@ -270,7 +262,8 @@ static int register_watched(const struct berth_mmu *mmu, uint64_t page, uint64_t
 
 static void end_watch(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 {
-	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
+	struct uffdio_range range = { (uintptr_t)berth__mmu_address(mmu, page),
+				      berth__mmu_bytes(nr_pages) };
 
 	(void)ioctl(mmu->watch_fd, UFFDIO_UNREGISTER, &range); /* takes all marks away, too */
 	(void)ioctl(mmu->watch_fd, UFFDIO_WAKE, &range);
@@ -289,7 +282,8 @@ static int watch(void *ctx, uint64_t page, uint64_t nr_pages)
 	 * together again, and so on. The advice ends with this mapping.
 	 */
 	if (nr_pages >= BERTH_HUGE_BYTES >> BERTH_PAGE_SHIFT)
-		(void)madvise(address(mmu, page), bytes_of(nr_pages), MADV_NOHUGEPAGE);
+		(void)madvise(berth__mmu_address(mmu, page), berth__mmu_bytes(nr_pages),
+			      MADV_NOHUGEPAGE);
 	if (register_watched(mmu, page, nr_pages, UFFDIO_REGISTER_MODE_WP) != 0) {
 		if (errno == EBADF || errno == ENOTTY)
 			lose_watcher(mmu);
@@ -312,7 +306,7 @@ static int watch(void *ctx, uint64_t page, uint64_t nr_pages)
 static uint64_t find_written(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages, bool again,
 			     uint64_t *written)
 {
-	const uint64_t start = (uintptr_t)address(mmu, page);
+	const uint64_t start = (uintptr_t)berth__mmu_address(mmu, page);
 	/* As an unmapped page's mark is seen, when all are unmapped; a mapped page's mark is asked for itself. */
 	const uint64_t category = again ? PAGE_IS_WRITTEN : PAGE_IS_SWAPPED;
 	struct page_region regions[64];
@@ -320,7 +314,7 @@ static uint64_t find_written(struct berth_mmu *mmu, uint64_t page, uint64_t nr_p
 		.size = sizeof(scan),
 		.flags = again ? PM_SCAN_WP_MATCHING : 0,
 		.start = start,
-		.end = start + bytes_of(nr_pages),
+		.end = start + berth__mmu_bytes(nr_pages),
 		.vec = (uintptr_t)regions,
 		.vec_len = sizeof(regions) / sizeof(regions[0]),
 		.category_inverted = again ? 0 : category,
@@ -368,7 +362,7 @@ static int halt(void *ctx, uint64_t page, uint64_t nr_pages, uint64_t *written)
 
 	if (register_watched(mmu, page, nr_pages,
 			     UFFDIO_REGISTER_MODE_WP | UFFDIO_REGISTER_MODE_MINOR) != 0 ||
-	    madvise(address(mmu, page), bytes_of(nr_pages), MADV_DONTNEED) != 0)
+	    madvise(berth__mmu_address(mmu, page), berth__mmu_bytes(nr_pages), MADV_DONTNEED) != 0)
 		error = -BERTH_ENOMEM;
 	else
 		(void)find_written(mmu, page, nr_pages, false, written);
@@ -387,179 +381,10 @@ static void open_part(void *ctx, uint64_t page, uint64_t nr_pages)
 
 static void uffd_wake(const struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 {
-	struct uffdio_range range = { (uintptr_t)address(mmu, page), bytes_of(nr_pages) };
+	struct uffdio_range range = { (uintptr_t)berth__mmu_address(mmu, page),
+				      berth__mmu_bytes(nr_pages) };
 
 	(void)ioctl(mmu->watched_pages ? mmu->watch_fd : mmu->uffd, UFFDIO_WAKE, &range);
-}
-
-/* ---- Moving: mprotect -------------------------------------------------------------------------------- */
-
-/* The C library's, past anybody who interposes sigaction(). */
-#ifdef __GLIBC__
-extern int __sigaction(int number, const struct sigaction *action, struct sigaction *old);
-#define real_sigaction __sigaction
-#else
-#define real_sigaction sigaction
-#endif
-
-/* The instances that the SIGSEGV handler serves. */
-#define MAX_GATED 16
-static _Atomic(struct berth_mmu *) gated[MAX_GATED];
-static struct sigaction program_action; /* what the program wants for SIGSEGV */
-static pthread_mutex_t gate_mutex = PTHREAD_MUTEX_INITIALIZER;
-static bool handler_installed;
-
-/* The last fault of this thread that came when nothing was in motion. */
-static _Thread_local struct {
-	const char *address;
-	uint32_t gate;
-} quiet_fault __attribute__((tls_model("initial-exec")));
-
-/*
- * Waits until the run has moved. False: nothing was in motion, neither now nor when the same address
- * faulted before; so the fault isn't ours (a page that the program itself has protected, say).
- */
-static bool gate_wait(struct berth_mmu *mmu, const char *address)
-{
-	uint32_t gate = atomic_load(&mmu->gate);
-
-	if (!(gate & 1)) { /* the move may have ended just now: one more try */
-		bool again = quiet_fault.address == address && quiet_fault.gate == gate;
-
-		quiet_fault.address = again ? NULL : address;
-		quiet_fault.gate = gate;
-		return !again;
-	}
-	atomic_fetch_add(&mmu->waiting, 1);
-	do {
-		syscall(SYS_futex, &mmu->gate, FUTEX_WAIT_PRIVATE, gate, NULL, NULL, 0);
-		gate = atomic_load(&mmu->gate);
-	} while (gate & 1);
-	return true;
-}
-
-static void gate_open(struct berth_mmu *mmu)
-{
-	atomic_fetch_add(&mmu->gate, 1);
-	syscall(SYS_futex, &mmu->gate, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
-}
-
-/* A fault that isn't ours, as if we weren't there. */
-static void pass_on(int number, siginfo_t *info, void *context)
-{
-	struct sigaction action = program_action;
-
-	if (action.sa_flags & SA_SIGINFO) {
-		action.sa_sigaction(number, info, context);
-	} else if (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN) {
-		action.sa_handler(number);
-	} else { /* returning repeats the fault, now with the default action */
-		action = (struct sigaction){ .sa_handler = SIG_DFL };
-		(void)real_sigaction(number, &action, NULL);
-	}
-}
-
-static void on_sigsegv(int number, siginfo_t *info, void *context)
-{
-	int saved = errno;
-	char *at = info->si_addr;
-
-	for (int i = 0; i < MAX_GATED; i++) {
-		struct berth_mmu *mmu = atomic_load(&gated[i]);
-		uint64_t page;
-
-		if (!mmu || at < mmu->base || at >= mmu->base + mmu->bytes)
-			continue;
-		page = (uint64_t)(at - mmu->base) >> BERTH_PAGE_SHIFT;
-		if (berth_space_lookup(mmu->space, page) == BERTH_PFN_NONE)
-			break; /* nothing is mapped there: the program's own fault */
-		if (!gate_wait(mmu, at))
-			break;
-		errno = saved;
-		return; /* try the write again */
-	}
-	errno = saved;
-	pass_on(number, info, context);
-}
-
-/* Ours is in front: installs it, or again when the program has put its own over it. */
-static int own_sigsegv(void)
-{
-	struct sigaction now, ours = { .sa_sigaction = on_sigsegv,
-				       .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK };
-
-	if (real_sigaction(SIGSEGV, NULL, &now) != 0)
-		return -BERTH_EPERM;
-	if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_sigsegv)
-		return 0;
-	sigemptyset(&ours.sa_mask);
-	program_action = now;
-	handler_installed = true;
-	return real_sigaction(SIGSEGV, &ours, NULL) == 0 ? 0 : -BERTH_EPERM;
-}
-
-static int gate_register(struct berth_mmu *mmu)
-{
-	int error = -BERTH_ENOSPC;
-
-	pthread_mutex_lock(&gate_mutex);
-	for (int i = 0; i < MAX_GATED && error; i++) {
-		if (atomic_load(&gated[i]))
-			continue;
-		atomic_store(&gated[i], mmu);
-		error = own_sigsegv();
-	}
-	pthread_mutex_unlock(&gate_mutex);
-	return error;
-}
-
-static void gate_unregister(struct berth_mmu *mmu)
-{
-	pthread_mutex_lock(&gate_mutex);
-	for (int i = 0; i < MAX_GATED; i++)
-		if (atomic_load(&gated[i]) == mmu)
-			atomic_store(&gated[i], NULL);
-	pthread_mutex_unlock(&gate_mutex);
-}
-
-bool berth_mmu_owns_sigsegv(void)
-{
-	return handler_installed;
-}
-
-int berth_mmu_sigsegv_action(const struct sigaction *action, struct sigaction *old)
-{
-	if (old)
-		*old = program_action;
-	if (action)
-		program_action = *action;
-	return 0;
-}
-
-/* nr_pages are writable again; with the last ones the gate opens. */
-static void gate_reopened(struct berth_mmu *mmu, uint64_t nr_pages)
-{
-	mmu->gated_pages -= nr_pages;
-	if (mmu->gated_pages == 0)
-		gate_open(mmu);
-}
-
-static int gate_protect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
-{
-	if (mmu->gated_pages == 0)
-		atomic_fetch_add(&mmu->gate, 1);
-	mmu->gated_pages += nr_pages;
-	if (mprotect(address(mmu, page), bytes_of(nr_pages), PROT_READ) == 0)
-		return 0;
-	gate_reopened(mmu, nr_pages);
-	return -BERTH_ENOMEM;
-}
-
-static void gate_unprotect(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
-{
-	if (mprotect(address(mmu, page), bytes_of(nr_pages), PROT_READ | PROT_WRITE) != 0)
-		abort(); /* a writer could never go on: better to stop than to hang */
-	gate_reopened(mmu, nr_pages);
 }
 
 /* ---- Moving: the operations --------------------------------------------------------------------------- */
@@ -569,7 +394,7 @@ static int protect(void *ctx, uint64_t page, uint64_t nr_pages)
 	struct berth_mmu *mmu = ctx;
 	int saved = errno, error;
 
-	error = mmu->mover == BERTH_MOVER_MPROTECT ? gate_protect(mmu, page, nr_pages) :
+	error = mmu->mover == BERTH_MOVER_MPROTECT ? berth__gate_protect(mmu, page, nr_pages) :
 						     uffd_protect(mmu, page, nr_pages);
 	errno = saved;
 	return error;
@@ -594,7 +419,7 @@ static void unprotect(void *ctx, uint64_t page, uint64_t nr_pages)
 	if (mmu->watched_pages)
 		end_watch(mmu, page, nr_pages);
 	else if (mmu->mover == BERTH_MOVER_MPROTECT)
-		gate_unprotect(mmu, page, nr_pages);
+		berth__gate_unprotect(mmu, page, nr_pages);
 	else
 		uffd_unprotect(mmu, page, nr_pages);
 	errno = saved;
@@ -604,7 +429,7 @@ static void unprotect(void *ctx, uint64_t page, uint64_t nr_pages)
 static void remapped(struct berth_mmu *mmu, uint64_t page, uint64_t nr_pages)
 {
 	if (mmu->mover == BERTH_MOVER_MPROTECT)
-		gate_reopened(mmu, nr_pages);
+		berth__gate_reopened(mmu, nr_pages);
 	else
 		uffd_wake(mmu, page, nr_pages);
 	if (mmu->watched_pages)
@@ -643,7 +468,8 @@ static int prepare(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
 
-	return berth_memory_populate(mmu->memory, bytes_of(pfn), bytes_of(nr_pages));
+	return berth_memory_populate(mmu->memory, berth__mmu_bytes(pfn),
+				     berth__mmu_bytes(nr_pages));
 }
 
 static _Thread_local bool notes_moves __attribute__((tls_model("initial-exec")));
@@ -678,9 +504,9 @@ static void copy(void *ctx, berth_pfn_t dst, berth_pfn_t src, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
 
-	berth_memory_used(mmu->memory, bytes_of(dst), bytes_of(nr_pages));
+	berth_memory_used(mmu->memory, berth__mmu_bytes(dst), berth__mmu_bytes(nr_pages));
 	berth_copiers_copy(&mmu->copiers, berth_memory_at(mmu->memory, dst),
-			   berth_memory_at(mmu->memory, src), bytes_of(nr_pages));
+			   berth_memory_at(mmu->memory, src), berth__mmu_bytes(nr_pages));
 	if (mmu->moved && notes_moves)
 		note_moved(mmu, dst, src, nr_pages);
 }
@@ -696,7 +522,7 @@ static void zero(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
 
-	berth_memory_zero(mmu->memory, bytes_of(pfn), bytes_of(nr_pages));
+	berth_memory_zero(mmu->memory, berth__mmu_bytes(pfn), berth__mmu_bytes(nr_pages));
 }
 
 static void keep_awake(void *ctx, bool on)
@@ -712,7 +538,7 @@ static void begin(void *ctx)
 	sigset_t all;
 
 	if (mmu->mover == BERTH_MOVER_MPROTECT)
-		(void)own_sigsegv(); /* the program may have taken it since */
+		(void)berth__gate_own_sigsegv(); /* the program may have taken it since */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &mmu->old_mask);
 }
@@ -727,7 +553,7 @@ static void end(void *ctx)
 static int make_private(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages)
 {
 	struct berth_mmu *mmu = ctx;
-	size_t bytes = bytes_of(nr_pages);
+	size_t bytes = berth__mmu_bytes(nr_pages);
 	int saved = errno, error = 0;
 	void *fresh = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -741,7 +567,7 @@ static int make_private(void *ctx, uint64_t page, berth_pfn_t pfn, uint64_t nr_p
 	if (!error) {
 		memcpy(fresh, berth_memory_at(mmu->memory, pfn), bytes);
 		if (mremap(fresh, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
-			   address(mmu, page)) == MAP_FAILED) {
+			   berth__mmu_address(mmu, page)) == MAP_FAILED) {
 			unprotect(mmu, page, nr_pages);
 			error = -BERTH_ENOMEM;
 		} else {
@@ -770,7 +596,7 @@ static void forget_protection(void *ctx)
 	mmu->moved = NULL;
 	mmu->gated_pages = 0;
 	if (atomic_load(&mmu->gate) & 1)
-		gate_open(mmu);
+		berth__gate_open(mmu);
 }
 
 const struct berth_mmu_ops berth_mmu_linux_ops = {
@@ -827,7 +653,7 @@ int berth_mmu_open(struct berth_mmu *mmu, struct berth_memory *memory, size_t by
 	}
 	mmu->bytes = bytes;
 	if (mmu->mover == BERTH_MOVER_MPROTECT)
-		error = gate_register(mmu);
+		error = berth__gate_register(mmu);
 	if (error)
 		berth_mmu_close(mmu);
 	else
@@ -850,7 +676,7 @@ int berth_mmu_reopen(struct berth_mmu *mmu)
 void berth_mmu_close(struct berth_mmu *mmu)
 {
 	if (mmu->mover == BERTH_MOVER_MPROTECT)
-		gate_unregister(mmu);
+		berth__gate_unregister(mmu);
 	if (mmu->base)
 		munmap(mmu->base, mmu->bytes);
 	if (mmu->uffd >= 0)

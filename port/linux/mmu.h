@@ -44,6 +44,16 @@ struct berth_mmu {
 	struct berth_latency latency; /* closed, if the caller doesn't open it */
 };
 
+static inline char *berth__mmu_address(const struct berth_mmu *mmu, uint64_t page)
+{
+	return mmu->base + (page << BERTH_PAGE_SHIFT);
+}
+
+static inline size_t berth__mmu_bytes(uint64_t nr_pages)
+{
+	return (size_t)nr_pages << BERTH_PAGE_SHIFT;
+}
+
 /* The calling thread's moves are noted in `moved`. */
 void berth_mmu_note_moves(bool on);
 /* Of a page; never 0. */
@@ -81,6 +91,8 @@ unsigned berth_mmu_faults(const struct berth_mmu *mmu, bool in_child, uint64_t *
 void berth_mmu_push_rest(const struct berth_mmu *mmu, uint64_t page);
 /* Nobody waits for pages any more: in the parent, when all is pushed, or to give it up. */
 void berth_mmu_push_done(struct berth_mmu *mmu);
+
+/* ---- gate.c ------------------------------------------------------------------------------------------ */
 
 /*
  * mprotect only: the program's own action for SIGSEGV, which is called for faults that aren't ours.
