@@ -2,6 +2,8 @@
 /*
  * Range choice: where in an area a claim is cheapest, by struct berth_cost_model.
  *
+ *	partly free   a small claim: the fullest pageblock that has room, there the shortest run of free frames; by
+ *	              the allocator's own lists, so that no summary need be up to date, which each claim makes stale
  *	free runs     a run of wholly free pageblocks that fits, the shortest: nothing to compare
  *	aligned       starts on pageblock boundaries, by a sliding sum of the pageblocks' counters
  *	edges         all other starts: a pageblock's are swept block by block (sweep.c), if its counters, and
@@ -12,7 +14,7 @@
  *     times the least, while nothing changes; no time ends the sweeps.
  * I2  "None" is only said when every possible start has been ruled out.
  *
- * Complexity: O(regions) where no run is long enough, where all is free and where all costs the same;
+ * Complexity: O(orders) for each of up to 16 partly free pageblocks; O(regions) where no run is long enough, where all is free and where all costs the same;
  * O(pageblocks) at most for aligned starts; a sweep O(blocks of three pageblocks). The zone lock is held
  * for one group or one sweep at a time; the search lock throughout.
  */
@@ -392,6 +394,24 @@ static void other_starts(struct berth_choice *choice)
 	}
 }
 
+/* By what is known above the pageblocks, and block by block. */
+static void choose_by_summaries(struct berth_choice *choice)
+{
+	const struct berth_search *search = choice->search;
+	unsigned shift = choice->zone->pageblock_order;
+	bool at_boundaries = search->step >= choice->size && !(search->nr & (choice->size - 1));
+
+	berth__refresh(choice->zone, search->lo >> shift, ((search->hi - 1) >> shift) + 1);
+	if (!search->first_fit && search->from)
+		free_runs(choice, search->from);
+	if (!search->first_fit && !berth__enough(choice))
+		free_runs(choice, search->lo);
+	if (!search->first_fit && !berth__enough(choice) && search->nr >= choice->size)
+		aligned_starts(choice);
+	if (!berth__enough(choice) && (search->first_fit || !at_boundaries))
+		other_starts(choice);
+}
+
 /* S. */
 static bool choose_locked(const struct berth_search *search, uint32_t busy_clock, berth_idx_t *best)
 {
@@ -409,18 +429,11 @@ static bool choose_locked(const struct berth_search *search, uint32_t busy_clock
 		.best_cost = BERTH_COST_NONE,
 		.busy_clock = busy_clock,
 	};
-	bool at_boundaries = search->step >= choice.size && !(search->nr & (choice.size - 1));
 
 	if (!search->first_fit && search->nr < choice.size)
 		partly_free(&choice);
-	if (!search->first_fit && !berth__enough(&choice) && search->from)
-		free_runs(&choice, search->from);
-	if (!search->first_fit && !berth__enough(&choice))
-		free_runs(&choice, search->lo);
-	if (!search->first_fit && !berth__enough(&choice) && search->nr >= choice.size)
-		aligned_starts(&choice);
-	if (!berth__enough(&choice) && (search->first_fit || !at_boundaries))
-		other_starts(&choice);
+	if (!berth__enough(&choice))
+		choose_by_summaries(&choice);
 	*best = choice.best;
 	return choice.best_cost != BERTH_COST_NONE;
 }
@@ -435,8 +448,6 @@ bool berth__choose_range(const struct berth_search *search, berth_idx_t *best)
 	    (int32_t)(atomic_load_explicit(&zone->busy_latest, memory_order_relaxed) - clock) <= 0)
 		clock = 0;
 	berth_mutex_lock(&zone->search_lock);
-	berth__refresh(zone, search->lo >> zone->pageblock_order,
-		       ((search->hi - 1) >> zone->pageblock_order) + 1);
 	found = choose_locked(search, clock, best);
 	if (!found && clock) /* then also where a claim was refused lately */
 		found = choose_locked(search, 0, best);
