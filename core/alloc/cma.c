@@ -267,13 +267,14 @@ static int choose_and_begin(struct berth_attempt *attempt)
 	struct berth_claim_report *report = attempt->report;
 	struct berth_zone *zone = attempt->area->zone;
 	uint64_t began = berth__now(zone);
-	uint64_t turns = comings_and_goings(attempt->area);
+	uint64_t turns = comings_and_goings(attempt->area), chosen;
 	bool found;
 
 	berth__kept_send_home(zone, attempt->area->start, attempt->area->end);
 	search->busy_clock = berth__busy_clock(began);
 	found = berth__choose_range(search, &attempt->start);
-	report->phase_ns[BERTH_PHASE_SEARCH] += berth__now(zone) - began;
+	chosen = berth__now(zone);
+	report->phase_ns[BERTH_PHASE_SEARCH] += chosen - began;
 	if (!found) {
 		int why = attempt->explain ? berth__explain_range(search, report) : -BERTH_ENOSPC;
 
@@ -283,7 +284,7 @@ static int choose_and_begin(struct berth_attempt *attempt)
 	}
 	return settle_step(attempt, berth__claiming_begin(&attempt->claiming, zone, attempt->start,
 							  attempt->start + search->nr,
-							  &attempt->how, report));
+							  &attempt->how, report, chosen));
 }
 
 int berth__attempt_step(struct berth_attempt *attempt)

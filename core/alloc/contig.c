@@ -345,7 +345,7 @@ static bool complete(const struct berth_claiming *claim)
 
 int berth__claiming_begin(struct berth_claiming *claim, struct berth_zone *zone, berth_idx_t start,
 			  berth_idx_t end, const struct berth_emptying *how,
-			  struct berth_claim_report *report)
+			  struct berth_claim_report *report, uint64_t now_ns)
 {
 	berth_idx_t blocker;
 	int error;
@@ -356,9 +356,9 @@ int berth__claiming_begin(struct berth_claiming *claim, struct berth_zone *zone,
 					  .report = report,
 					  .next = start,
 					  .in_flight = BERTH_IDX_NONE,
-					  .phase_began = berth__now(zone) };
+					  .phase_began = now_ns };
 	report->tries++;
-	if (how->keep && berth__take_if_free(zone, start, end, &how->pieces)) {
+	if (how->keep && berth__take_if_free(zone, start, end, &how->pieces, now_ns)) {
 		claim->taken = end - start;
 		report->free_pages_taken += claim->taken;
 		end_phase(claim, BERTH_PHASE_ISOLATE);
@@ -411,7 +411,9 @@ void berth__claiming_end(struct berth_claiming *claim, int error)
 {
 	struct berth_claim_report *report = claim->report;
 
-	if (error && claim->fenced) {
+	bool fenced = claim->fenced;
+
+	if (error && fenced) {
 		berth__ask_holder(claim->zone, report);
 		if (error == -BERTH_EBUSY)
 			berth__mark_busy(claim->zone, report->blocker_pfn);
@@ -420,7 +422,7 @@ void berth__claiming_end(struct berth_claiming *claim, int error)
 	if (claim->looked)
 		berth_lru_cache_enable(claim->zone);
 	claim->looked = false;
-	if (claim->fenced)
+	if (fenced)
 		berth__unisolate_range(claim->zone, &claim->range,
 				       !error && claim->how->keep ? &claim->how->pieces : NULL);
 	claim->fenced = false;
@@ -430,14 +432,15 @@ void berth__claiming_end(struct berth_claiming *claim, int error)
 		report->blocker_owner = report->blocker_holder = NULL;
 		report->reason = BERTH_CLAIM_DONE;
 	}
-	end_phase(claim, BERTH_PHASE_FINISH);
+	if (fenced)
+		end_phase(claim, BERTH_PHASE_FINISH);
 }
 
 int berth__empty_range(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
 		       const struct berth_emptying *how, struct berth_claim_report *report)
 {
 	struct berth_claiming claim;
-	int going = berth__claiming_begin(&claim, zone, start, end, how, report);
+	int going = berth__claiming_begin(&claim, zone, start, end, how, report, berth__now(zone));
 
 	while (going > 0)
 		going = berth__claiming_step(&claim);

@@ -106,7 +106,7 @@ struct berth_claiming {
  * ends it in any case, also between two steps, with an error then. `how` and `report` must last. */
 int berth__claiming_begin(struct berth_claiming *claim, struct berth_zone *zone, berth_idx_t start,
 			  berth_idx_t end, const struct berth_emptying *how,
-			  struct berth_claim_report *report);
+			  struct berth_claim_report *report, uint64_t now_ns);
 int berth__claiming_step(struct berth_claiming *claim);
 void berth__claiming_end(struct berth_claiming *claim, int error);
 /* All of these together. */

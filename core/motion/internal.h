@@ -35,7 +35,7 @@ int berth__isolate_range(struct berth_zone *zone, struct berth_isolation *range,
 /* Takes [start, end) at once if all of it is free; false: it isn't, or a claim that is in progress
  * overlaps it, and nothing has changed. */
 bool berth__take_if_free(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
-			 const struct berth_pieces *pieces);
+			 const struct berth_pieces *pieces, uint64_t now_ns);
 /* A range in progress that overlaps [start, end), or NULL. O(ranges in progress). Z. */
 const struct berth_isolation *berth__isolation_in_locked(const struct berth_zone *zone,
 							 berth_idx_t start, berth_idx_t end);

@@ -121,11 +121,10 @@ static void lay_out_claim_locked(struct berth_zone *zone, berth_idx_t start, ber
 
 /* [start, end), counted as claimed and without tags, becomes claims; what lies between those is free. */
 static void lay_out_claims_locked(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
-				  const struct berth_pieces *pieces)
+				  const struct berth_pieces *pieces, uint64_t now_ns)
 {
 	berth_idx_t nr = pieces->nr_pages ? pieces->nr_pages : end - start;
 	berth_idx_t stride = pieces->nr_pages ? pieces->stride : end - start;
-	uint64_t now_ns = berth__now(zone);
 
 	while (start < end) {
 		berth_idx_t next = end - start < stride ? end : start + stride;
@@ -151,7 +150,7 @@ static void keep_taken_locked(struct berth_zone *zone, berth_idx_t start, berth_
 		berth__set_tag(&zone->frames[idx], 0);
 		idx += walk_step(tag);
 	}
-	lay_out_claims_locked(zone, start, end, pieces);
+	lay_out_claims_locked(zone, start, end, pieces, berth__now(zone));
 }
 
 /* ---- A range that is free -------------------------------------------------------------------------- */
@@ -229,7 +228,7 @@ static bool take_stock(const struct berth_zone *zone, berth_idx_t start, berth_i
 }
 
 bool berth__take_if_free(struct berth_zone *zone, berth_idx_t start, berth_idx_t end,
-			 const struct berth_pieces *pieces)
+			 const struct berth_pieces *pieces, uint64_t now_ns)
 {
 	bool taken;
 
@@ -243,7 +242,7 @@ bool berth__take_if_free(struct berth_zone *zone, berth_idx_t start, berth_idx_t
 		for (berth_idx_t idx = start; idx < end;)
 			idx += berth__buddy_carve_locked(zone, berth__head(zone, idx), idx, end);
 		berth__account_claimed_locked(zone, start, end - start, 1);
-		lay_out_claims_locked(zone, start, end, pieces);
+		lay_out_claims_locked(zone, start, end, pieces, now_ns);
 	}
 	berth__restock_locked(zone, start, end);
 	berth_unlock(&zone->lock);
