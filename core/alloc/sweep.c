@@ -218,33 +218,43 @@ void berth__sweep(struct berth_choice *choice, uint64_t first, uint64_t stop,
 	berth_unlock(&choice->zone->lock);
 }
 
+/* Where a run of free frames ends that goes on at the pageblock boundary `at`, after a pageblock at most. */
+static berth_idx_t run_end(const struct berth_choice *choice, berth_idx_t at)
+{
+	berth_idx_t stop = at + choice->size;
+
+	while (at < choice->search->hi && at < stop) {
+		struct part part = part_at(choice, at);
+
+		if (part.used || part.blocked)
+			break;
+		at = part.end;
+	}
+	return at;
+}
+
 berth_idx_t berth__free_run_locked(const struct berth_choice *choice, uint32_t number,
 				   berth_idx_t *start)
 {
 	const struct berth_search *search = choice->search;
-	berth_idx_t idx = number << choice->zone->pageblock_order, stop = idx + choice->size;
-	berth_idx_t shortest = 0;
+	const struct berth_zone *zone = choice->zone;
+	unsigned order = berth__partial_order(search);
+	berth_idx_t at = number << zone->pageblock_order, stop = at + choice->size;
+	berth_idx_t first, end, shortest = 0;
 
-	idx = idx < search->lo ? search->lo : idx;
-	while (idx < stop && idx < search->hi) {
-		struct part part = part_at(choice, idx);
-		berth_idx_t first = idx;
+	if (berth__pageblock_set(&zone->pageblocks[number]) != search->area->set)
+		return 0; /* it was fenced off meanwhile */
+	for (; at < stop && berth__buddy_next_run_locked(zone, at, order, &first, &end); at = end) {
 		uint64_t from;
 
-		idx = part.end;
-		if (part.used || part.blocked)
-			continue;
-		while (idx < search->hi && idx < stop + choice->size) {
-			part = part_at(choice, idx);
-			if (part.used || part.blocked)
-				break;
-			idx = part.end;
-		}
+		if (end == stop)
+			end = run_end(choice, stop);
+		first = first < search->lo ? search->lo : first;
 		from = berth__legal_up(search, first);
-		if (from + search->nr > (idx < search->hi ? idx : search->hi) ||
-		    (shortest && idx - first >= shortest))
+		if (from + search->nr > (end < search->hi ? end : search->hi) ||
+		    (shortest && end - first >= shortest))
 			continue;
-		shortest = idx - first;
+		shortest = end - first;
 		*start = (berth_idx_t)from;
 	}
 	return shortest;

@@ -23,7 +23,8 @@
  *
  * Complexity: alloc finds the pageblock and the order by bit scans, the block by one over
  * 2^pageblock_order / 64 words at most (8 by default), then O(max_order) to split; free
- * O(max_order) to merge, and stops at the first buddy that isn't free. All under the zone lock.
+ * O(max_order) to merge, and stops at the first buddy that isn't free. A pageblock's runs of free frames are read off
+ * its bits, whatever lies between them. All under the zone lock.
  */
 #include "core/frames/internal.h"
 
@@ -63,6 +64,21 @@ static uint32_t lowest_bit(const uint64_t *bits, uint32_t first)
 		if (bits[word])
 			return word * 64 + (uint32_t)__builtin_ctzll(bits[word]);
 	return 0;
+}
+
+/* The first number of [from, end) that has its bit; `end`: none. All of them are of one order. */
+static uint32_t next_bit(const uint64_t *bits, uint32_t from, uint32_t end)
+{
+	uint32_t at = from / 64;
+	uint64_t word;
+
+	if (from >= end)
+		return end;
+	word = bits[at] & ~0ull << from % 64;
+	while (!word && (at + 1) * 64 < end)
+		word = bits[++at];
+	from = word ? at * 64 + (uint32_t)__builtin_ctzll(word) : end;
+	return from < end ? from : end;
 }
 
 /* No block of the order is left. Most have few, in words anywhere: no branch for each. */
@@ -707,6 +723,60 @@ berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head,
 	rebucket(zone, berth__pageblock(zone, start));
 	rebucket(zone, berth__pageblock(zone, end - 1));
 	return end - start;
+}
+
+/* ---- Free runs ---------------------------------------------------------------------------------- */
+
+/* The first of a pageblock's blocks of these orders that begins at offset `from` or behind; the pageblock's
+ * size: none. */
+static uint32_t next_block(const struct berth_zone *zone, const uint64_t *bits, uint32_t orders,
+			   uint32_t from)
+{
+	const uint32_t size = berth__pages(zone->pageblock_order);
+	uint32_t next = size;
+
+	for (; orders; orders &= orders - 1) {
+		unsigned order = (unsigned)__builtin_ctz(orders);
+		uint32_t number = next_bit(bits, (size + from + berth__pages(order) - 1) >> order,
+					   2 * size >> order);
+
+		if ((number << order) - size < next)
+			next = (number << order) - size;
+	}
+	return next;
+}
+
+/* Where the free blocks begin that end at offset `end`. Two of an order would have merged: so each is smaller than that
+ * on its right. */
+static uint32_t run_start(const struct berth_zone *zone, const uint64_t *bits, uint32_t end)
+{
+	const uint32_t size = berth__pages(zone->pageblock_order);
+
+	for (unsigned order = zone->pageblock_order; order-- > 0 && end;)
+		if (!(end & (berth__pages(order) - 1)) &&
+		    test_bit(bits, ((size + end) >> order) - 1))
+			end -= berth__pages(order);
+	return end;
+}
+
+bool berth__buddy_next_run_locked(const struct berth_zone *zone, berth_idx_t from, unsigned order,
+				  berth_idx_t *start, berth_idx_t *end)
+{
+	const berth_idx_t size = berth__pages(zone->pageblock_order), first = from & ~(size - 1);
+	const uint64_t *bits = berth__bits(zone, from);
+	uint32_t orders = berth__pageblock(zone, from)->nonempty >> order << order;
+	uint32_t block = next_block(zone, bits, orders, from - first);
+
+	*start = first + run_start(zone, bits, block);
+	*end = first + block;
+	while (*end < first + size) {
+		uint32_t tag = berth__tag(&zone->frames[*end]);
+
+		if (berth__tag_kind(tag) != BERTH_FRAME_FREE)
+			break;
+		*end += berth__pages(berth__tag_order(tag));
+	}
+	return *start < *end;
 }
 
 /* ---- The stock's pageblocks in lists ------------------------------------------------------------- */

@@ -148,6 +148,14 @@ berth_idx_t berth__buddy_carve_locked(struct berth_zone *zone, berth_idx_t head,
 				      berth_idx_t end);
 
 /*
+ * The first run of free frames in a pageblock that isn't wholly free, from `from` on, that has a block of 2^order frames
+ * and more, or ends where the pageblock does. `from`: a pageblock's first frame, or the end of such a run. False:
+ * there is none. Z. O(orders), and the pageblock's bits once for all runs.
+ */
+bool berth__buddy_next_run_locked(const struct berth_zone *zone, berth_idx_t from, unsigned order,
+				  berth_idx_t *start, berth_idx_t *end);
+
+/*
  * Makes the pageblocks of [start, end) that are in a stock blocks of their set's list, so that they
  * stay as they are until berth__restock_locked(), or until something of them is allocated. False: one is
  * TAKEN; the others are in lists nevertheless. Z. O(pageblocks).

@@ -290,6 +290,141 @@ static void the_smallest_hole_is_taken(void **state)
 	zone_close(tz);
 }
 
+/* ---- Small claims: where they leave the most whole --------------------------------------------------- */
+
+/* Where a small claim may begin: all the places that are equally good. */
+struct places {
+	berth_pfn_t pfns[64];
+	unsigned nr;
+	uint64_t row, claimed,
+		length; /* of each: how full its pageblock is; its run of free frames */
+};
+
+static bool better(const struct places *places, uint64_t row, uint64_t claimed, uint64_t length)
+{
+	if (!places->nr || row != places->row)
+		return !places->nr || row < places->row;
+	return claimed != places->claimed ? claimed > places->claimed : length < places->length;
+}
+
+static void add_place(struct places *places, berth_pfn_t pfn, uint64_t row, uint64_t claimed,
+		      uint64_t length)
+{
+	if (better(places, row, claimed, length))
+		*places = (struct places){ .row = row, .claimed = claimed, .length = length };
+	if (row != places->row || claimed != places->claimed || length != places->length)
+		return;
+	assert_in_range(places->nr, 0, ARRAY_SIZE(places->pfns) - 1);
+	places->pfns[places->nr++] = pfn;
+}
+
+/* A pageblock is looked at if it has a free block of more than a quarter of the claim's frames. */
+static bool has_block_for(const char *states, uint64_t first, uint64_t nr_pages)
+{
+	uint64_t size = 1, in_row = 0;
+
+	while (size * 4 <= nr_pages)
+		size *= 2;
+	for (uint64_t i = first; i < first + PAGEBLOCK && in_row < size; i++)
+		in_row = states[i] != 'f' ? 0 : i % size && !in_row ? 0 : in_row + 1;
+	return in_row == size;
+}
+
+/* The runs that begin in one pageblock and have room, frame by frame. `states`: of the area's frames. */
+static void add_pageblock(struct places *places, const char *states, uint64_t first,
+			  const struct berth_claim_params *params)
+{
+	uint64_t free = 0, claimed = 0, align = 1ull << params->align_order;
+	uint64_t lo = params->min_pfn > AREA ? params->min_pfn - AREA : 0;
+
+	for (uint64_t i = first; i < first + PAGEBLOCK; i++) {
+		free += states[i] == 'f';
+		claimed += states[i] == 'c';
+	}
+	if (free == PAGEBLOCK || first + PAGEBLOCK <= lo ||
+	    !has_block_for(states, first, params->nr_pages))
+		return;
+	for (uint64_t i = first, end; i < first + PAGEBLOCK; i = end + 1) {
+		uint64_t start = i < lo ? lo : i, at = (start + align - 1) / align * align;
+
+		for (end = i; end < AREA_PAGES && end < first + 2 * PAGEBLOCK;)
+			if (states[end] == 'f')
+				end++;
+			else
+				break;
+		if (at + params->nr_pages <= end)
+			add_place(places, AREA + at, free / 64, claimed, end - start);
+	}
+}
+
+static struct places best_places(struct test_zone *tz, const struct berth_claim_params *params)
+{
+	char states[AREA_PAGES];
+	struct places places = { .nr = 0 };
+
+	for (uint64_t i = 0; i < AREA_PAGES; i++)
+		states[i] = frame_state(tz, AREA + i);
+	for (uint64_t first = 0; first < AREA_PAGES; first += PAGEBLOCK)
+		add_pageblock(&places, states, first, params);
+	return places;
+}
+
+static bool is_one_of(const struct places *places, berth_pfn_t pfn)
+{
+	for (unsigned i = 0; i < places->nr; i++)
+		if (places->pfns[i] == pfn)
+			return true;
+	return false;
+}
+
+/* Small claims and borrowers come and go. Each claim goes to the fullest pageblock that has room, there to the
+ * shortest run of free frames, as an oracle finds it that looks at each frame. */
+static void a_small_claim_goes_where_it_fits_best(void **state)
+{
+	enum { CLAIMS = 48 };
+	struct berth_cma *area;
+	struct test_zone *tz = zone_with_area(&area, AREA_PAGES);
+	struct test_owner *o = owner_open(tz, "borrower");
+	struct berth_claim_params claims[CLAIMS] = { 0 };
+	uint64_t random = 11, page, judged = 0;
+	berth_pfn_t pfns[CLAIMS];
+
+	(void)state;
+	for (unsigned round = 0; round < 1200 / TEST_SLOWDOWN; round++) {
+		unsigned i = (unsigned)test_random_below(&random, CLAIMS);
+		struct berth_claim_params *params = &claims[i];
+		struct places places;
+
+		if (round % 4 == 0 &&
+		    !owner_try_alloc(o, round / 4 % 4, BERTH_GFP_MOVABLE, &page) &&
+		    test_random_below(&random, 4))
+			owner_free_all(o, o->table[page], o->table[page] + 1);
+		if (params->nr_pages) {
+			area_release(tz, area, pfns[i], params->nr_pages);
+			params->nr_pages = 0;
+			continue;
+		}
+		*params = (struct berth_claim_params){
+			.nr_pages = 1 + test_random_below(&random,
+							  2ull << test_random_below(&random, 7)),
+			.align_order = (unsigned)test_random_below(&random, 5),
+			.min_pfn = round % 3 ? 0 : AREA + test_random_below(&random, 2 * PAGEBLOCK),
+		};
+		berth_pcp_drain_all(tz->zone); /* and nothing is kept of a claim before */
+		places = best_places(tz, params);
+		pfns[i] = claim(area, params);
+		judged += places.nr > 0;
+		assert_true(!places.nr || is_one_of(&places, pfns[i]));
+	}
+	assert_true(judged > 400 / TEST_SLOWDOWN);
+	for (unsigned i = 0; i < CLAIMS; i++)
+		if (claims[i].nr_pages)
+			area_release(tz, area, pfns[i], claims[i].nr_pages);
+	owner_verify(o);
+	owner_close(o);
+	zone_close(tz);
+}
+
 /* Pins everywhere: nothing moves, and those in the cheapest range are named, up to eight. */
 static void a_refusal_names_who_is_in_the_way(void **state)
 {
@@ -488,6 +623,7 @@ int main(void)
 		cmocka_unit_test(a_claim_does_not_cross_a_boundary),
 		cmocka_unit_test(a_claim_does_not_cross_a_boundary_inside_of_a_block),
 		cmocka_unit_test(the_smallest_hole_is_taken),
+		cmocka_unit_test(a_small_claim_goes_where_it_fits_best),
 		cmocka_unit_test(a_refusal_names_who_is_in_the_way),
 		cmocka_unit_test(the_only_free_place_is_found),
 		cmocka_unit_test(the_cheapest_of_many_is_found),
