@@ -11,7 +11,8 @@
  * I2  It counts as free in what is asked of the zone and of its areas; as claimed in the counters of the pageblock
  *     and the zone, from which berth__kept() is to be taken.
  * I3  Whoever looks for free frames and finds too few, or is to choose among them, sends home what is kept first. So
- *     nothing fails because of it.
+ *     nothing fails because of it. A search in vain is made again if a piece was left meanwhile, which counts as a turn
+ *     of the tally: it may have asked for that one too early, and for another too late.
  * I4  A claim takes it only if the search would look in its pageblock first, too: no fuller one could serve it.
  *
  * Sending home is done under the zone lock, and only then the word says that nothing is kept: so whoever finds none finds
@@ -122,10 +123,13 @@ bool berth__kept_put(struct berth_cma *area, berth_idx_t start, uint64_t nr)
 	if (nr >= berth__pages(shift) || start >> shift != (start + nr - 1) >> shift ||
 	    atomic_load_explicit(&tally->kept, memory_order_relaxed))
 		return false;
-	/* A search that sees neither the claim nor what is kept sees that something has happened. */
+	if (!atomic_compare_exchange_strong_explicit(&tally->kept, &none, start | nr << 32,
+						     memory_order_release, memory_order_relaxed))
+		return false;
+	/* A search that saw neither this, nor another piece that went later, sees that something has happened. Not before: a
+	 * search might begin in between. */
 	atomic_fetch_add_explicit(&tally->turns, 1, memory_order_acq_rel);
-	return atomic_compare_exchange_strong_explicit(&tally->kept, &none, start | nr << 32,
-						       memory_order_release, memory_order_relaxed);
+	return true;
 }
 
 /* A pageblock that is partly free, and fuller than this one would be without the piece, may have a block of 2^order
@@ -162,7 +166,8 @@ bool berth__kept_take(const struct berth_search *search, const char *name, berth
 	    !berth__legal_start(search, start_of(word)) ||
 	    fuller_may_have(area, start_of(word), search->nr, berth__partial_order(search)) ||
 	    (word & GOING_HOME) ||
-	    !atomic_compare_exchange_strong_explicit(&tally->kept, &word, 0, memory_order_acquire,
+	    /* Release: who sees it gone sees what was left before (turns). */
+	    !atomic_compare_exchange_strong_explicit(&tally->kept, &word, 0, memory_order_acq_rel,
 						     memory_order_relaxed))
 		return false;
 	*start = start_of(word);

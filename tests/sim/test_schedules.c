@@ -345,6 +345,161 @@ static void test_pieces_that_must_be_had(void **state)
 		      NULL, 2500);
 }
 
+/* The first worker and the last, whose CPUs share what is kept, by turns: the last has what the first leaves, which isn't
+ * laid out as it was at the last turn. Nothing but the word in between orders what they do to it: they look whose turn it
+ * is without an atomic, since tasks change places at steps only. */
+static void hand_on_main(void *arg)
+{
+	struct worker *k = arg;
+	struct world *w = k->w;
+	const struct worker *other = &w->workers[4 - k->id];
+	berth_pfn_t pfn;
+
+	for (; k->id % 4 == 0 && k->nr_ops; k->nr_ops--) {
+		struct berth_claim_params params = { .nr_pages = k->nr_ops % 2 ? 4 : 8 };
+
+		while (other->nr_ops >= k->nr_ops + (k->id == 0))
+			berth_relax();
+		require_ret(w, "a claim", berth_cma_alloc(w->areas[0], &params, &pfn, NULL), 0);
+		claimed(w, pfn, params.nr_pages);
+		require_ret(w, "a release", berth_cma_release(w->areas[0], pfn, params.nr_pages),
+			    0);
+	}
+}
+
+static void test_pieces_that_are_handed_on(void **state)
+{
+	(void)state;
+	run_schedules(
+		&(struct world_params){ .worker = hand_on_main, .nr_workers = 5, .nr_ops = 8 },
+		NULL, 1000);
+}
+
+/* The worker has done one thing more. */
+static void end_turn(struct worker *k)
+{
+	berth_mutex_lock(&k->w->lock);
+	k->nr_ops--;
+	berth_mutex_unlock(&k->w->lock);
+}
+
+/* Until a worker has no more left to do than that. */
+static void wait_for(struct world *w, unsigned id, unsigned nr_ops)
+{
+	bool waits = true;
+
+	while (waits) {
+		berth_mutex_lock(&w->lock);
+		waits = w->workers[id].nr_ops > nr_ops;
+		berth_mutex_unlock(&w->lock);
+		if (waits)
+			berth_relax();
+	}
+}
+
+/* One of the two pieces that there is room for. */
+static berth_pfn_t claim_piece(struct worker *k)
+{
+	const struct berth_claim_params params = { .nr_pages = 4,
+						   .align_order = 2,
+						   .min_pfn = ZONE_START,
+						   .max_pfn = ZONE_START + 7 };
+	berth_pfn_t pfn = BERTH_PFN_NONE;
+
+	require_ret(k->w, "a claim", berth_cma_alloc(k->w->areas[0], &params, &pfn, NULL), 0);
+	claimed(k->w, pfn, params.nr_pages);
+	return pfn;
+}
+
+static void release_piece(struct worker *k, berth_pfn_t pfn)
+{
+	require_ret(k->w, "a release", berth_cma_release(k->w->areas[0], pfn, 4), 0);
+	end_turn(k);
+}
+
+/* Both pieces are kept, each for another CPU. The first has its own again and leaves it, then the second has its own.
+ * Meanwhile a third wants one. It can't fail, although it may look for each when that isn't there. */
+static void take_turns_main(void *arg)
+{
+	const struct berth_claim_params rest = { .nr_pages = 8,
+						 .min_pfn = ZONE_START + 8,
+						 .max_pfn = ZONE_START + 15 };
+	struct worker *k = arg;
+	struct world *w = k->w;
+	berth_pfn_t pfn, filler = BERTH_PFN_NONE;
+
+	if (k->id == 2) { /* so that no search looks at the frames of the pageblock */
+		require_ret(w, "a claim", berth_cma_alloc(w->areas[0], &rest, &filler, NULL), 0);
+		end_turn(k);
+	}
+	wait_for(w, 2, 3);
+	if (k->id < 2) {
+		pfn = claim_piece(k);
+		end_turn(k);
+		wait_for(w, 1 - k->id, 3);
+		release_piece(k, pfn);
+	}
+	if (k->id != 1)
+		wait_for(w, 1, 2);
+	if (k->id != 0)
+		wait_for(w, 0, k->id == 1 ? 1 : 2);
+	pfn = claim_piece(k);
+	if (k->id == 1)
+		wait_for(w, 2, 2);
+	release_piece(k, pfn);
+	if (k->id == 2)
+		require_ret(w, "a release", berth_cma_release(w->areas[0], filler, 8), 0);
+}
+
+static void test_pieces_that_are_left_by_turns(void **state)
+{
+	(void)state;
+	run_schedules(
+		&(struct world_params){ .worker = take_turns_main, .nr_workers = 3, .nr_ops = 4 },
+		NULL, 2500);
+}
+
+static void claim_and_release(struct world *w, uint64_t nr_pages)
+{
+	const struct berth_claim_params params = { .nr_pages = nr_pages,
+						   .align_order = nr_pages < PAGEBLOCK ? 0 : 4 };
+	struct berth_cma_stats stats;
+	berth_pfn_t pfn;
+
+	require_ret(w, "a claim", berth_cma_alloc(w->areas[0], &params, &pfn, NULL), 0);
+	berth_cma_stats(w->areas[0], &stats); /* the summaries are up to date */
+	require_ret(w, "a release", berth_cma_release(w->areas[0], pfn, nr_pages), 0);
+}
+
+/* One leaves a piece, and then sends it home, while another claims all of the area: who finds nothing kept finds it free.
+ * The summaries know it as a claim, and nobody who claims whole pageblocks looks further. */
+static void send_home_main(void *arg)
+{
+	struct worker *k = arg;
+	struct world *w = k->w;
+
+	while (k->nr_ops) {
+		wait_for(w, 1 - k->id, k->nr_ops - (k->id != 0));
+		if (k->id == 0) {
+			claim_and_release(w, 4);
+			end_turn(k);
+			berth_pcp_drain_all(w->zone);
+		} else {
+			claim_and_release(w, AREA_PAGES);
+			claim_and_release(w, PAGEBLOCK); /* the next one isn't where its last was */
+			end_turn(k);
+		}
+	}
+}
+
+static void test_pieces_that_are_sent_home_by_two(void **state)
+{
+	(void)state;
+	run_schedules(
+		&(struct world_params){ .worker = send_home_main, .nr_workers = 2, .nr_ops = 6 },
+		NULL, 1500);
+}
+
 /* It is lent like all that is free, and given back by who needs it. */
 static void test_pieces_against_borrowers(void **state)
 {
@@ -438,6 +593,9 @@ int main(void)
 		cmocka_unit_test(test_whole_pageblocks_that_must_be_had),
 		cmocka_unit_test(test_whole_pageblocks_against_borrowers),
 		cmocka_unit_test(test_pieces_that_must_be_had),
+		cmocka_unit_test(test_pieces_that_are_handed_on),
+		cmocka_unit_test(test_pieces_that_are_left_by_turns),
+		cmocka_unit_test(test_pieces_that_are_sent_home_by_two),
 		cmocka_unit_test(test_pieces_against_borrowers),
 		cmocka_unit_test(test_claims_in_all_ways_at_once),
 		cmocka_unit_test(test_claims_in_all_ways_when_memory_is_short),
