@@ -144,9 +144,9 @@ static void test_lists_with_fences(void **state)
 	(void)state;
 	run_schedules(&(struct world_params){ .port = &berth_sim_port_ops_no_barrier,
 					      .nr_workers = 2,
-					      .nr_ops = 40,
-					      .nr_drains = 6 },
-		      NULL, 1500);
+					      .nr_ops = 100,
+					      .nr_drains = 60 },
+		      NULL, 600);
 }
 
 /* The same by tasks that change CPUs whenever they aren't in a section. */
