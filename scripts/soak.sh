@@ -11,8 +11,8 @@
 #            others
 #   mutants  scripts/mutants.sh: is every broken order still found? (not below 600 s)
 #
-# SOAK_SECONDS (1800) is about what all of it takes: model has a half of it at most, fuzz a quarter, tenants an eighth,
-# and sim's size follows from it; the mutants come after that. SOAK_SEED and MODEL_OPERATIONS as there.
+# SOAK_SECONDS (1800) is about what all of it takes: model has a half of it at most, fuzz a quarter, tenants and sim an
+# eighth each; the mutants come after that. SOAK_SEED and MODEL_OPERATIONS as there.
 # One line each: "ok NAME: ...", "skip NAME: why" or "FAIL NAME" with the end of its output. Exit status 1 when
 # anything failed.
 
@@ -56,17 +56,28 @@ for name in store gcma; do
 	fi
 done
 
-# ---- The simulator: about 15 s for 100 % -----------------------------------------------------------------
+# ---- The simulator ---------------------------------------------------------------------------------------
 
-percent=$((seconds / 8 * 100 / 15))
-[ $percent -ge 20 ] || percent=20
+# The same time for each program: a fifth of its seeds tells how many fit in.
+share=$((seconds / 64))
 for name in test_schedules test_lru_schedules test_change_schedules test_store_schedules test_gcma_schedules test_failures \
 	test_failures_owners test_failures_store; do
-	if BERTH_SIM_SEEDS=$percent "$build/tests/$name" >"$tmp/sim" 2>&1; then
-		echo "ok sim $name: $percent % of its seeds"
-	else
+	percent=20
+	began=$(date +%s%N)
+	if ! BERTH_SIM_SEEDS=$percent "$build/tests/$name" >"$tmp/sim" 2>&1; then
 		failed "sim $name" "$tmp/sim"
+		continue
 	fi
+	took_ms=$((($(date +%s%N) - began) / 1000000 + 1))
+	more=$((share * 1000 * percent / took_ms))
+	if [ $more -gt $percent ]; then
+		percent=$more
+		if ! BERTH_SIM_SEEDS=$percent "$build/tests/$name" >"$tmp/sim" 2>&1; then
+			failed "sim $name" "$tmp/sim"
+			continue
+		fi
+	fi
+	echo "ok sim $name: $percent % of its seeds"
 done
 
 # ---- Tenants ---------------------------------------------------------------------------------------------
