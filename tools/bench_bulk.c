@@ -74,34 +74,43 @@ static bool open_zone(struct bench *bench)
 
 /* ---- The kernel's kind -------------------------------------------------------------------------- */
 
-static bool bit(const uint64_t *bitmap, uint64_t nr)
-{
-	return bitmap[nr / 64] >> (nr % 64) & 1;
-}
-
+/* Bits [first, first + nr), a word at a time. */
 static void change_bits(uint64_t *bitmap, uint64_t first, uint64_t nr, bool value)
 {
-	for (uint64_t at = first; at < first + nr; at++) {
+	while (nr) {
+		uint64_t from = first % 64, part = 64 - from < nr ? 64 - from : nr;
+		uint64_t mask = (part < 64 ? ((uint64_t)1 << part) - 1 : UINT64_MAX) << from;
+
 		if (value)
-			bitmap[at / 64] |= (uint64_t)1 << (at % 64);
+			bitmap[first / 64] |= mask;
 		else
-			bitmap[at / 64] &= ~((uint64_t)1 << (at % 64));
+			bitmap[first / 64] &= ~mask;
+		first += part;
+		nr -= part;
 	}
 }
 
-/* The first nr zero bits, looked for from the beginning, whole words at a time. */
+/* The first bit from `at` on that is set, or clear; `bits` if none is. */
+static uint64_t next_bit(const uint64_t *bitmap, uint64_t bits, uint64_t at, bool set)
+{
+	const uint64_t flip = set ? 0 : UINT64_MAX;
+	uint64_t nr = at / 64, words = (bits + 63) / 64, word;
+
+	if (at >= bits)
+		return bits;
+	for (word = (bitmap[nr] ^ flip) & UINT64_MAX << at % 64; !word && ++nr < words;)
+		word = bitmap[nr] ^ flip;
+	at = nr * 64 + (word ? (uint64_t)__builtin_ctzll(word) : 0);
+	return at < bits ? at : bits;
+}
+
+/* The first nr zero bits, looked for from the beginning, as bitmap_find_next_zero_area() does. */
 static uint64_t first_zeroes(const uint64_t *bitmap, uint64_t bits, uint64_t nr)
 {
-	uint64_t start = 0, at = 0;
+	uint64_t start = next_bit(bitmap, bits, 0, false), end;
 
-	while (at - start < nr && at < bits) {
-		if (at % 64 == 0 && bitmap[at / 64] == UINT64_MAX) {
-			at += 64;
-			start = at;
-		} else if (bit(bitmap, at++)) {
-			start = at;
-		}
-	}
+	while ((end = next_bit(bitmap, bits, start, true)) - start < nr && end < bits)
+		start = next_bit(bitmap, bits, end, false);
 	return start;
 }
 
