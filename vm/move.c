@@ -45,9 +45,11 @@
 #define WATCH_PAGES 128u /* watching less costs more than it saves a writer */
 #define WATCH_RUN \
 	16u /* and so does watching what is mapped in shorter runs than these, on average */
-#define RUN_WEIGHT 8u /* a run of sources costs a segment's last moment as much as so many pages */
+#define SHORT_RUN 8u
+#define MAX_SCATTERED 64u /* copied in one call: 1 KiB of stack */
+#define RUN_WEIGHT 4u /* a run of sources costs a segment's last moment as much as so many pages */
 #define MANY_WRITTEN 32u
-#define LEAST_GRAIN 128u
+#define LEAST_GRAIN 64u
 #define LONG_STALL_NS 70000u
 #define SHORT_STALL_NS 25000u
 #define TURN_NS 20000000u
@@ -105,22 +107,53 @@ static berth_pfn_t frame_of(const struct berth_space *space, uint64_t page)
 	return berth__entry_pfn(space, berth__entry(space, page));
 }
 
-static void copy_stretch(struct berth_space *space, const struct stretch *stretch, uint64_t from,
-			 uint64_t to)
+/* Frames to be copied that don't follow each other. */
+struct scattered {
+	unsigned nr;
+	berth_pfn_t dst[MAX_SCATTERED], src[MAX_SCATTERED];
+};
+
+static void copy_scattered(struct berth_space *space, struct scattered *frames)
+{
+	if (frames->nr)
+		space->mmu->copy_scattered(space->mmu_ctx, frames->dst, frames->src, frames->nr);
+	frames->nr = 0;
+}
+
+/* One copy for each long run of frames; short ones page by page, with others: some of them later, by
+ * copy_scattered(). */
+static void copy_part(struct berth_space *space, const struct stretch *stretch, uint64_t from,
+		      uint64_t to, struct scattered *frames)
 {
 	const struct berth_mmu_ops *mmu = space->mmu;
 
-	while (from < to) { /* one copy for each run of frames */
+	while (from < to) {
 		uint64_t page = stretch->page + from;
 		uint64_t end = berth__run_end(space, page, stretch->page + to) - stretch->page;
 		berth_pfn_t src = frame_of(space, page), dst;
 
 		end = destination(stretch, from, end, &dst);
-		if (end < to && mmu->copy_next)
-			mmu->copy_next(space->mmu_ctx, frame_of(space, stretch->page + end));
-		mmu->copy(space->mmu_ctx, dst, src, end - from);
-		from = end;
+		if (end - from >= SHORT_RUN || !mmu->copy_scattered) {
+			mmu->copy(space->mmu_ctx, dst, src, end - from);
+			from = end;
+		}
+		for (; from < end; from++) {
+			frames->dst[frames->nr] = dst++;
+			frames->src[frames->nr] = src++;
+			if (++frames->nr == MAX_SCATTERED)
+				copy_scattered(space, frames);
+		}
 	}
+}
+
+static void copy_stretch(struct berth_space *space, const struct stretch *stretch, uint64_t from,
+			 uint64_t to)
+{
+	struct scattered frames;
+
+	frames.nr = 0;
+	copy_part(space, stretch, from, to, &frames);
+	copy_scattered(space, &frames);
 }
 
 /* Maps the copies of pages [from, to) over them, and who waits goes on. Returns the page reached: `to`, or the
@@ -171,16 +204,19 @@ static uint64_t copy_written(struct berth_space *space, const struct stretch *st
 			     uint64_t from, uint64_t to, const uint64_t *written)
 {
 	uint64_t nr = to - from, count = 0;
+	struct scattered frames;
 
+	frames.nr = 0;
 	for (uint64_t i = 0, end; i < nr; i = end) {
 		end = i + 1;
 		if (!(written[i / 64] >> i % 64 & 1))
 			continue;
 		while (end < nr && written[end / 64] >> end % 64 & 1)
 			end++;
-		copy_stretch(space, stretch, from + i, from + end);
+		copy_part(space, stretch, from + i, from + end, &frames);
 		count += end - i;
 	}
+	copy_scattered(space, &frames);
 	return count;
 }
 

@@ -80,9 +80,10 @@ struct berth_mmu_ops {
 	int (*prepare)(void *mmu, berth_pfn_t pfn, uint64_t nr_pages);
 	/* Copies frames / zeroes frames, through a mapping that never moves. */
 	void (*copy)(void *mmu, berth_pfn_t dst, berth_pfn_t src, uint64_t nr_pages);
-	/* After the copy that comes next, the frames from pfn on will be copied: the machine may fetch them meanwhile. May
-	 * be NULL. */
-	void (*copy_next)(void *mmu, berth_pfn_t pfn);
+	/* The same for frames that needn't follow each other, src[i] to dst[i]: the machine may copy some at a time. May be
+	 * NULL. */
+	void (*copy_scattered)(void *mmu, const berth_pfn_t *dst, const berth_pfn_t *src,
+			       unsigned nr);
 	void (*zero)(void *mmu, berth_pfn_t pfn, uint64_t nr_pages);
 	/* For a fork's child: private memory at `page` with the contents of the frames. */
 	int (*copy_private)(void *mmu, uint64_t page, berth_pfn_t pfn, uint64_t nr_pages);

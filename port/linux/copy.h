@@ -14,12 +14,12 @@
  */
 void berth_copy(void *dst, const void *src, size_t bytes);
 
-/* The page there is copied next: its first lines are fetched meanwhile. */
-static inline void berth_copy_next(const void *src)
-{
-	/* More than the first ones the machine fetches by itself, when it sees them used one after the other. */
-	for (size_t at = 0; at < 512; at += 64)
-		__builtin_prefetch((const char *)src + at, 0, 0);
-}
+#define BERTH_COPY_PAGES 8u
+
+/*
+ * Copies up to that many pages that needn't follow each other, a part of each in turn: the machine finds out what is read
+ * next in several pages at a time, where it would begin anew with each of them. Past the caches, likewise.
+ */
+void berth_copy_pages(void *const *dst, const void *const *src, unsigned nr);
 
 #endif

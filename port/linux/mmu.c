@@ -511,11 +511,24 @@ static void copy(void *ctx, berth_pfn_t dst, berth_pfn_t src, uint64_t nr_pages)
 		note_moved(mmu, dst, src, nr_pages);
 }
 
-static void copy_next(void *ctx, berth_pfn_t pfn)
+static void copy_scattered(void *ctx, const berth_pfn_t *dst, const berth_pfn_t *src, unsigned nr)
 {
-	const struct berth_mmu *mmu = ctx;
+	struct berth_mmu *mmu = ctx;
 
-	berth_copy_next(berth_memory_at(mmu->memory, pfn));
+	for (unsigned i = 0; i < nr;) {
+		void *to[BERTH_COPY_PAGES];
+		const void *from[BERTH_COPY_PAGES];
+		unsigned some = 0;
+
+		for (; some < BERTH_COPY_PAGES && i < nr; some++, i++) {
+			berth_memory_used(mmu->memory, berth__mmu_bytes(dst[i]), BERTH_PAGE_SIZE);
+			to[some] = berth_memory_at(mmu->memory, dst[i]);
+			from[some] = berth_memory_at(mmu->memory, src[i]);
+		}
+		berth_copy_pages(to, from, some);
+	}
+	for (unsigned i = 0; mmu->moved && notes_moves && i < nr; i++)
+		note_moved(mmu, dst[i], src[i], 1);
 }
 
 static void zero(void *ctx, berth_pfn_t pfn, uint64_t nr_pages)
@@ -616,7 +629,7 @@ const struct berth_mmu_ops berth_mmu_linux_ops = {
 	.writer_waits = writer_waits,
 	.prepare = prepare,
 	.copy = copy,
-	.copy_next = copy_next,
+	.copy_scattered = copy_scattered,
 	.zero = zero,
 	.receive = berth_mmu_receive,
 	.push = berth_mmu_push,

@@ -293,25 +293,32 @@ static int sim_prepare(void *mmu, berth_pfn_t pfn, uint64_t nr)
 	return 0;
 }
 
+static void copy_frame(struct berth_sim *sim, uint64_t to, uint64_t from)
+{
+	require(sim, sim->prepared[to], "mmu: a copy to what isn't prepared", to);
+	sim->frames[to] = sim->frames[from];
+	berth_sim_yield(sim); /* copying takes its time */
+}
+
 static void sim_copy(void *mmu, berth_pfn_t dst, berth_pfn_t src, uint64_t nr)
 {
 	struct berth_sim *sim = mmu;
 	uint64_t to = frame_index(sim, dst, nr), from = frame_index(sim, src, nr);
 
 	(void)berth__sim_step(sim, BERTH_SIM_COPY, dst, src, nr, false);
-	for (uint64_t i = 0; i < nr; i++) {
-		require(sim, sim->prepared[to + i], "mmu: a copy to what isn't prepared", dst + i);
-		sim->frames[to + i] = sim->frames[from + i];
-		berth_sim_yield(sim); /* copying takes its time */
-	}
+	for (uint64_t i = 0; i < nr; i++)
+		copy_frame(sim, to + i, from + i);
 }
 
-static void sim_copy_next(void *mmu, berth_pfn_t pfn)
+static void sim_copy_scattered(void *mmu, const berth_pfn_t *dst, const berth_pfn_t *src,
+			       unsigned nr)
 {
 	struct berth_sim *sim = mmu;
 
-	(void)frame_index(sim, pfn, 1);
-	(void)berth__sim_step(sim, BERTH_SIM_COPY_NEXT, pfn, 0, 1, false);
+	require(sim, nr > 0, "mmu: nothing to copy", nr);
+	(void)berth__sim_step(sim, BERTH_SIM_COPY_SCATTERED, dst[0], src[0], nr, false);
+	for (unsigned i = 0; i < nr; i++)
+		copy_frame(sim, frame_index(sim, dst[i], 1), frame_index(sim, src[i], 1));
 }
 
 static void sim_zero(void *mmu, berth_pfn_t pfn, uint64_t nr)
@@ -382,7 +389,7 @@ const struct berth_mmu_ops berth_sim_mmu_ops = {
 	.writer_waits = sim_writer_waits,
 	.prepare = sim_prepare,
 	.copy = sim_copy,
-	.copy_next = sim_copy_next,
+	.copy_scattered = sim_copy_scattered,
 	.zero = sim_zero,
 	.copy_private = sim_copy_private,
 	.forget_protection = sim_forget_protection,

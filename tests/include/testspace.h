@@ -33,7 +33,7 @@ enum rig_op {
 	RIG_LOOK,
 	RIG_WRITER_WAITS,
 	RIG_COPY,
-	RIG_COPY_NEXT,
+	RIG_COPY_SCATTERED,
 	RIG_ZERO,
 	RIG_KEEP_AWAKE,
 	RIG_BEGIN,
@@ -42,10 +42,10 @@ enum rig_op {
 };
 
 static const char *const rig_op_names[] __attribute__((unused)) = {
-	"map",          "map_private", "unmap",      "protect",      "stop",
-	"watch",        "halt",        "remap",      "prepare",      "copy_private",
-	"make_private", "unprotect",   "look",       "writer_waits", "copy",
-	"copy_next",    "zero",        "keep_awake", "begin",        "end",
+	"map",   "map_private",  "unmap",   "protect",        "stop",         "watch",
+	"halt",  "remap",        "prepare", "copy_private",   "make_private", "unprotect",
+	"look",  "writer_waits", "copy",    "copy_scattered", "zero",         "keep_awake",
+	"begin", "end",
 };
 
 struct rig_page {
@@ -73,8 +73,7 @@ struct rig {
 	uint64_t nr_protected, nr_watched, nr_pending;
 	bool leaving; /* the space forgets its zone, without a fork */
 	bool begun, waits, in_child, awake;
-	/* What copy_next() was told since the last copy, and before it: that copy's source. 0: nothing. */
-	berth_pfn_t copied_next, expected_copy;
+	uint64_t nr_scattered; /* frames that copy_scattered() got */
 	bool can_watch, can_stop;
 	uint32_t next_value;
 	uint64_t calls[RIG_NR_OPS];
@@ -356,21 +355,34 @@ static inline int rig_prepare(void *mmu, berth_pfn_t pfn, uint64_t nr_pages)
 	return 0;
 }
 
+static inline void rig_copy_frame(struct rig *rig, berth_pfn_t dst, berth_pfn_t src)
+{
+	assert_true(rig->prepared[dst - RIG_START_PFN]);
+	assert_int_equal(rig->mapper[dst - RIG_START_PFN], 0);
+	test_frame(rig->tz, dst)->content = test_frame(rig->tz, src)->content;
+}
+
 static inline void rig_copy(void *mmu, berth_pfn_t dst, berth_pfn_t src, uint64_t nr_pages)
 {
 	struct rig *rig = mmu;
 
 	assert_true(rig->begun || rig->nr_watched);
 	(void)rig_call(rig, RIG_COPY);
-	if (rig->expected_copy)
-		assert_int_equal(src, rig->expected_copy);
-	rig->expected_copy = rig->copied_next;
-	rig->copied_next = 0;
-	for (uint64_t i = 0; i < nr_pages; i++) {
-		assert_true(rig->prepared[dst + i - RIG_START_PFN]);
-		assert_int_equal(rig->mapper[dst + i - RIG_START_PFN], 0);
-		test_frame(rig->tz, dst + i)->content = test_frame(rig->tz, src + i)->content;
-	}
+	for (uint64_t i = 0; i < nr_pages; i++)
+		rig_copy_frame(rig, dst + i, src + i);
+}
+
+static inline void rig_copy_scattered(void *mmu, const berth_pfn_t *dst, const berth_pfn_t *src,
+				      unsigned nr)
+{
+	struct rig *rig = mmu;
+
+	assert_true(rig->begun || rig->nr_watched);
+	assert_true(nr > 0);
+	(void)rig_call(rig, RIG_COPY_SCATTERED);
+	rig->nr_scattered += nr;
+	for (unsigned i = 0; i < nr; i++)
+		rig_copy_frame(rig, dst[i], src[i]);
 }
 
 static inline void rig_zero(void *mmu, berth_pfn_t pfn, uint64_t nr_pages)
@@ -431,15 +443,6 @@ static inline void rig_forget_protection(void *mmu)
 	rig->awake = false; /* that was the parent's */
 }
 
-static inline void rig_copy_next(void *mmu, berth_pfn_t pfn)
-{
-	struct rig *rig = mmu;
-
-	(void)rig_call(rig, RIG_COPY_NEXT);
-	(void)test_frame(rig->tz, pfn);
-	rig->copied_next = pfn;
-}
-
 static inline void rig_keep_awake(void *mmu, bool on)
 {
 	struct rig *rig = mmu;
@@ -484,7 +487,7 @@ static const struct berth_mmu_ops rig_mmu_ops __attribute__((unused)) = {
 	.writer_waits = rig_writer_waits,
 	.prepare = rig_prepare,
 	.copy = rig_copy,
-	.copy_next = rig_copy_next,
+	.copy_scattered = rig_copy_scattered,
 	.zero = rig_zero,
 	.copy_private = rig_copy_private,
 	.make_private = rig_make_private,
@@ -578,7 +581,6 @@ static inline void rig_verify(struct rig *rig, const char *file, int line)
 	}
 	_assert_int_equal(rig->begun, false, file, line);
 	_assert_int_equal(rig->awake, false, file, line);
-	_assert_int_equal(rig->expected_copy, 0, file, line);
 	_assert_int_equal(rig->nr_protected, 0, file, line);
 	_assert_int_equal(rig->nr_pending, 0, file, line);
 	for (uint64_t page = 0; page < rig->params.nr_pages; page++) {

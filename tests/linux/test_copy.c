@@ -44,7 +44,40 @@ static void a_copy_is_whole_and_no_more(void **state)
 			assert_int_equal(dst[at], 0x5a);
 			assert_int_equal(dst[PAGE + bytes + at], 0x5a);
 		}
-		berth_copy_next(dst + most - PAGE);
+	}
+	free(src);
+	free(dst);
+}
+
+static void pages_are_copied_from_and_to_everywhere(void **state)
+{
+	const size_t most = 4 * BERTH_COPY_PAGES * PAGE;
+	unsigned char *src = aligned_alloc(PAGE, most), *dst = aligned_alloc(PAGE, most);
+	uint64_t seed = 8;
+
+	(void)state;
+	assert_non_null(src);
+	assert_non_null(dst);
+	for (size_t i = 0; i < most; i++)
+		src[i] = (unsigned char)test_random(&seed);
+	for (unsigned nr = 1; nr <= BERTH_COPY_PAGES; nr++) {
+		const void *from[BERTH_COPY_PAGES];
+		void *to[BERTH_COPY_PAGES];
+
+		memset(dst, 0x5a, most);
+		for (unsigned i = 0; i < nr; i++) {
+			from[i] = src + (size_t)(4 * i + 1) * PAGE;
+			to[i] = dst + (size_t)(4 * (nr - i) - 2) * PAGE;
+		}
+		berth_copy_pages(to, from, nr);
+		for (unsigned page = 0; page < 4 * BERTH_COPY_PAGES; page++) {
+			const unsigned char *at = dst + (size_t)page * PAGE;
+
+			if (page % 4 == 2 && page / 4 < nr)
+				assert_memory_equal(at, from[nr - page / 4 - 1], PAGE);
+			else
+				assert_true(at[0] == 0x5a && !memcmp(at, at + 1, PAGE - 1));
+		}
 	}
 	free(src);
 	free(dst);
@@ -152,6 +185,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_copy_is_whole_and_no_more),
+		cmocka_unit_test(pages_are_copied_from_and_to_everywhere),
 		cmocka_unit_test(cpus_stay_awake_until_they_need_not),
 		cmocka_unit_test(a_request_ends_with_its_process),
 		cmocka_unit_test(a_number_that_is_the_programs_now_is_left_alone),

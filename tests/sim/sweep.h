@@ -331,7 +331,7 @@ static const struct sweep_member sweep_mmu[] = {
 	SWEEP_OP(berth_mmu_ops, writer_waits, SWEEP_SPACE, WRITER_WAITS),
 	SWEEP_OP(berth_mmu_ops, prepare, SWEEP_SPACE, PREPARE),
 	SWEEP_OP(berth_mmu_ops, copy, SWEEP_SPACE, COPY),
-	SWEEP_OP(berth_mmu_ops, copy_next, SWEEP_SPACE, COPY_NEXT),
+	SWEEP_OP(berth_mmu_ops, copy_scattered, SWEEP_SPACE, COPY_SCATTERED),
 	SWEEP_OP(berth_mmu_ops, zero, SWEEP_SPACE, ZERO),
 	SWEEP_OP(berth_mmu_ops, copy_private, SWEEP_SPACE, COPY_PRIVATE),
 	SWEEP_NOT(berth_mmu_ops, receive, SWEEP_PUSHES),
