@@ -575,9 +575,14 @@ static void print_writers(struct bench *bench, const struct result *result)
 		printf("  preempted  %llu writes more lost their CPU, for %s at most\n",
 		       (unsigned long long)bench->preempted,
 		       berth__format_ns(lost, bench->preempted_max_us * 1000));
-	printf("  memcpy     %s a MiB beside the writers, whose stalls are then %zu, p99 %s\n",
+	printf("  memcpy     %s a MiB beside the writers, whose stalls are then %zu, p99 %s",
 	       berth__format_ns(beside, result->beside_us * 1000), bench->peer_us.nr,
 	       berth__format_ns(p99, berth__percentile(&bench->peer_us, 99) * 1000));
+	if (result->beside_us > 0 && result->moved_a_claim > 0)
+		printf("; p50 is %.2f times that",
+		       berth__percentile(result->us, 50) /
+			       (result->beside_us * result->moved_a_claim / (1 << 20)));
+	printf("\n");
 }
 
 static void print_title(const struct bench *bench)

@@ -60,7 +60,6 @@ struct berth_space {
 	uint64_t mapped, private_pages; /* S */
 	uint64_t mappings;              /* S: runs that the machine can't merge */
 	uint64_t moved_pages, moved_runs, stalled_runs, skipped, longest_stall_ns; /* S */
-	bool met_waiter;         /* S: somebody waited for a move since who has the turn looked */
 	uint32_t written_lately; /* S: pages of the run watched last that were written meanwhile */
 	uint32_t grain;          /* S: how much moves in one last moment, in pages of a long run */
 	uint32_t nr_pins;        /* S */

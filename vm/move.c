@@ -45,7 +45,7 @@
 #define WATCH_PAGES 128u /* watching less costs more than it saves a writer */
 #define WATCH_RUN \
 	16u /* and so does watching what is mapped in shorter runs than these, on average */
-#define SHORT_RUN 8u
+#define SHORT_RUN 8u      /* pages: copied with others, see copy_part() */
 #define MAX_SCATTERED 64u /* copied in one call: 1 KiB of stack */
 #define RUN_WEIGHT 4u /* a run of sources costs a segment's last moment as much as so many pages */
 #define MANY_WRITTEN 32u
@@ -187,7 +187,6 @@ static void note_moment(struct berth_space *space, uint64_t since, bool waited)
 		space->grain *= 2;
 	if (!waited)
 		return;
-	space->met_waiter = true;
 	space->stalled_runs++;
 	if (stall > space->longest_stall_ns)
 		space->longest_stall_ns = stall;
@@ -681,14 +680,6 @@ static bool is_large(const struct berth_move *moves, unsigned nr_moves)
 	return pages >= WATCH_PAGES;
 }
 
-static bool met_waiter_locked(struct berth_space *space)
-{
-	bool met = space->met_waiter;
-
-	space->met_waiter = false;
-	return met;
-}
-
 static void space_migrate(void *ctx, struct berth_move *moves, unsigned nr_moves)
 {
 	struct berth_space *space = ctx;
@@ -698,6 +689,7 @@ static void space_migrate(void *ctx, struct berth_move *moves, unsigned nr_moves
 
 	for (unsigned i = 0; i < nr_moves;) {
 		unsigned nr = group_length(space, &moves[i], nr_moves - i);
+		uint64_t stalled;
 
 		/* Between groups others get at the space: a move must not stall an allocation. */
 		let_others_in(space, &space->waiters);
@@ -705,11 +697,12 @@ static void space_migrate(void *ctx, struct berth_move *moves, unsigned nr_moves
 		if (large)
 			keep_awake(space, waiters || met);
 		berth_mutex_lock(&space->lock);
+		stalled = space->stalled_runs;
 		if (space->detached)
 			answer(&moves[i], nr, BERTH_MOVE_GONE, NULL);
 		else
 			nr = move_group_locked(space, &moves[i], nr, true);
-		met |= met_waiter_locked(space);
+		met |= space->stalled_runs != stalled;
 		berth_mutex_unlock(&space->lock);
 		i += nr;
 	}

@@ -410,8 +410,7 @@ int berth__claiming_step(struct berth_claiming *claim)
 void berth__claiming_end(struct berth_claiming *claim, int error)
 {
 	struct berth_claim_report *report = claim->report;
-
-	bool fenced = claim->fenced;
+	const bool fenced = claim->fenced;
 
 	if (error && fenced) {
 		berth__ask_holder(claim->zone, report);

@@ -103,7 +103,8 @@ struct berth_claiming {
 	uint64_t phase_began;
 };
 /* Each returns 1: call berth__claiming_step(); 0: all is taken; or an error. berth__claiming_end()
- * ends it in any case, also between two steps, with an error then. `how` and `report` must last. */
+ * ends it in any case, also between two steps, with an error then. `how` and `report` must last; now_ns: the clock, which
+ * the caller has just read. */
 int berth__claiming_begin(struct berth_claiming *claim, struct berth_zone *zone, berth_idx_t start,
 			  berth_idx_t end, const struct berth_emptying *how,
 			  struct berth_claim_report *report, uint64_t now_ns);

@@ -14,8 +14,8 @@
  *     times the least, while nothing changes; no time ends the sweeps.
  * I2  "None" is only said when every possible start has been ruled out.
  *
- * Complexity: O(orders) for each of up to 16 partly free pageblocks; O(regions) where no run is long enough, where all is free and where all costs the same;
- * O(pageblocks) at most for aligned starts; a sweep O(blocks of three pageblocks). The zone lock is held
+ * Complexity: O(orders) for each of up to 16 partly free pageblocks; O(regions) where no run is long enough,
+ * where all is free and where all costs the same; O(pageblocks) at most for aligned starts; a sweep O(blocks of three pageblocks). The zone lock is held
  * for one group or one sweep at a time; the search lock throughout.
  */
 #include "core/alloc/range.h"

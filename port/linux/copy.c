@@ -12,7 +12,7 @@
 /* The machine finds out what is read next in the first pages of a run: shorter ones are copied faster by memcpy(). */
 #define STREAM_LEAST ((size_t)64 << 10)
 #define STREAM_PAGES 3u /* and that few are, too */
-#define AHEAD 4096u     /* bytes that are fetched ahead */
+#define AHEAD 4096u     /* bytes that are fetched ahead, also behind the end: that faults nowhere */
 #define CHUNK 256u
 
 /* Read, then written, so that a line is written whole at once, and reads and writes don't take turns at each line. */

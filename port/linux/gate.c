@@ -105,7 +105,6 @@ static void on_sigsegv(int number, siginfo_t *info, void *context)
 	pass_on(number, info, context);
 }
 
-/* Ours is in front: installs it, or again when the program has put its own over it. */
 int berth__gate_own_sigsegv(void)
 {
 	struct sigaction now, ours = { .sa_sigaction = on_sigsegv,
@@ -159,7 +158,6 @@ int berth_mmu_sigsegv_action(const struct sigaction *action, struct sigaction *o
 	return 0;
 }
 
-/* nr_pages are writable again; with the last ones the gate opens. */
 void berth__gate_reopened(struct berth_mmu *mmu, uint64_t nr_pages)
 {
 	mmu->gated_pages -= nr_pages;

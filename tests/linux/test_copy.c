@@ -21,19 +21,38 @@
 
 /* ---- Copying ------------------------------------------------------------------------------------------ */
 
+/* Random bytes to copy, and room for them. */
+struct buffers {
+	unsigned char *src, *dst;
+};
+
+static struct buffers make_buffers(size_t bytes)
+{
+	struct buffers buffers = { aligned_alloc(PAGE, bytes), aligned_alloc(PAGE, bytes) };
+	uint64_t seed = 7;
+
+	assert_non_null(buffers.src);
+	assert_non_null(buffers.dst);
+	for (size_t i = 0; i < bytes; i++)
+		buffers.src[i] = (unsigned char)test_random(&seed);
+	return buffers;
+}
+
+static void free_buffers(struct buffers *buffers)
+{
+	free(buffers->src);
+	free(buffers->dst);
+}
+
 /* Runs of every size that is copied in one way or the other, and nothing before or behind them. */
 static void a_copy_is_whole_and_no_more(void **state)
 {
 	static const size_t pages[] = { 1, 2, 15, 16, 17, 33, 512, 700 };
 	const size_t most = 702 * PAGE;
-	unsigned char *src = aligned_alloc(PAGE, most), *dst = aligned_alloc(PAGE, most);
-	uint64_t seed = 7;
+	struct buffers buffers = make_buffers(most);
+	unsigned char *src = buffers.src, *dst = buffers.dst;
 
 	(void)state;
-	assert_non_null(src);
-	assert_non_null(dst);
-	for (size_t i = 0; i < most; i++)
-		src[i] = (unsigned char)test_random(&seed);
 	for (size_t i = 0; i < ARRAY_SIZE(pages); i++) {
 		const size_t bytes = pages[i] * PAGE;
 
@@ -45,21 +64,16 @@ static void a_copy_is_whole_and_no_more(void **state)
 			assert_int_equal(dst[PAGE + bytes + at], 0x5a);
 		}
 	}
-	free(src);
-	free(dst);
+	free_buffers(&buffers);
 }
 
 static void pages_are_copied_from_and_to_everywhere(void **state)
 {
 	const size_t most = 4 * BERTH_COPY_PAGES * PAGE;
-	unsigned char *src = aligned_alloc(PAGE, most), *dst = aligned_alloc(PAGE, most);
-	uint64_t seed = 8;
+	struct buffers buffers = make_buffers(most);
+	unsigned char *src = buffers.src, *dst = buffers.dst;
 
 	(void)state;
-	assert_non_null(src);
-	assert_non_null(dst);
-	for (size_t i = 0; i < most; i++)
-		src[i] = (unsigned char)test_random(&seed);
 	for (unsigned nr = 1; nr <= BERTH_COPY_PAGES; nr++) {
 		const void *from[BERTH_COPY_PAGES];
 		void *to[BERTH_COPY_PAGES];
@@ -79,8 +93,7 @@ static void pages_are_copied_from_and_to_everywhere(void **state)
 				assert_true(at[0] == 0x5a && !memcmp(at, at + 1, PAGE - 1));
 		}
 	}
-	free(src);
-	free(dst);
+	free_buffers(&buffers);
 }
 
 /* ---- CPUs that don't sleep ------------------------------------------------------------------------------ */
